@@ -1,0 +1,49 @@
+//! Chance as an argument: one small seeded generator (PCG XSL 128/64).
+//!
+//! Each call owns its generator, seeded from `(seed, stream)` with the call's number as the
+//! stream. So no two calls of a process draw the same jitter, and two configurations that are
+//! compared on the same calls see the same draws.
+
+use rand_core::Rng as _;
+use rand_pcg::Pcg64;
+
+use crate::time::Span;
+
+/// A seeded generator. The same seed and stream give the same draws on every machine.
+#[derive(Clone, Debug)]
+pub struct Rng(Pcg64);
+
+impl Rng {
+    /// The generator for one `stream` (a call, a client, a service) of a run with this `seed`.
+    pub fn new(seed: u64, stream: u64) -> Rng {
+        let mut rng = Pcg64::new(u128::from(seed), u128::from(stream));
+        // The first output of neighbouring seeds is close; step away from it.
+        rng.next_u64();
+        Rng(rng)
+    }
+
+    /// A uniform 64-bit word.
+    pub fn word(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Uniform in `[0, 1)`, in steps of 2⁻⁵³.
+    pub fn unit(&mut self) -> f64 {
+        (self.word() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+    }
+
+    /// Uniform in `0..bound`; 0 when `bound` is 0. The bias is at most `bound` / 2⁶⁴.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.word()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Uniform in `[low, high)`; `low` when the range is empty.
+    pub fn span(&mut self, low: Span, high: Span) -> Span {
+        low + Span::from_nanos(self.below(high.minus(low).as_nanos()))
+    }
+
+    /// Exponentially distributed with this `mean`.
+    pub fn exponential(&mut self, mean: Span) -> Span {
+        mean.scaled(-libm::log(1.0 - self.unit()))
+    }
+}

@@ -1,0 +1,2 @@
+//! The Seawall gateway.
+fn main() {}

@@ -1,0 +1,1 @@
+//! A deterministic simulator that runs Seawall's policies against overload and retry storms.

@@ -1,0 +1,1 @@
+//! Resilience for Rust services: throttle, shed, limit, break and retry as tower layers.
