@@ -16,10 +16,9 @@ pub struct Rng(Pcg64);
 impl Rng {
     /// The generator for one `stream` (a call, a client, a service) of a run with this `seed`.
     pub fn new(seed: u64, stream: u64) -> Rng {
-        let mut rng = Pcg64::new(u128::from(seed), u128::from(stream));
-        // The first output of neighbouring seeds is close; step away from it.
-        rng.next_u64();
-        Rng(rng)
+        // Neighbouring streams of a linear generator resemble each other, so both words are mixed.
+        let state = (u128::from(mix(seed)) << 64) | u128::from(mix(stream ^ 0x9e37_79b9_7f4a_7c15));
+        Rng(Pcg64::new(state, u128::from(mix(seed ^ mix(stream)))))
     }
 
     /// A uniform 64-bit word.
@@ -46,4 +45,12 @@ impl Rng {
     pub fn exponential(&mut self, mean: Span) -> Span {
         mean.scaled(-libm::log(1.0 - self.unit()))
     }
+}
+
+/// The finaliser of SplitMix64: every input bit changes about half of the output bits.
+pub const fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }

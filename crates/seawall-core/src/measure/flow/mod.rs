@@ -1,0 +1,69 @@
+//! A flow: events counted over a sliding span of time, in a ring of buckets.
+//!
+//! Fifteen buckets of 100 ms: a span of 1.4 to 1.5 s, long enough to average a burst out and
+//! short enough to notice an overload within a second. Memory and work are constant; buckets that
+//! nobody filled are cleared when the ring is next touched.
+
+use crate::time::{Span, Time};
+
+const BUCKETS: usize = 15;
+const BUCKET: Span = Span::from_millis(100);
+
+/// The span over which a flow is counted.
+pub const SPAN: Span = Span::from_millis(100 * BUCKETS as u64);
+
+/// Events in the last [`SPAN`].
+#[derive(Clone, Debug)]
+pub struct Flow {
+    counts: [u32; BUCKETS],
+    total: u64,
+    /// The number of the newest bucket since the origin of time.
+    newest: u64,
+}
+
+impl Flow {
+    /// An empty flow.
+    pub fn new(now: Time) -> Flow {
+        Flow { counts: [0; BUCKETS], total: 0, newest: number(now) }
+    }
+
+    /// Counts one event.
+    pub fn add(&mut self, now: Time) {
+        self.slide(now);
+        self.counts[(self.newest % BUCKETS as u64) as usize] += 1;
+        self.total += 1;
+    }
+
+    /// Events in the span that ends now.
+    pub fn total(&mut self, now: Time) -> u64 {
+        self.slide(now);
+        self.total
+    }
+
+    /// Events per second over the span that ends now.
+    pub fn per_second(&mut self, now: Time) -> f64 {
+        self.total(now) as f64 / SPAN.as_secs_f64()
+    }
+
+    fn slide(&mut self, now: Time) {
+        let number = number(now);
+        let steps = number.saturating_sub(self.newest).min(BUCKETS as u64);
+        for step in 1..=steps {
+            let slot = ((self.newest + step) % BUCKETS as u64) as usize;
+            self.total -= u64::from(self.counts[slot]);
+            self.counts[slot] = 0;
+        }
+        if steps == BUCKETS as u64 {
+            self.counts = [0; BUCKETS];
+            self.total = 0;
+        }
+        self.newest = self.newest.max(number);
+    }
+}
+
+fn number(now: Time) -> u64 {
+    now.as_nanos() / BUCKET.as_nanos()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Instruments: they measure, they decide nothing.
+
+pub mod bucket;
+pub mod ewma;
+pub mod flow;
+pub mod window;
