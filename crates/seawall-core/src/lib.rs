@@ -4,8 +4,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod decision;
+pub mod event;
 pub mod measure;
 pub mod outcome;
 pub mod request;
+pub mod retry;
 pub mod rng;
+pub mod throttle;
 pub mod time;

@@ -1,0 +1,109 @@
+//! What a policy decides: pass, wait, or a refusal that says why and until when.
+
+use crate::time::Span;
+
+/// The policy that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Policy {
+    /// A quota of requests over time.
+    Throttle,
+    /// Load shedding on queue delay.
+    Shed,
+    /// A limit on concurrency and its queue.
+    Limit,
+    /// A circuit breaker.
+    Breaker,
+    /// The choice of a host.
+    Balance,
+    /// The deadline of the call.
+    Deadline,
+}
+
+impl Policy {
+    /// Its name in config files, headers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Policy::Throttle => "throttle",
+            Policy::Shed => "shed",
+            Policy::Limit => "limit",
+            Policy::Breaker => "breaker",
+            Policy::Balance => "balance",
+            Policy::Deadline => "deadline",
+        }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// This user's quota is spent.
+    Throttled,
+    /// Dropped to keep the queue short.
+    Shed,
+    /// No place in flight and none in the queue.
+    Full,
+    /// The circuit is open, probing, or coming back slowly.
+    Open,
+    /// The deadline passed, or would pass before an answer.
+    Expired,
+    /// There is no host to send it to.
+    NoHost,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 6] =
+        [Reason::Throttled, Reason::Shed, Reason::Full, Reason::Open, Reason::Expired, Reason::NoHost];
+
+    /// Its name in headers, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Throttled => "throttled",
+            Reason::Shed => "shed",
+            Reason::Full => "full",
+            Reason::Open => "open",
+            Reason::Expired => "expired",
+            Reason::NoHost => "no_host",
+        }
+    }
+}
+
+/// How a user stands with one of the quotas of a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which quota, by its place in the gate's config.
+    pub quota: u8,
+    /// Whole tokens left after this decision.
+    pub remaining: u64,
+    /// The time until the next token; zero while some are left.
+    pub reset: Span,
+}
+
+/// A refusal. It took nothing from any policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which policy refused.
+    pub policy: Policy,
+    /// Why.
+    pub reason: Reason,
+    /// When asking again could succeed; [`Span::MAX`] for never.
+    pub retry_after: Span,
+    /// The quota that is spent, when a throttle refused.
+    pub standing: Option<Standing>,
+}
+
+impl Rejection {
+    /// A refusal by a policy other than a throttle.
+    pub const fn new(policy: Policy, reason: Reason, retry_after: Span) -> Rejection {
+        Rejection { policy, reason, retry_after, standing: None }
+    }
+}
+
+impl core::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "refused by {}: {}", self.policy.name(), self.reason.name())?;
+        if self.retry_after == Span::MAX { Ok(()) } else { write!(f, ", ask again in {}", self.retry_after) }
+    }
+}
+
+impl core::error::Error for Rejection {}

@@ -1,0 +1,71 @@
+//! What changed inside a gate, pulled by the driver after any verb.
+
+use alloc::collections::VecDeque;
+
+use crate::time::Time;
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// A breaker opened, at this share of failures.
+    BreakerOpened {
+        /// Failures among the calls it held, 0 to 1.
+        failure_rate: f64,
+    },
+    /// A breaker lets probes through.
+    BreakerHalfOpen,
+    /// A breaker closed; traffic comes back by its ramp.
+    BreakerClosed,
+    /// The concurrency limit moved.
+    LimitChanged {
+        /// The new limit, in requests in flight.
+        limit: u32,
+    },
+    /// Arrivals exceed the drain: the queue stands.
+    QueueStands,
+    /// The queue drains again.
+    QueueDrains,
+}
+
+impl Change {
+    /// Its name in logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Change::BreakerOpened { .. } => "breaker_opened",
+            Change::BreakerHalfOpen => "breaker_half_open",
+            Change::BreakerClosed => "breaker_closed",
+            Change::LimitChanged { .. } => "limit_changed",
+            Change::QueueStands => "queue_stands",
+            Change::QueueDrains => "queue_drains",
+        }
+    }
+}
+
+/// A change, and when it happened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub change: Change,
+}
+
+/// The most events that wait to be pulled; then the oldest is forgotten.
+pub const EVENTS_MAX: usize = 64;
+
+/// Events that wait to be pulled.
+#[derive(Debug, Default)]
+pub(crate) struct Events(VecDeque<Event>);
+
+impl Events {
+    pub(crate) fn push(&mut self, at: Time, change: Change) {
+        if self.0.len() == EVENTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(Event { at, change });
+    }
+
+    pub(crate) fn pull(&mut self) -> Option<Event> {
+        self.0.pop_front()
+    }
+}
