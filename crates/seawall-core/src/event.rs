@@ -55,17 +55,19 @@ pub const EVENTS_MAX: usize = 64;
 
 /// Events that wait to be pulled.
 #[derive(Debug, Default)]
-pub(crate) struct Events(VecDeque<Event>);
+pub struct Events(VecDeque<Event>);
 
 impl Events {
-    pub(crate) fn push(&mut self, at: Time, change: Change) {
+    /// Adds one.
+    pub fn push(&mut self, at: Time, change: Change) {
         if self.0.len() == EVENTS_MAX {
             self.0.pop_front();
         }
         self.0.push_back(Event { at, change });
     }
 
-    pub(crate) fn pull(&mut self) -> Option<Event> {
+    /// Takes the oldest.
+    pub fn pull(&mut self) -> Option<Event> {
         self.0.pop_front()
     }
 }

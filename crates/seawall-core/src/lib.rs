@@ -4,12 +4,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod balance;
+pub mod breaker;
 pub mod decision;
 pub mod event;
 pub mod measure;
 pub mod outcome;
+pub mod ramp;
 pub mod request;
 pub mod retry;
 pub mod rng;
+pub mod shed;
 pub mod throttle;
 pub mod time;
