@@ -13,6 +13,8 @@ pub enum Policy {
     Limit,
     /// A circuit breaker.
     Breaker,
+    /// The slow return of traffic.
+    Ramp,
     /// The choice of a host.
     Balance,
     /// The deadline of the call.
@@ -27,6 +29,7 @@ impl Policy {
             Policy::Shed => "shed",
             Policy::Limit => "limit",
             Policy::Breaker => "breaker",
+            Policy::Ramp => "ramp",
             Policy::Balance => "balance",
             Policy::Deadline => "deadline",
         }

@@ -6,10 +6,14 @@ extern crate std;
 
 pub mod balance;
 pub mod breaker;
+pub mod call;
 pub mod decision;
 pub mod event;
+pub mod gate;
+pub mod limit;
 pub mod measure;
 pub mod outcome;
+pub mod pressure;
 pub mod ramp;
 pub mod request;
 pub mod retry;

@@ -6,16 +6,15 @@
 //! ```text
 //!            rate ≥ threshold                     after `open`
 //!   Closed ───────────────────▶ Open ─────────────────────────────▶ HalfOpen
-//!     ▲  ▲                       ▲                                   │    │
-//!     │  └── ramp: 5 % → 100 %   └───── probes: rate ≥ threshold ────┘    │
+//!     ▲                          ▲                                   │    │
+//!     │                          └───── probes: rate ≥ threshold ────┘    │
 //!     └───────────────────────────────── probes: rate < threshold ────────┘
 //! ```
 //!
 //! **Mechanics.** Closed, it keeps the last `window` outcomes and opens when at least `min_calls`
 //! are there and the share of failures reaches `failure_rate`. Open, it refuses everything for
 //! `open`. Half-open, it lends out `probes` leases; when all their outcomes are in, their share of
-//! failures decides. Closing begins a [`Ramp`] over `ramp`, whose intervals are judged by the same
-//! threshold.
+//! failures decides. The gate begins a ramp when it closes, so that traffic comes back slowly.
 //!
 //! **Edges.** Each transition begins an epoch, and a result that was admitted in an earlier epoch
 //! is ignored: late failures from before the trip cannot reopen what has recovered. A probe is a
@@ -29,7 +28,6 @@ use crate::decision::{Policy, Reason, Rejection};
 use crate::event::{Change, Events};
 use crate::measure::window::Window;
 use crate::outcome::Outcome;
-use crate::ramp::{Health, Ramp};
 use crate::time::{Span, Time};
 
 /// The most probes at a time.
@@ -53,8 +51,6 @@ pub struct Settings {
     pub probes: u32,
     /// How long a probe may take before its lease is lent again; longer than zero, default 10 s.
     pub lease: Span,
-    /// The time from closing until all traffic passes; default 5 s.
-    pub ramp: Span,
 }
 
 impl Default for Settings {
@@ -66,7 +62,6 @@ impl Default for Settings {
             open: Span::from_secs(5),
             probes: 3,
             lease: Span::from_secs(10),
-            ramp: Span::from_secs(5),
         }
     }
 }
@@ -118,17 +113,9 @@ impl Default for Config {
 
 #[derive(Debug)]
 enum State {
-    Closed { window: Window, ramp: Option<Climb> },
+    Closed { window: Window },
     Open { until: Time },
     HalfOpen { leases: Vec<Lease>, window: Window },
-}
-
-/// A ramp and the outcomes of its current interval.
-#[derive(Debug)]
-struct Climb {
-    ramp: Ramp,
-    calls: u32,
-    failed: u32,
 }
 
 #[derive(Debug)]
@@ -166,8 +153,6 @@ pub struct Snapshot {
     pub mode: Mode,
     /// Failures among the outcomes it holds, 0 to 1.
     pub failure_rate: f64,
-    /// The share of traffic that passes, 0 to 1.
-    pub share: f64,
     /// How often it opened.
     pub opened: u64,
     /// Calls that it refused.
@@ -196,19 +181,11 @@ impl Breaker {
     /// A closed breaker.
     pub fn new(config: Config) -> Breaker {
         let window = Window::new(config.0.window);
-        Breaker {
-            config,
-            state: State::Closed { window, ramp: None },
-            epoch: 0,
-            next_lease: 0,
-            opened: 0,
-            refused: 0,
-        }
+        Breaker { config, state: State::Closed { window }, epoch: 0, next_lease: 0, opened: 0, refused: 0 }
     }
 
     /// Lets the call pass, or refuses it.
     pub fn admit(&mut self, now: Time, events: &mut Events) -> Result<Pass, Rejection> {
-        let epoch_before = self.epoch;
         if let State::Open { until } = self.state
             && now >= until
         {
@@ -216,16 +193,8 @@ impl Breaker {
             self.enter(State::HalfOpen { leases: Vec::new(), window });
             events.push(now, Change::BreakerHalfOpen);
         }
-        debug_assert!(self.epoch - epoch_before <= 1);
         let passed = match &mut self.state {
-            State::Closed { ramp: None, .. } => Ok(None),
-            State::Closed { ramp: Some(climb), .. } => {
-                if climb.ramp.admit(now) {
-                    Ok(None)
-                } else {
-                    Err(climb.ramp.next_step().since(now))
-                }
-            }
+            State::Closed { .. } => Ok(None),
             State::Open { until } => Err(until.since(now)),
             State::HalfOpen { leases, window } => {
                 leases.retain(|lease| lease.ends > now);
@@ -250,7 +219,7 @@ impl Breaker {
 
     /// Takes in how an admitted call went.
     pub fn report(&mut self, now: Time, pass: &Pass, outcome: Outcome, events: &mut Events) {
-        if pass.epoch != self.epoch {
+        if !self.is_current(pass) {
             return;
         }
         let settings = self.config.0;
@@ -258,15 +227,14 @@ impl Breaker {
         let failed = outcome.is_failure();
         match &mut self.state {
             State::Open { .. } => {}
-            State::Closed { window, ramp } => {
+            State::Closed { window } => {
                 if !counts {
                     return;
                 }
                 window.add(failed);
                 if window.held() >= settings.min_calls && reached(window, settings.failure_rate_ppm) {
-                    return self.trip(now, events);
+                    self.trip(now, events);
                 }
-                climb(ramp, now, failed, settings.failure_rate_ppm);
             }
             State::HalfOpen { leases, window } => {
                 let held = leases.len();
@@ -281,20 +249,20 @@ impl Breaker {
                 if reached(window, settings.failure_rate_ppm) {
                     return self.trip(now, events);
                 }
-                let ramp = (settings.ramp > Span::ZERO).then(|| Climb {
-                    ramp: Ramp::new(settings.ramp, now),
-                    calls: 0,
-                    failed: 0,
-                });
-                self.enter(State::Closed { window: Window::new(settings.window), ramp });
+                self.enter(State::Closed { window: Window::new(settings.window) });
                 events.push(now, Change::BreakerClosed);
             }
         }
     }
 
+    /// Whether an admission belongs to the present epoch, so that its outcome counts.
+    pub fn is_current(&self, pass: &Pass) -> bool {
+        pass.epoch == self.epoch
+    }
+
     /// Changes the settings. An open breaker stays open, a window of another size starts empty.
     pub fn configure(&mut self, config: Config) {
-        if let State::Closed { window, .. } = &mut self.state
+        if let State::Closed { window } = &mut self.state
             && config.0.window != self.config.0.window
         {
             *window = Window::new(config.0.window);
@@ -313,14 +281,12 @@ impl Breaker {
     /// Plain values.
     pub fn snapshot(&self) -> Snapshot {
         let rate = |window: &Window| f64::from(window.failed()) / f64::from(window.held().max(1));
-        let (mode, failure_rate, share) = match &self.state {
-            State::Closed { window, ramp } => {
-                (Mode::Closed, rate(window), ramp.as_ref().map_or(1.0, |climb| climb.ramp.share()))
-            }
-            State::Open { .. } => (Mode::Open, 1.0, 0.0),
-            State::HalfOpen { window, .. } => (Mode::HalfOpen, rate(window), 0.0),
+        let (mode, failure_rate) = match &self.state {
+            State::Closed { window } => (Mode::Closed, rate(window)),
+            State::Open { .. } => (Mode::Open, 1.0),
+            State::HalfOpen { window, .. } => (Mode::HalfOpen, rate(window)),
         };
-        Snapshot { mode, failure_rate, share, opened: self.opened, refused: self.refused }
+        Snapshot { mode, failure_rate, opened: self.opened, refused: self.refused }
     }
 
     fn trip(&mut self, now: Time, events: &mut Events) {
@@ -338,27 +304,6 @@ impl Breaker {
 
 fn reached(window: &Window, failure_rate_ppm: u32) -> bool {
     u64::from(window.failed()) * 1_000_000 >= u64::from(window.held()) * u64::from(failure_rate_ppm)
-}
-
-/// Counts one outcome of the ramp's interval and, at its end, moves the ramp.
-fn climb(ramp: &mut Option<Climb>, now: Time, failed: bool, failure_rate_ppm: u32) {
-    let Some(climb) = ramp else { return };
-    climb.calls += 1;
-    climb.failed += u32::from(failed);
-    if now < climb.ramp.next_step() {
-        return;
-    }
-    let failed_ppm = u64::from(climb.failed) * 1_000_000 / u64::from(climb.calls);
-    let health = match failed_ppm {
-        ppm if ppm * 4 < u64::from(failure_rate_ppm) => Health::Healthy,
-        ppm if ppm * 2 < u64::from(failure_rate_ppm) => Health::Unhealthy,
-        _ => Health::Bad,
-    };
-    climb.ramp.step(now, health);
-    (climb.calls, climb.failed) = (0, 0);
-    if climb.ramp.is_over() {
-        *ramp = None;
-    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@
 //! requests pass is decided by error diffusion (a credit of `share` for each that asks, one
 //! request for each whole credit), so the share is exact and needs no chance. At least one request
 //! a second passes, or a quiet service would never come back. An unhealthy interval holds the
-//! share, a bad one halves it.
+//! share, a bad one halves it: below a tenth of failures an interval is healthy, from a quarter on it
+//! is bad.
 //!
-//! **Edges.** An interval in which nobody asked is neither healthy nor unhealthy: it holds. A ramp
+//! **Edges.** Only an outcome ends an interval: while nothing comes back, nothing grows. A ramp
 //! that reached 100 % is over and stays so; a relapse is a new ramp, made by whoever detected it.
 
+use crate::decision::{Policy, Reason, Rejection};
+use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
 /// Intervals from the first request to all of them, when each is healthy.
@@ -23,17 +26,6 @@ const START: u32 = WHOLE / 20;
 const HALF: u32 = WHOLE / 2;
 const AT_LEAST_EVERY: Span = Span::from_secs(1);
 
-/// How an interval went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// As it should: the share grows.
-    Healthy,
-    /// Not well: the share holds.
-    Unhealthy,
-    /// Badly: the share is halved.
-    Bad,
-}
-
 /// A share of the traffic that grows while all is well.
 #[derive(Clone, Debug)]
 pub struct Ramp {
@@ -42,49 +34,55 @@ pub struct Ramp {
     interval: Span,
     next_step: Time,
     last_pass: Option<Time>,
-    asked: bool,
+    calls: u32,
+    failed: u32,
 }
 
 impl Ramp {
     /// A ramp that takes `over` from the first request to all of them.
     pub fn new(over: Span, now: Time) -> Ramp {
         let interval = Span::from_nanos(over.as_nanos() / u64::from(STEPS)).max(Span::from_nanos(1));
-        Ramp { share: START, credit: 0, interval, next_step: now + interval, last_pass: None, asked: false }
+        Ramp {
+            share: START,
+            credit: 0,
+            interval,
+            next_step: now + interval,
+            last_pass: None,
+            calls: 0,
+            failed: 0,
+        }
     }
 
-    /// Whether this request passes.
-    pub fn admit(&mut self, now: Time) -> bool {
-        self.asked = true;
+    /// Lets this request pass, or not yet.
+    pub fn admit(&mut self, now: Time) -> Result<(), Rejection> {
         self.credit += self.share;
         let overdue = self.last_pass.is_none_or(|last| now.since(last) >= AT_LEAST_EVERY);
         if self.credit < WHOLE && !overdue {
-            return false;
+            return Err(Rejection::new(Policy::Ramp, Reason::Open, self.next_step.since(now)));
         }
         self.credit = self.credit.saturating_sub(WHOLE);
         self.last_pass = Some(now);
-        true
+        Ok(())
     }
 
-    /// When the next interval ends; [`Ramp::step`] does nothing before.
-    pub fn next_step(&self) -> Time {
-        self.next_step
-    }
-
-    /// Ends the interval, if its time has come, and moves the share by how it went.
-    pub fn step(&mut self, now: Time, health: Health) {
+    /// Counts how a request that passed went, and moves the share when its interval ends.
+    pub fn report(&mut self, now: Time, outcome: Outcome) {
+        if !outcome.is_failure() && outcome != Outcome::Success {
+            return;
+        }
+        self.calls += 1;
+        self.failed += u32::from(outcome.is_failure());
         if now < self.next_step {
             return;
         }
         self.next_step = now + self.interval;
-        if !core::mem::take(&mut self.asked) {
-            return;
-        }
-        self.share = match health {
-            Health::Healthy if self.share < HALF => (self.share * 2).min(HALF),
-            Health::Healthy => (self.share + WHOLE / 20).min(WHOLE),
-            Health::Unhealthy => self.share,
-            Health::Bad => (self.share / 2).max(START),
+        self.share = match (self.failed * 10 < self.calls, self.failed * 4 < self.calls) {
+            (true, _) if self.share < HALF => (self.share * 2).min(HALF),
+            (true, _) => (self.share + WHOLE / 20).min(WHOLE),
+            (false, true) => self.share,
+            (false, false) => (self.share / 2).max(START),
         };
+        (self.calls, self.failed) = (0, 0);
     }
 
     /// The share that passes, 0 to 1.

@@ -15,6 +15,7 @@
 //! queue, all that would have to wait.
 
 use crate::decision::{Policy, Reason, Rejection};
+use crate::pressure::Pressure;
 use crate::request::Tier;
 use crate::time::Span;
 
@@ -23,17 +24,6 @@ pub const HARD: u64 = 4;
 
 /// The default target for the queue delay.
 pub const TARGET: Span = Span::from_millis(16);
-
-/// What an admission queue tells of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pressure {
-    /// The delay that a newcomer would meet.
-    pub delay: Span,
-    /// The shortest delay that anybody met in the last 100 ms.
-    pub least_delay: Span,
-    /// Whether more arrives than drains.
-    pub stands: bool,
-}
 
 /// A target for the queue delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +62,7 @@ impl Shed {
 
     /// Lets the request pass on to the queue, or drops it.
     pub fn admit(&mut self, tier: Tier, pressure: &Pressure) -> Result<(), Rejection> {
-        let over = match pressure.stands {
-            true => pressure.delay > self.allowed(tier),
-            false => false,
-        };
+        let over = pressure.stands && pressure.delay > self.allowed(tier);
         let hard = pressure.least_delay > self.config.target.times(HARD)
             && pressure.delay > self.config.target
             && tier != Tier::CriticalPlus;

@@ -1,0 +1,297 @@
+//! The gate: the order of admission, said once.
+//!
+//! ```text
+//! front gate, per route:           throttle … throttle → shed → limit (and its queue)
+//! back gate, per upstream host:    breaker → ramp → limit (without a queue)
+//! ```
+//!
+//! One type, two uses: a part that is not configured is passed through. **Check all, then take**:
+//! each throttle looks whether there are tokens, lets everything behind it decide, and takes them
+//! only if that agrees. So a request that is refused anywhere has taken nothing anywhere, without
+//! undo; undo exists only for those who leave the queue before their turn.
+//!
+//! Routes to one upstream share its limit: their gates hold the same [`Shared`] part, in lanes of
+//! their own.
+//!
+//! # When to call what
+//!
+//! [`Gate::admit`] once for each request. On [`Admit::Wait`], [`Gate::claim`] when polled, and
+//! [`Gate::leave`] if the waiting request goes away. On [`Admit::Ticket`], [`Gate::report`] when the
+//! outcome is known (at response headers) and [`Gate::release`] when the work is over (at the end of
+//! the body); exactly one release for each ticket. After any of these, [`Gate::turn`] until it is
+//! empty, waking each waiter, and [`Gate::event`] likewise.
+
+mod own;
+mod shared;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::breaker;
+use crate::decision::{Rejection, Standing};
+use crate::event::Event;
+use crate::limit;
+use crate::outcome::Outcome;
+use crate::request::{Key, Request};
+use crate::shed;
+use crate::throttle::{self, Look, Throttle};
+use crate::time::{Span, Time};
+
+pub use own::{Alone, Cells, Own, Ownership, shard_of};
+pub use shared::{Settings, Shared};
+
+/// The key under which parts with one shard are reached.
+const ONE: Key = Key(0);
+
+/// The lane of a route in the shared part of its upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lane {
+    /// Its bounds under the shared limit.
+    pub limit: limit::Lane,
+    /// Its load shedding; `None` for none.
+    pub shed: Option<shed::Config>,
+}
+
+/// Admission to the protected part. It has no `Drop`: exactly one [`Gate::release`] ends it.
+#[derive(Debug)]
+#[must_use = "a ticket holds a place until it is released"]
+pub struct Ticket {
+    /// The tightest quota that it took from.
+    pub standing: Option<Standing>,
+    slot: Option<limit::Slot>,
+    pass: Option<breaker::Pass>,
+    reported: bool,
+}
+
+/// A place in the queue. It has no `Drop`: claim it or leave it.
+#[derive(Debug)]
+#[must_use = "a place is kept until it is claimed or left"]
+pub struct Place {
+    turn: limit::Turn,
+    request: Request,
+    standing: Option<Standing>,
+}
+
+impl Place {
+    /// When asking again gives another answer even if nobody is woken: the deadline.
+    pub fn wake_at(&self) -> Time {
+        self.request.deadline
+    }
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Admit {
+    /// It may go on.
+    Ticket(Ticket),
+    /// It may wait here.
+    Wait(Place),
+    /// It may not.
+    Reject(Rejection),
+}
+
+/// Plain values of a gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Each throttle, in the order of the config.
+    pub throttles: Vec<throttle::Snapshot>,
+    /// This route's shedding.
+    pub shed: Option<shed::Snapshot>,
+    /// The limit, shared with the other routes of the upstream.
+    pub limit: Option<limit::Snapshot>,
+    /// The breaker.
+    pub breaker: Option<breaker::Snapshot>,
+    /// The share of traffic that the ramp passes, 0 to 1.
+    pub share: f64,
+}
+
+/// A throttle, whole: its shards under one ownership.
+pub struct Rule<F: Ownership> {
+    config: throttle::Config,
+    shards: F::Of<Throttle>,
+}
+
+impl<F: Ownership> Rule<F> {
+    /// Full buckets for everybody.
+    pub fn new(config: throttle::Config, now: Time) -> Rule<F> {
+        let shards = (0..config.shards()).map(|_| Throttle::new(config, now)).collect();
+        Rule { config, shards: F::Of::own(shards) }
+    }
+
+    /// Another rate, burst or choice for the same users. Returns `None` when the table would be
+    /// another one (its cap or whose quota it is), which takes a new rule.
+    pub fn configured(&self, config: throttle::Config, now: Time) -> Option<()> {
+        if (config.max_users, config.per) != (self.config.max_users, self.config.per) {
+            return None;
+        }
+        self.shards.each(|shard| shard.configure(config, now));
+        Some(())
+    }
+
+    /// Counters and sizes over all shards.
+    pub fn snapshot(&self) -> throttle::Snapshot {
+        let mut sum = throttle::Snapshot::default();
+        self.shards.each(|shard| sum = sum.plus(shard.snapshot()));
+        sum
+    }
+}
+
+/// The order of admission for one route, or for one upstream host.
+pub struct Gate<F: Ownership> {
+    rules: Vec<Arc<Rule<F>>>,
+    shared: Arc<F::Of<Shared<F::Waiter>>>,
+    lane: usize,
+}
+
+impl<F: Ownership> Gate<F> {
+    /// A gate of its own: no throttles, one lane.
+    pub fn new(settings: Settings, lane: Lane, now: Time) -> Gate<F> {
+        let shared = Arc::new(F::Of::own(alloc::vec![Shared::new(settings, now)]));
+        Gate::joining(shared, lane)
+    }
+
+    /// A gate with a new lane in the shared part of an upstream.
+    pub fn joining(shared: Arc<F::Of<Shared<F::Waiter>>>, lane: Lane) -> Gate<F> {
+        let lane = shared.with(ONE, |shared| shared.add_lane(lane));
+        Gate { rules: Vec::new(), shared, lane }
+    }
+
+    /// The same lane behind these throttles, asked in this order.
+    pub fn throttled(&self, rules: Vec<Arc<Rule<F>>>) -> Gate<F> {
+        Gate { rules, shared: self.shared.clone(), lane: self.lane }
+    }
+
+    /// The throttles, in the order in which they are asked.
+    pub fn rules(&self) -> &[Arc<Rule<F>>] {
+        &self.rules
+    }
+
+    /// The part that is shared with other gates.
+    pub fn shared(&self) -> &Arc<F::Of<Shared<F::Waiter>>> {
+        &self.shared
+    }
+
+    /// Changes the settings of the shared part; state stays.
+    pub fn configure(&self, settings: Settings, now: Time) {
+        self.shared.with(ONE, |shared| shared.configure(settings, now));
+    }
+
+    /// Changes this gate's lane; state stays.
+    pub fn configure_lane(&self, lane: Lane, now: Time) {
+        self.shared.with(ONE, |shared| shared.configure_lane(now, self.lane, lane));
+    }
+
+    /// Asks for admission.
+    pub fn admit(&self, now: Time, request: &Request) -> Admit {
+        self.admit_from(0, now, request, None)
+    }
+
+    /// Asks the throttles from `first` on, then the rest. Each look nests the next.
+    fn admit_from(&self, first: usize, now: Time, request: &Request, tightest: Option<Standing>) -> Admit {
+        let Some(rule) = self.rules.get(first) else {
+            return self.shared.with(ONE, |shared| shared.admit(now, self.lane, request, tightest));
+        };
+        let then = |standing: Standing| {
+            let standing = Standing { quota: first as u8, ..standing };
+            let tightest = tightest.filter(|other| other.remaining <= standing.remaining).unwrap_or(standing);
+            match self.admit_from(first + 1, now, request, Some(tightest)) {
+                reject @ Admit::Reject(_) => Err(reject),
+                agreed => Ok(agreed),
+            }
+        };
+        let key = rule.config.key(request.user);
+        let mut look = rule.shards.with(key, |shard| shard.admit_if(now, key, request.cost, then));
+        if let Look::Overflow = look {
+            look = rule.shards.with(ONE, |shard| shard.overflow_if(now, request.cost, then));
+        }
+        match look {
+            Look::Taken(admit) | Look::Untaken(admit) => admit,
+            Look::Refused(mut rejection) => {
+                if let Some(standing) = &mut rejection.standing {
+                    standing.quota = first as u8;
+                }
+                Admit::Reject(rejection)
+            }
+            Look::Overflow => unreachable!("the overflow bucket takes everybody"),
+        }
+    }
+
+    /// "My turn?" Parks the waiter if not.
+    pub fn claim(&self, now: Time, place: Place, waiter: F::Waiter) -> Admit {
+        let answer = self.shared.with(ONE, |shared| shared.claim(now, place.turn, waiter));
+        match answer {
+            limit::Answer::Slot(slot) => Admit::Ticket(Ticket {
+                standing: place.standing,
+                slot: Some(slot),
+                pass: None,
+                reported: false,
+            }),
+            limit::Answer::Wait(turn) => Admit::Wait(Place { turn, ..place }),
+            limit::Answer::Reject(rejection) => {
+                self.give_back(now, &place.request);
+                Admit::Reject(rejection)
+            }
+        }
+    }
+
+    /// The request that waited here has gone: its tokens come back, its place goes to the next.
+    pub fn leave(&self, now: Time, place: Place) {
+        self.shared.with(ONE, |shared| shared.leave(now, place.turn));
+        self.give_back(now, &place.request);
+    }
+
+    /// Says how an admitted request went, once; what follows the first report is ignored. `waited`
+    /// is the time that it spent waiting between attempts, which says nothing about the callee.
+    pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome, waited: Span) {
+        if !core::mem::replace(&mut ticket.reported, true) {
+            self.shared.with(ONE, |shared| {
+                shared.report(now, ticket.slot.as_ref(), ticket.pass.as_ref(), outcome, waited);
+            });
+        }
+    }
+
+    /// The work is over: its place is free. A ticket that was never reported counts as cancelled.
+    pub fn release(&self, now: Time, mut ticket: Ticket) {
+        self.report(now, &mut ticket, Outcome::Cancelled, Span::ZERO);
+        if let Some(slot) = ticket.slot {
+            self.shared.with(ONE, |shared| shared.release(now, slot));
+        }
+    }
+
+    /// [`Gate::report`] and [`Gate::release`] in one.
+    pub fn settle(&self, now: Time, mut ticket: Ticket, outcome: Outcome) {
+        self.report(now, &mut ticket, outcome, Span::ZERO);
+        self.release(now, ticket);
+    }
+
+    /// The next waiter that became due.
+    pub fn turn(&self) -> Option<F::Waiter> {
+        self.shared.with(ONE, Shared::turn)
+    }
+
+    /// The next change that nobody has pulled.
+    pub fn event(&self) -> Option<Event> {
+        self.shared.with(ONE, Shared::event)
+    }
+
+    /// When an open breaker next lets a probe through.
+    pub fn wake_at(&self) -> Option<Time> {
+        self.shared.with(ONE, |shared| shared.wake_at())
+    }
+
+    /// Plain values.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        let throttles = self.rules.iter().map(|rule| rule.snapshot()).collect();
+        self.shared.with(ONE, |shared| shared.snapshot(now, self.lane, throttles))
+    }
+
+    fn give_back(&self, now: Time, request: &Request) {
+        for rule in &self.rules {
+            let key = rule.config.key(request.user);
+            rule.shards.with(key, |shard| shard.give_back(now, key, request.cost));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

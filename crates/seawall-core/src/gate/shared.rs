@@ -1,0 +1,238 @@
+//! The parts of a gate that all its requests share, under one short lock.
+
+use alloc::vec::Vec;
+
+use super::{Admit, Lane, Place, Snapshot, Ticket};
+use crate::breaker::{self, Breaker, Mode, Pass};
+use crate::decision::{Rejection, Standing};
+use crate::event::{Event, Events};
+use crate::limit::{self, Answer, Limit, Slot, Turn};
+use crate::outcome::Outcome;
+use crate::ramp::Ramp;
+use crate::request::Request;
+use crate::shed::Shed;
+use crate::throttle;
+use crate::time::{Span, Time};
+
+/// What the shared part of a gate holds. Everything is off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// A breaker.
+    pub breaker: Option<breaker::Config>,
+    /// The time in which traffic comes back after the breaker closed; zero for at once.
+    pub ramp: Span,
+    /// A limit on concurrency.
+    pub limit: Option<limit::Config>,
+}
+
+/// Breaker, ramp, limit and shedding. `W` is whatever wakes the driver's waiter.
+#[derive(Debug)]
+pub struct Shared<W> {
+    breaker: Option<Breaker>,
+    ramp_over: Span,
+    ramp: Option<Ramp>,
+    limit: Option<Limit<W>>,
+    /// Shedding, by lane.
+    sheds: Vec<Option<Shed>>,
+    lanes: Vec<limit::Lane>,
+    events: Events,
+}
+
+impl<W> Shared<W> {
+    /// Without lanes.
+    pub fn new(settings: Settings, now: Time) -> Shared<W> {
+        Shared {
+            breaker: settings.breaker.map(Breaker::new),
+            ramp_over: settings.ramp,
+            ramp: None,
+            limit: settings.limit.map(|config| Limit::new(config, now)),
+            sheds: Vec::new(),
+            lanes: Vec::new(),
+            events: Events::default(),
+        }
+    }
+
+    pub(super) fn add_lane(&mut self, lane: Lane) -> usize {
+        self.sheds.push(lane.shed.map(Shed::new));
+        self.lanes.push(lane.limit);
+        if let Some(limit) = &mut self.limit {
+            limit.add_lane(lane.limit);
+        }
+        self.lanes.len() - 1
+    }
+
+    /// Changes the settings; state stays.
+    pub fn configure(&mut self, settings: Settings, now: Time) {
+        self.ramp_over = settings.ramp;
+        match (&mut self.breaker, settings.breaker) {
+            (Some(breaker), Some(config)) => breaker.configure(config),
+            (breaker, config) => *breaker = config.map(Breaker::new),
+        }
+        match (&mut self.limit, settings.limit) {
+            (Some(limit), Some(config)) => limit.configure(config, now),
+            (None, Some(config)) => {
+                let mut limit = Limit::new(config, now);
+                self.lanes.iter().for_each(|lane| _ = limit.add_lane(*lane));
+                self.limit = Some(limit);
+            }
+            // Those in flight and in line must still find it: it only stops limiting.
+            (Some(limit), None) => {
+                limit.configure(limit::Config { ceiling: limit::Ceiling::Fixed(u32::MAX), queue: 0 }, now);
+            }
+            (None, None) => {}
+        }
+    }
+
+    pub(super) fn configure_lane(&mut self, now: Time, lane: usize, config: Lane) {
+        match (&mut self.sheds[lane], config.shed) {
+            (Some(shed), Some(config)) => shed.configure(config),
+            (shed, config) => *shed = config.map(Shed::new),
+        }
+        self.lanes[lane] = config.limit;
+        if let Some(limit) = &mut self.limit {
+            limit.configure_lane(now, lane, config.limit);
+        }
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+        standing: Option<Standing>,
+    ) -> Admit {
+        match self.try_admit(now, lane, request) {
+            Ok((slot, pass, None)) => Admit::Ticket(Ticket { standing, slot, pass, reported: false }),
+            Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing }),
+            Err(rejection) => Admit::Reject(rejection),
+        }
+    }
+
+    fn try_admit(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+    ) -> Result<(Option<Slot>, Option<Pass>, Option<Turn>), Rejection> {
+        let pass = match &mut self.breaker {
+            Some(breaker) => Some(breaker.admit(now, &mut self.events)?),
+            None => None,
+        };
+        let admitted = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
+        let answer = admitted.and_then(|()| self.ask_limit(now, lane, request));
+        match (answer, pass) {
+            (Ok((slot, None)), pass) => Ok((slot, pass, None)),
+            (Ok((_, turn)), None) => Ok((None, None, turn)),
+            (Ok((_, Some(turn))), Some(pass)) => {
+                // A gate with a breaker never waits: a probe must not grow old in a line.
+                self.give_pass_back(now, &pass);
+                if let Some(limit) = &mut self.limit {
+                    limit.leave(now, turn);
+                }
+                Err(limit::full())
+            }
+            (Err(rejection), pass) => {
+                if let Some(pass) = &pass {
+                    self.give_pass_back(now, pass);
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    fn ask_limit(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+    ) -> Result<(Option<Slot>, Option<Turn>), Rejection> {
+        let Some(limit) = &mut self.limit else { return Ok((None, None)) };
+        let pressure = limit.arrive(now, &mut self.events);
+        if let Some(shed) = &mut self.sheds[lane] {
+            shed.admit(request.tier, &pressure)?;
+        }
+        match limit.admit(now, lane, request) {
+            Answer::Slot(slot) => Ok((Some(slot), None)),
+            Answer::Wait(turn) => Ok((None, Some(turn))),
+            Answer::Reject(rejection) => Err(rejection),
+        }
+    }
+
+    /// A local refusal behind the breaker: the probe comes back, nothing counts.
+    fn give_pass_back(&mut self, now: Time, pass: &Pass) {
+        if let Some(breaker) = &mut self.breaker {
+            breaker.report(now, pass, Outcome::Ignored, &mut self.events);
+        }
+    }
+
+    pub(super) fn claim(&mut self, now: Time, turn: Turn, waiter: W) -> Answer {
+        match &mut self.limit {
+            Some(limit) => limit.claim(now, turn, waiter),
+            None => unreachable!("a place is handed out by a limit, and a limit is never taken away"),
+        }
+    }
+
+    pub(super) fn leave(&mut self, now: Time, turn: Turn) {
+        if let Some(limit) = &mut self.limit {
+            limit.leave(now, turn);
+        }
+    }
+
+    pub(super) fn report(
+        &mut self,
+        now: Time,
+        slot: Option<&Slot>,
+        pass: Option<&Pass>,
+        outcome: Outcome,
+        waited: Span,
+    ) {
+        if let (Some(limit), Some(slot)) = (&mut self.limit, slot) {
+            limit.report(now, slot, outcome, waited, &mut self.events);
+        }
+        let (Some(breaker), Some(pass)) = (&mut self.breaker, pass) else { return };
+        if !breaker.is_current(pass) {
+            return;
+        }
+        let before = breaker.snapshot().mode;
+        breaker.report(now, pass, outcome, &mut self.events);
+        match (before, breaker.snapshot().mode) {
+            (Mode::HalfOpen, Mode::Closed) if self.ramp_over > Span::ZERO => {
+                self.ramp = Some(Ramp::new(self.ramp_over, now));
+            }
+            (_, Mode::Open) => self.ramp = None,
+            _ => {}
+        }
+        if let Some(ramp) = &mut self.ramp {
+            ramp.report(now, outcome);
+            self.ramp.take_if(|ramp| ramp.is_over());
+        }
+    }
+
+    pub(super) fn release(&mut self, now: Time, slot: Slot) {
+        if let Some(limit) = &mut self.limit {
+            limit.release(now, slot);
+        }
+    }
+
+    pub(super) fn turn(&mut self) -> Option<W> {
+        self.limit.as_mut()?.turn()
+    }
+
+    pub(super) fn event(&mut self) -> Option<Event> {
+        self.events.pull()
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        self.breaker.as_ref()?.wake_at()
+    }
+
+    pub(super) fn snapshot(&self, now: Time, lane: usize, throttles: Vec<throttle::Snapshot>) -> Snapshot {
+        Snapshot {
+            throttles,
+            shed: self.sheds[lane].as_ref().map(Shed::snapshot),
+            limit: self.limit.as_ref().map(|limit| limit.snapshot(now)),
+            breaker: self.breaker.as_ref().map(Breaker::snapshot),
+            share: self.ramp.as_ref().map_or(1.0, Ramp::share),
+        }
+    }
+}

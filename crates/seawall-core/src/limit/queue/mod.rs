@@ -1,0 +1,186 @@
+//! The waiting room of a limit: bounded, in order of arrival, by lane and tier.
+//!
+//! Each lane (a route) has one line for each tier. Lines are linked through a slab of places, so
+//! that leaving from the middle costs as little as leaving from the front, and nobody who leaves
+//! keeps a place occupied. A place is named by its slot and a counter; a name that outlived its
+//! place finds nothing.
+
+use alloc::vec::Vec;
+
+use crate::decision::Rejection;
+use crate::request::{Request, Tier};
+use crate::time::Time;
+
+const NONE: u32 = u32::MAX;
+const TIERS: usize = Tier::ALL.len();
+
+/// The name of a place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    slot: u32,
+    id: u64,
+}
+
+/// What became of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Still in line.
+    Waiting,
+    /// A place in flight is kept for it.
+    Granted {
+        /// When.
+        at: Time,
+        /// In flight, itself included, when it was granted.
+        in_flight: u32,
+    },
+    /// It will not get one.
+    Refused(Rejection),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry<W> {
+    id: u64,
+    pub(super) state: State,
+    pub(super) lane: usize,
+    pub(super) request: Request,
+    pub(super) arrived: Time,
+    pub(super) waiter: Option<W>,
+    earlier: u32,
+    later: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+const EMPTY: Line = Line { first: NONE, last: NONE, len: 0 };
+
+/// The queue of one limit.
+#[derive(Debug)]
+pub(super) struct Queue<W> {
+    slots: Vec<Option<Entry<W>>>,
+    free: Vec<u32>,
+    lines: Vec<[Line; TIERS]>,
+    next_id: u64,
+    waiting: u32,
+}
+
+impl<W> Queue<W> {
+    pub(super) fn new() -> Queue<W> {
+        Queue { slots: Vec::new(), free: Vec::new(), lines: Vec::new(), next_id: 0, waiting: 0 }
+    }
+
+    pub(super) fn add_lane(&mut self) {
+        self.lines.push([EMPTY; TIERS]);
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    pub(super) fn waiting_in(&self, lane: usize) -> u32 {
+        self.lines[lane].iter().map(|line| line.len).sum()
+    }
+
+    /// Joins the end of the line of its lane and tier.
+    pub(super) fn join(&mut self, lane: usize, request: Request, now: Time) -> Turn {
+        let id = self.next_id;
+        self.next_id += 1;
+        let tier = request.tier as usize;
+        let earlier = self.lines[lane][tier].last;
+        let entry = Entry {
+            id,
+            state: State::Waiting,
+            lane,
+            request,
+            arrived: now,
+            waiter: None,
+            earlier,
+            later: NONE,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.slots[slot as usize] = Some(entry);
+        match earlier {
+            NONE => self.lines[lane][tier].first = slot,
+            earlier => self.at(earlier).later = slot,
+        }
+        let line = &mut self.lines[lane][tier];
+        line.last = slot;
+        line.len += 1;
+        self.waiting += 1;
+        Turn { slot, id }
+    }
+
+    pub(super) fn get(&mut self, turn: Turn) -> Option<&mut Entry<W>> {
+        self.slots.get_mut(turn.slot as usize)?.as_mut().filter(|entry| entry.id == turn.id)
+    }
+
+    /// Forgets a place, whatever became of it.
+    pub(super) fn forget(&mut self, turn: Turn) -> Option<Entry<W>> {
+        self.get(turn)?;
+        self.unlink(turn.slot);
+        self.free.push(turn.slot);
+        let entry = self.slots[turn.slot as usize].take();
+        if self.free.len() == self.slots.len() {
+            (self.free.clear(), self.slots.clear());
+        }
+        entry
+    }
+
+    /// The one in this lane who has waited longest.
+    pub(super) fn first_in(&self, lane: usize) -> Option<(Turn, &Entry<W>)> {
+        let firsts = self.lines[lane].iter().filter(|line| line.len > 0).map(|line| line.first);
+        let oldest = firsts.filter_map(|slot| Some((slot, self.slots[slot as usize].as_ref()?)));
+        let (slot, entry) = oldest.min_by_key(|(_, entry)| entry.id)?;
+        Some((Turn { slot, id: entry.id }, entry))
+    }
+
+    /// The last to come among the least important of this lane, if less important than `tier`.
+    pub(super) fn last_below(&self, lane: usize, tier: Tier) -> Option<Turn> {
+        let below = Tier::ALL.into_iter().rev().take_while(|other| *other > tier);
+        let slot = below.map(|other| self.lines[lane][other as usize]).find(|line| line.len > 0)?.last;
+        let entry = self.slots[slot as usize].as_ref()?;
+        Some(Turn { slot, id: entry.id })
+    }
+
+    /// Takes a place out of its line and settles its fate; hands out its waiter.
+    pub(super) fn settle(&mut self, turn: Turn, state: State) -> Option<W> {
+        self.get(turn)?;
+        self.unlink(turn.slot);
+        let entry = self.get(turn)?;
+        entry.state = state;
+        entry.waiter.take()
+    }
+
+    fn at(&mut self, slot: u32) -> &mut Entry<W> {
+        self.slots[slot as usize].as_mut().expect("links point at occupied slots")
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let entry = self.at(slot);
+        if entry.state != State::Waiting {
+            return;
+        }
+        let (lane, tier) = (entry.lane, entry.request.tier as usize);
+        let (earlier, later) = (entry.earlier, entry.later);
+        match earlier {
+            NONE => self.lines[lane][tier].first = later,
+            earlier => self.at(earlier).later = later,
+        }
+        match later {
+            NONE => self.lines[lane][tier].last = earlier,
+            later => self.at(later).earlier = earlier,
+        }
+        self.lines[lane][tier].len -= 1;
+        self.waiting -= 1;
+    }
+}
