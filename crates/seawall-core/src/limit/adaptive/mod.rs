@@ -13,11 +13,11 @@
 //!   Less use moves nothing: a limit that is not reached is not wrong.
 //! - The target is [`HEADROOM`] above what the two say, so that a callee that gained workers is
 //!   found out step by step; a step is at most [`STEP_UP`] up and [`STEP_DOWN`] down, halfway.
-//! - Two *vetoes* by throughput correct a no-load latency that is no longer true. If the limit was
-//!   cut and throughput fell along with it, the callee was not queueing: it has become slow, its
-//!   latency at the lower limit *is* the no-load latency, and the limit goes back up. If the limit
-//!   grew and throughput did not follow, the no-load latency was too high: it is lowered and the
-//!   limit goes back down.
+//! - Throughput has a *veto*, because a no-load latency can stop being true. If the limit was cut
+//!   and throughput fell along with it, the callee may be slow and not full; if the limit grew and
+//!   throughput did not follow, it may have been full before. Either suspicion is checked by going
+//!   back to where the limit came from for one window: only if throughput answers as suspected is
+//!   the no-load latency moved. One window in [`CHECK_EVERY`] checks for the second case unasked.
 //! - With no no-load latency at all (started under overload) the limit is halved, window by window,
 //!   until throughput falls: that finds it.
 //!
@@ -31,17 +31,24 @@ use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
 /// How far above the estimate the limit stands.
-pub const HEADROOM: f64 = 1.1;
+pub const HEADROOM: f64 = 1.12;
 /// The largest step up.
 pub const STEP_UP: f64 = 1.3;
 /// The largest step down.
 pub const STEP_DOWN: f64 = 0.7;
 
-/// Samples after which a window may end, and the time after which fewer do.
+/// Samples after which a window may end, and the time after which fewer do. A window that settles
+/// the no-load latency is longer: its error stays for long.
 const WINDOW: u32 = 200;
+const WINDOW_CHECK: u32 = 600;
 const WINDOW_FEW: u32 = 20;
 const WINDOW_LEAST: Span = Span::from_millis(50);
 const WINDOW_LONG: Span = Span::from_secs(2);
+
+/// Windows after which the limit is lowered for one, to see whether throughput needs it.
+pub const CHECK_EVERY: u32 = 200;
+/// How far it is lowered then.
+const CHECK_DOWN: f64 = 0.7;
 
 /// The share of the limit up to which a call counts as sent without load.
 const LOW: f64 = 0.25;
@@ -81,6 +88,15 @@ struct Point {
     throughput: f64,
 }
 
+/// A suspicion that is being checked at another limit; holds the point that raised it.
+#[derive(Clone, Copy, Debug)]
+enum Suspicion {
+    /// Cut, and throughput fell along: slow, not full?
+    Slow(Point),
+    /// Throughput may not need a limit this high: full already below it?
+    Full(Point),
+}
+
 /// An adaptive ceiling.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
@@ -90,6 +106,8 @@ pub struct Adaptive {
     window: Full,
     /// The point from which the limit has been going down, or up.
     anchor: Option<Point>,
+    suspicion: Option<Suspicion>,
+    unchecked: u32,
 }
 
 impl Adaptive {
@@ -102,6 +120,8 @@ impl Adaptive {
             baseline: Ewma::new(BASELINE_WINDOW, BASELINE_LEAST),
             window: Full { start: now, calls: 0, sum: 0.0, overloaded: false },
             anchor: None,
+            suspicion: None,
+            unchecked: 0,
         }
     }
 
@@ -132,16 +152,16 @@ impl Adaptive {
         if f64::from(in_flight) <= (self.limit * LOW).max(1.0) && outcome == Outcome::Success {
             self.baseline.add(seconds);
         }
-        if in_flight < self.limit() {
+        // What was sent before the window began was sent under another limit.
+        if in_flight < self.limit() || now - latency < self.window.start {
             return;
-        }
-        if self.window.calls == 0 {
-            self.window.start = now;
         }
         self.window.calls += 1;
         self.window.sum += seconds;
         let elapsed = now.since(self.window.start);
-        let enough = self.window.calls >= WINDOW && elapsed >= WINDOW_LEAST;
+        let settles = self.suspicion.is_some() || self.known_baseline().is_none();
+        let wanted = if settles { WINDOW_CHECK } else { WINDOW };
+        let enough = self.window.calls >= wanted && elapsed >= WINDOW_LEAST;
         if enough || (self.window.calls >= WINDOW_FEW && elapsed >= WINDOW_LONG) {
             self.end_window(now);
         }
@@ -156,9 +176,11 @@ impl Adaptive {
         let latency = self.window.sum / calls;
         // By Little's law; a count over the elapsed time would include pauses between bursts.
         let here = Point { limit: self.limit, latency, throughput: self.limit / latency.max(1e-9) };
-        let target = match self.known_baseline() {
-            None => self.search(here),
-            Some(baseline) => self.follow(here, baseline),
+        let target = match (self.known_baseline(), self.suspicion.take()) {
+            (None, _) => self.search(here),
+            (Some(baseline), None) => self.follow(here, baseline),
+            (Some(_), Some(Suspicion::Slow(low))) => self.check_slow(here, low),
+            (Some(baseline), Some(Suspicion::Full(high))) => self.check_full(here, high, baseline),
         };
         let target = if self.window.overloaded { target.min(self.limit * 0.9) } else { target };
         self.limit = target.clamp(1.0, f64::from(self.config.max.max(1)));
@@ -182,24 +204,47 @@ impl Adaptive {
     fn follow(&mut self, here: Point, baseline: f64) -> f64 {
         let anchor = *self.anchor.get_or_insert(here);
         let (moved, followed) = (here.limit / anchor.limit, here.throughput / anchor.throughput);
-        if moved <= 0.65 && followed < libm::pow(moved, 0.7) {
-            // Cut, and throughput fell along: the callee is slow, not full.
-            self.baseline.restart(here.latency, BASELINE_LEAST * 5);
-            self.anchor = None;
-            return anchor.throughput * here.latency * HEADROOM;
+        if moved <= STEP_DOWN && followed < libm::pow(moved, 0.7) {
+            self.suspicion = Some(Suspicion::Slow(here));
+            return anchor.limit;
         }
         if moved >= STEP_UP && followed < libm::pow(moved, 0.4) {
-            // Grown, and throughput did not follow: the callee was full before.
-            self.baseline.restart(anchor.latency.min(baseline), BASELINE_LEAST * 5);
-            self.anchor = None;
+            self.suspicion = Some(Suspicion::Full(here));
             return anchor.limit;
+        }
+        self.unchecked += 1;
+        if self.unchecked >= CHECK_EVERY {
+            self.suspicion = Some(Suspicion::Full(here));
+            return here.limit * CHECK_DOWN;
         }
         let target = here.limit * (baseline / here.latency * HEADROOM).clamp(STEP_DOWN, STEP_UP);
         let turned = (target > here.limit) != (here.limit >= anchor.limit);
-        if turned || here.limit == anchor.limit {
+        if turned || (moved - 1.0).abs() < 0.05 {
             self.anchor = Some(here);
         }
         (here.limit + target) / 2.0
+    }
+
+    /// Back at the higher limit: does throughput rise again? Then the callee was slow, not full.
+    fn check_slow(&mut self, here: Point, low: Point) -> f64 {
+        self.anchor = None;
+        if here.throughput / low.throughput < libm::sqrt(here.limit / low.limit) {
+            return low.limit;
+        }
+        self.baseline.restart(low.latency, BASELINE_LEAST * 5);
+        (here.throughput * low.latency * HEADROOM).min(here.limit * STEP_UP)
+    }
+
+    /// Back at a lower limit: is throughput kept? Then the callee is full here already.
+    fn check_full(&mut self, here: Point, high: Point, baseline: f64) -> f64 {
+        self.anchor = None;
+        self.unchecked = 0;
+        let kept = here.throughput / high.throughput > libm::sqrt(here.limit / high.limit);
+        if kept && here.latency < baseline * 0.85 {
+            self.baseline.restart(here.latency, BASELINE_LEAST * 5);
+            return here.limit;
+        }
+        high.limit
     }
 }
 
