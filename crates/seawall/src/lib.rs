@@ -1,1 +1,47 @@
 //! Resilience for Rust services: throttle, shed, limit, break and retry as tower layers.
+//!
+//! The policies are [`seawall_core`]'s (here as [`core`]): pure state machines that know neither
+//! clock nor runtime. This crate drives them on tokio and shares them between threads. Nothing is
+//! reserved in `poll_ready`, a dropped future gives back what it held, and a refusal is a value
+//! ([`Rejection`]) that *you* turn into a response, not an error of your service.
+//!
+//! - [`admission::AdmissionLayer`] asks a gate before each request: throttle, shed, limit, breaker,
+//!   whichever parts the gate has.
+//! - [`call::CallLayer`] makes each request a call: attempts, backoff, budget, deadline.
+//! - [`enter`] and [`call::Drive`] are the same two without tower.
+//! - [`http`] has the adapter for HTTP services and the answers for refusals.
+//!
+//! ```
+//! use seawall::core::gate::{Gate, Lane, Settings};
+//! use seawall::core::limit;
+//! use seawall::core::request::{Key, Request};
+//! use seawall::{Threads, enter, now};
+//! use std::sync::Arc;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let ceiling = limit::Ceiling::Fixed(1);
+//! let settings = Settings { limit: Some(limit::Config { ceiling, queue: 0 }), ..Settings::default() };
+//! let gate = Arc::new(Gate::<Threads>::new(settings, Lane::default(), now()));
+//!
+//! let guard = enter(&gate, Request::new(Key(1))).await.expect("the first finds a place");
+//! let refused = enter(&gate, Request::new(Key(1))).await.expect_err("the second does not");
+//! assert_eq!(refused.reason.name(), "full");
+//! drop(guard);
+//! assert!(enter(&gate, Request::new(Key(1))).await.is_ok());
+//! # });
+//! ```
+
+pub mod admission;
+pub mod call;
+mod clock;
+mod enter;
+pub mod http;
+mod identity;
+mod threads;
+
+pub use clock::{instant, now};
+pub use enter::{Enter, Guard, enter};
+pub use identity::UserKeys;
+pub use seawall_core as core;
+pub use seawall_core::decision::Rejection;
+pub use threads::{Locks, Threads};

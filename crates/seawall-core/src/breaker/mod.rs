@@ -67,7 +67,7 @@ impl Default for Settings {
 }
 
 /// Checked [`Settings`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config(Settings);
 
 /// Which setting is out of its range, and the range.
@@ -102,12 +102,6 @@ impl Config {
         check((1..=PROBES_MAX).contains(&settings.probes), "probes", "1 to 100")?;
         check(settings.lease > Span::ZERO, "lease", "longer than zero")?;
         Ok(Config(settings))
-    }
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config(Settings::default())
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Settings {
     pub limit: Option<limit::Config>,
 }
 
+/// What an admission holds: a place in flight or in line, and the breaker's pass.
+type Held = (Option<Slot>, Option<Pass>, Option<Turn>);
+
 /// Breaker, ramp, limit and shedding. `W` is whatever wakes the driver's waiter.
 #[derive(Debug)]
 pub struct Shared<W> {
@@ -108,12 +111,7 @@ impl<W> Shared<W> {
         }
     }
 
-    fn try_admit(
-        &mut self,
-        now: Time,
-        lane: usize,
-        request: &Request,
-    ) -> Result<(Option<Slot>, Option<Pass>, Option<Turn>), Rejection> {
+    fn try_admit(&mut self, now: Time, lane: usize, request: &Request) -> Result<Held, Rejection> {
         let pass = match &mut self.breaker {
             Some(breaker) => Some(breaker.admit(now, &mut self.events)?),
             None => None,

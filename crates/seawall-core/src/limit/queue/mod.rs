@@ -131,7 +131,8 @@ impl<W> Queue<W> {
         self.free.push(turn.slot);
         let entry = self.slots[turn.slot as usize].take();
         if self.free.len() == self.slots.len() {
-            (self.free.clear(), self.slots.clear());
+            self.free.clear();
+            self.slots.clear();
         }
         entry
     }

@@ -1,0 +1,81 @@
+//! HTTP: how gates see requests and responses, and what a refusal looks like on the wire.
+
+mod body;
+mod refusal;
+
+use std::sync::Arc;
+
+use ::http::{HeaderMap, Response, StatusCode, header};
+use seawall_core::decision::Rejection;
+use seawall_core::outcome::Outcome;
+use seawall_core::request::Request;
+use seawall_core::time::{Span, Time};
+
+pub use body::{Full, Held};
+pub use refusal::{Families, NamedQuota, Refusals};
+
+use crate::admission::Adapter;
+use crate::enter::Guard;
+
+/// The time that a call spent between its attempts, carried in a response's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Waited(pub Span);
+
+/// Sees HTTP: `of` says what the gate may know of a request.
+#[derive(Clone, Debug)]
+pub struct HttpAdapter<F> {
+    of: F,
+    refusals: Arc<Refusals>,
+}
+
+impl<F> HttpAdapter<F> {
+    /// Requests seen through `of`, refusals answered by `refusals`.
+    pub fn new(of: F, refusals: Arc<Refusals>) -> HttpAdapter<F> {
+        HttpAdapter { of, refusals }
+    }
+}
+
+impl<F, B, RB, Err> Adapter<::http::Request<B>, Response<RB>, Err> for HttpAdapter<F>
+where
+    F: Fn(Time, &::http::Request<B>) -> Request + Clone,
+{
+    type Response = Response<Held<RB, Guard>>;
+
+    fn request(&self, now: Time, request: &::http::Request<B>) -> Request {
+        (self.of)(now, request)
+    }
+
+    fn outcome(&self, result: Result<&Response<RB>, &Err>) -> Outcome {
+        result.map_or(Outcome::Failure, |response| outcome(response.status(), response.headers()))
+    }
+
+    fn waited(&self, response: &Response<RB>) -> Span {
+        response.extensions().get::<Waited>().map_or(Span::ZERO, |waited| waited.0)
+    }
+
+    fn answer(&self, mut response: Response<RB>, guard: Guard) -> Self::Response {
+        self.refusals.annotate(response.headers_mut(), guard.standing());
+        response.map(|body| Held::new(body, guard))
+    }
+
+    fn refuse(&self, rejection: Rejection) -> Self::Response {
+        self.refusals.response(&rejection).map(Held::full)
+    }
+}
+
+/// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded.
+pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            Outcome::Overloaded { retry_after: retry_after(headers) }
+        }
+        status if status.is_server_error() => Outcome::Failure,
+        _ => Outcome::Success,
+    }
+}
+
+/// The delay that `Retry-After` asks for, when it is written in seconds.
+pub fn retry_after(headers: &HeaderMap) -> Option<Span> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Span::from_secs)
+}

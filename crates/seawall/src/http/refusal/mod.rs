@@ -1,0 +1,211 @@
+//! Answers for refusals: status, `Retry-After`, reason, quota fields and a problem body.
+//!
+//! | reason | status | problem type |
+//! |---|---|---|
+//! | throttled | 429 | quota-exceeded |
+//! | shed, full, open, no_host | 503 | temporary-reduced-capacity |
+//! | expired | 504 | about:blank |
+//!
+//! The quota fields are those of draft-ietf-httpapi-ratelimit-headers (revision 11): Structured
+//! Field Lists of quoted names. `Retry-After` is in whole seconds, rounded up, at least 1 and
+//! jittered, so that those who were refused together do not come back together; `t` carries the
+//! same jitter, so `Retry-After` is never earlier.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use seawall_core::decision::{Reason, Rejection, Standing};
+use seawall_core::measure::bucket::Quota;
+use seawall_core::rng::mix;
+use seawall_core::time::Span;
+
+use super::body::Full;
+
+const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+const POLICY: HeaderName = HeaderName::from_static("x-seawall-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const YES: HeaderValue = HeaderValue::from_static("true");
+
+/// What is said when asking again can never help.
+const NEVER: Span = Span::from_secs(300);
+
+/// Which families of header fields are sent. `Retry-After` and the reason always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// `RateLimit` and `RateLimit-Policy`; default on.
+    pub rate_limit: bool,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`; default off.
+    pub legacy_rate_limit: bool,
+    /// `Proxy-Status`; default off.
+    pub proxy_status: bool,
+    /// `x-envoy-overloaded`; default off.
+    pub envoy: bool,
+}
+
+impl Default for Families {
+    fn default() -> Families {
+        Families { rate_limit: true, legacy_rate_limit: false, proxy_status: false, envoy: false }
+    }
+}
+
+/// A quota and the name that it goes by in header fields and problem bodies.
+#[derive(Clone, Debug)]
+pub struct NamedQuota {
+    /// Its name: printable ASCII without `"` and `\`.
+    pub name: String,
+    /// The quota.
+    pub quota: Quota,
+}
+
+/// Writes answers for the refusals of one gate.
+#[derive(Debug)]
+pub struct Refusals {
+    families: Families,
+    quotas: Vec<NamedQuota>,
+    policy_field: Option<HeaderValue>,
+    seed: u64,
+    answered: AtomicU64,
+}
+
+impl Refusals {
+    /// Answers that name `quotas`, given in the order of the gate's throttles. `seed` spreads
+    /// `Retry-After`: draw it at random, outside of tests.
+    pub fn new(quotas: Vec<NamedQuota>, families: Families, seed: u64) -> Refusals {
+        let policies = quotas.iter().map(|NamedQuota { name, quota }| {
+            format!("\"{name}\";q={};w={}", quota.burst(), quota.time_to_full().as_secs_ceil().max(1))
+        });
+        let field = policies.collect::<Vec<_>>().join(", ");
+        let policy_field = HeaderValue::try_from(field).ok().filter(|field| !field.is_empty());
+        Refusals { families, quotas, policy_field, seed, answered: AtomicU64::new(0) }
+    }
+
+    /// The answer to a refused request.
+    pub fn response(&self, rejection: &Rejection) -> Response<Full> {
+        let (status, title, error) = match rejection.reason {
+            Reason::Throttled => (StatusCode::TOO_MANY_REQUESTS, "Quota exceeded", "http_request_denied"),
+            Reason::Shed | Reason::Full => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "connection_limit_reached")
+            }
+            Reason::Open | Reason::NoHost => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", "destination_unavailable")
+            }
+            Reason::Expired => (StatusCode::GATEWAY_TIMEOUT, "Deadline passed", "http_response_timeout"),
+        };
+        let seconds = self.seconds(rejection.retry_after);
+        let quota = rejection.standing.and_then(|standing| self.quotas.get(usize::from(standing.quota)));
+        let policy = quota.map_or(rejection.policy.name(), |quota| &quota.name);
+        let violated = quota.map(|quota| quota.name.as_str());
+        let mut response = self.problem(status, title, rejection.reason.name(), policy, violated, seconds);
+        let headers = response.headers_mut();
+        if let Some(standing) = rejection.standing {
+            self.quota_fields(headers, standing, seconds);
+        }
+        if self.families.envoy && matches!(rejection.reason, Reason::Shed | Reason::Full) {
+            headers.insert(OVERLOADED, YES);
+        }
+        self.proxy_status(headers, error);
+        response
+    }
+
+    /// The answer when an upstream failed without one of its own. `error` is the RFC 9209 token.
+    pub fn upstream_failed(&self, status: StatusCode, title: &str, error: &str) -> Response<Full> {
+        let seconds = self.seconds(Span::from_secs(1));
+        let mut response = self.problem(status, title, "upstream", "upstream", None, seconds);
+        self.proxy_status(response.headers_mut(), error);
+        response
+    }
+
+    /// Tells an admitted request how its user stands.
+    pub fn annotate(&self, headers: &mut HeaderMap, standing: Option<Standing>) {
+        if let Some(standing) = standing {
+            self.quota_fields(headers, standing, standing.reset.as_secs_ceil());
+        }
+    }
+
+    /// Whole seconds, at least 1, and up to a tenth (or one second) more.
+    fn seconds(&self, span: Span) -> u64 {
+        let span = if span == Span::MAX { NEVER } else { span };
+        let least = span.as_secs_ceil().max(1);
+        let spread = (least / 10).max(1) + 1;
+        let draw = mix(self.seed ^ self.answered.fetch_add(1, Ordering::Relaxed));
+        least + draw % spread
+    }
+
+    fn problem(
+        &self,
+        status: StatusCode,
+        title: &str,
+        reason: &'static str,
+        policy: &str,
+        violated: Option<&str>,
+        seconds: u64,
+    ) -> Response<Full> {
+        const TYPES: &str = "https://iana.org/assignments/http-problem-types";
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => format!("{TYPES}#quota-exceeded"),
+            StatusCode::SERVICE_UNAVAILABLE => format!("{TYPES}#temporary-reduced-capacity"),
+            _ => String::from("about:blank"),
+        };
+        let mut body = format!(
+            "{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{},\"reason\":\"{reason}\",\"policy\":\"{policy}\",\"retry_after\":{seconds}",
+            status.as_u16()
+        );
+        if let Some(violated) = violated {
+            let _ = write!(body, ",\"violated-policies\":[\"{violated}\"]");
+        }
+        body.push_str("}\n");
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert(REASON, HeaderValue::from_static(reason));
+        if let Ok(policy) = HeaderValue::from_str(policy) {
+            headers.insert(POLICY, policy);
+        }
+        response
+    }
+
+    fn quota_fields(&self, headers: &mut HeaderMap, standing: Standing, seconds: u64) {
+        let Some(NamedQuota { name, quota }) = self.quotas.get(usize::from(standing.quota)) else { return };
+        let remaining = standing.remaining;
+        if self.families.rate_limit {
+            // An origin's own fields are kept: a list may have several members, and ours is one.
+            let field = match remaining {
+                0 => format!("\"{name}\";r=0;t={}", seconds.max(1)),
+                _ => format!("\"{name}\";r={remaining}"),
+            };
+            if let Ok(field) = HeaderValue::try_from(field) {
+                headers.append(RATE_LIMIT, field);
+            }
+            if let Some(field) = &self.policy_field {
+                headers.append(RATE_LIMIT_POLICY, field.clone());
+            }
+        }
+        if self.families.legacy_rate_limit {
+            headers.insert(LEGACY_LIMIT, HeaderValue::from(quota.burst()));
+            headers.insert(LEGACY_REMAINING, HeaderValue::from(remaining));
+            headers.insert(LEGACY_RESET, HeaderValue::from(seconds));
+        }
+    }
+
+    fn proxy_status(&self, headers: &mut HeaderMap, error: &str) {
+        if self.families.proxy_status
+            && let Ok(field) = HeaderValue::try_from(format!("seawall; error={error}"))
+        {
+            headers.insert(PROXY_STATUS, field);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Ownership for many threads: shards for what is keyed by user, one short lock for the rest.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use seawall_core::gate::{Own, Ownership, shard_of};
+use seawall_core::request::Key;
+
+/// Parts behind locks, waiters as [`Waker`]s.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads;
+
+impl Ownership for Threads {
+    type Waiter = Waker;
+    type Of<T> = Locks<T>;
+}
+
+/// A lock on a cache line of its own, so that neighbours do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Padded<T>(Mutex<T>);
+
+/// Shards, each behind a lock.
+#[derive(Debug)]
+pub struct Locks<T>(Box<[Padded<T>]>);
+
+impl<T> Padded<T> {
+    /// A policy never panics half-way through a change, so a poisoned lock holds a sound value.
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Own<T> for Locks<T> {
+    fn own(shards: Vec<T>) -> Locks<T> {
+        Locks(shards.into_iter().map(|shard| Padded(Mutex::new(shard))).collect())
+    }
+
+    fn with<R>(&self, key: Key, f: impl FnOnce(&mut T) -> R) -> R {
+        let shard = if self.0.len() == 1 { 0 } else { shard_of(key, self.0.len()) };
+        f(&mut self.0[shard].lock())
+    }
+
+    fn each(&self, mut f: impl FnMut(&mut T)) {
+        self.0.iter().for_each(|shard| f(&mut shard.lock()));
+    }
+}
