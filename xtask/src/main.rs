@@ -1,2 +1,42 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask test`, the suite.
+
+mod suite;
+#[cfg(test)]
+mod tidy;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a command that could not do its work returns; `main` prints it.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check format, lints, tests, documentation and licences; the last line sums the tests up
+    Test,
+}
+
+/// The workspace's root folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's root")
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Test => suite::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
