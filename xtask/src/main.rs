@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask test`, the suite.
+//! The project's own commands: `cargo xtask test`, the suite, and `cargo xtask overload`, the bench.
 
+mod overload;
 mod suite;
 #[cfg(test)]
 mod tidy;
@@ -24,6 +25,14 @@ struct Cli {
 enum Command {
     /// Check format, lints, tests, documentation and licences; the last line sums the tests up
     Test,
+    /// Measure what is left of a service under overload, through the gateway or without it
+    Overload(overload::Args),
+    /// The bench's service
+    #[command(hide = true)]
+    OverloadOrigin(overload::origin::Args),
+    /// The bench's clients
+    #[command(hide = true)]
+    OverloadGenerator(overload::generator::Args),
 }
 
 /// The workspace's root folder.
@@ -34,6 +43,9 @@ fn root() -> &'static Path {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test => suite::run(),
+        Command::Overload(args) => overload::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::OverloadOrigin(args) => overload::origin::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::OverloadGenerator(args) => overload::generator::run(&args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
