@@ -123,14 +123,14 @@ fn steps(sum: &mut Sum) -> Result<u8> {
     for need in &NEEDS {
         provide(need)?;
     }
-    let tests = if answers("cargo-nextest", "--version") { WITH_NEXTEST } else { WITH_CARGO };
+    let tests = if answers("cargo-nextest") { WITH_NEXTEST } else { WITH_CARGO };
     for step in BEFORE_TESTS.into_iter().chain([tests]).chain(AFTER_TESTS) {
         let code = take(&step, sum)?;
         if code != 0 {
             return Ok(code);
         }
     }
-    if answers("cargo-deny", "--version") {
+    if answers("cargo-deny") {
         return take(&LICENCES, sum);
     }
     println!("==> {}: skipped, cargo-deny is not installed", LICENCES.name);
@@ -139,7 +139,7 @@ fn steps(sum: &mut Sum) -> Result<u8> {
 
 /// Installs what is missing.
 fn provide(need: &Need) -> Result<()> {
-    if answers(need.program, "--version") {
+    if answers(need.program) {
         return Ok(());
     }
     println!("==> installing {}: {}", need.program, need.install.join(" "));
@@ -152,10 +152,10 @@ fn provide(need: &Need) -> Result<()> {
 }
 
 /// Whether `program` can be run at all.
-fn answers(program: &str, flag: &str) -> bool {
+fn answers(program: &str) -> bool {
     let mut command = Command::new(program);
     // The toolchain's proxies exist even where their component does not, so that only a real run tells.
-    command.arg(flag).current_dir(root()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("--version").current_dir(root()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 

@@ -55,7 +55,6 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) target: Target,
-    pub(super) deadline_ms: u64,
     pub(super) load: Load,
 }
 
@@ -64,7 +63,7 @@ pub(super) enum Load {
     /// `clients` who each ask again as soon as they are answered.
     Closed { clients: u32, settle_s: u64, counted_s: u64 },
     /// Poisson arrivals: a warm-up, then the rate, of which the first seconds do not count.
-    Open { seed: u64, warm_up: Leg, dropped_s: u64, counted: Leg },
+    Open { seed: u64, deadline_ms: u64, warm_up: Leg, dropped_s: u64, counted: Leg },
 }
 
 /// A stretch of constant rate.
@@ -130,7 +129,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         std::process::exit(1);
     });
     let client = Arc::new(Client::new(&plan.target)?);
-    let deadline = Duration::from_millis(plan.deadline_ms);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let tally = match plan.load {
@@ -138,7 +136,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 closed(client, clients, Instant::now() + Duration::from_secs(settle_s), counted_s).await?;
                 Tally::default()
             }
-            Load::Open { seed, warm_up, dropped_s, counted } => {
+            Load::Open { seed, deadline_ms, warm_up, dropped_s, counted } => {
+                let deadline = Duration::from_millis(deadline_ms);
                 let start = Instant::now() + LEAD;
                 let dropped = Leg { rate: counted.rate, seconds: dropped_s };
                 let arrivals = Arrivals::new(Rng::new(seed, 0), &[warm_up, dropped, counted]);

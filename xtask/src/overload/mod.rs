@@ -33,8 +33,6 @@ use crate::Result;
 
 /// How long a client waits for its answer.
 const DEADLINE_MS: u64 = 250;
-/// The deadline of the closed loop, which only measures: none that matters.
-const NO_DEADLINE_MS: u64 = 60_000;
 /// The load before each point, as a multiple of the capacity, and for how long.
 const WARM_UP: f64 = 0.5;
 const WARM_UP_S: u64 = 10;
@@ -169,7 +167,7 @@ async fn capacity(args: &Args) -> Result<f64> {
     let mut origin = Origin::start(0, args.seed).await?;
     let load =
         Load::Closed { clients: SATURATING_CLIENTS, settle_s: SETTLE_S, counted_s: args.capacity_seconds };
-    let plan = Plan { target: target(origin.address), deadline_ms: NO_DEADLINE_MS, load };
+    let plan = Plan { target: target(origin.address), load };
     let mut generator = Generator::start(&plan)?;
     let (mut before, mut after) = (None, None);
     loop {
@@ -198,11 +196,12 @@ async fn point(args: &Args, at: f64, capacity: f64, seed: u64, progress: &str) -
     };
     let load = Load::Open {
         seed,
+        deadline_ms: DEADLINE_MS,
         warm_up: Leg { rate: WARM_UP * capacity, seconds: WARM_UP_S },
         dropped_s: DROPPED_S,
         counted: Leg { rate: at * capacity, seconds: args.seconds },
     };
-    let mut generator = Generator::start(&Plan { target, deadline_ms: DEADLINE_MS, load })?;
+    let mut generator = Generator::start(&Plan { target, load })?;
     let (mut before, mut after) = (None, None);
     let tally: Tally = loop {
         match generator.hear(progress).await? {

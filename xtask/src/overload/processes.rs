@@ -1,7 +1,8 @@
 //! The bench's processes: the origin, the gateway and the generator, each a child of its own, so
 //! that their processor time is counted apart and each point begins with fresh state.
 //!
-//! Each dies with its handle, also when the bench fails or is interrupted.
+//! Each dies with its handle, also when the bench fails or is interrupted. When the bench itself is
+//! killed outright, the origin and the generator see their input end; a gateway would be left.
 
 use std::fs::File;
 use std::io::IsTerminal;

@@ -12,7 +12,7 @@ mod tests;
 
 /// Above this p99 lag the generator itself disturbs the result, in milliseconds.
 const LAG_MAX_MS: f64 = 5.0;
-/// How far one capacity may be below the next before the table of refusal costs is meaningless.
+/// Below this relative determinant all points have the same mix, which tells the two costs not apart.
 const SINGULAR: f64 = 1e-6;
 
 /// A whole run.
