@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3001)]
     origin_port: u16,
     /// Seconds that the origin's capacity is measured for; its error is about 3.5 % / √seconds
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     capacity_seconds: u64,
     /// Also write everything as JSON to this file
     #[arg(long)]
