@@ -1,0 +1,3 @@
+//! The Seawall gateway: an HTTP reverse proxy that keeps a service standing.
+
+pub mod proxy;

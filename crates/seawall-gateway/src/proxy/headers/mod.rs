@@ -1,0 +1,124 @@
+//! Header hygiene: what belongs to one hop ends there, and who the client is.
+//!
+//! Hop-by-hop fields (RFC 9110 §7.6.1), also those that `Connection` names, are never forwarded in
+//! either direction. `X-Forwarded-For`, `-Proto` and `-Host` say where a request came from; what a
+//! client says of itself is believed only when its address is trusted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Removes what belongs to one hop.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+            .collect();
+        named.iter().for_each(|name| _ = headers.remove(name));
+        headers.remove(header::CONNECTION);
+    }
+    let trailers = headers.get(header::TE).is_some_and(|te| te == TRAILERS);
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, TRAILERS);
+    }
+}
+
+/// Why a request must not be forwarded: two lengths are one too many (request smuggling).
+pub fn ambiguous_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return false };
+    headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
+}
+
+/// Says where the request came from: appended for a trusted peer, replaced for any other.
+pub fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
+    let before = headers.get(FORWARDED_FOR).filter(|_| trusted).and_then(|value| value.to_str().ok());
+    let line = match before {
+        Some(before) => format!("{before}, {peer}"),
+        None => peer.to_string(),
+    };
+    if let Ok(value) = HeaderValue::try_from(line) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    if !trusted || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HTTP);
+    }
+    if !trusted || !headers.contains_key(FORWARDED_HOST) {
+        match headers.get(header::HOST).cloned() {
+            Some(host) => _ = headers.insert(FORWARDED_HOST, host),
+            None => _ = headers.remove(FORWARDED_HOST),
+        }
+    }
+}
+
+/// Whether what this peer says of its clients is believed.
+pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&peer))
+}
+
+/// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`,
+/// read from the right; else the peer itself.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let mut client = peer;
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev().map(|line| line.to_str().unwrap_or(""));
+    for hop in lines.flat_map(|line| line.rsplit(',')) {
+        if !is_trusted(client, trusted) {
+            break;
+        }
+        match parse_hop(hop.trim()) {
+            Some(address) => client = address,
+            None => break,
+        }
+    }
+    client
+}
+
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip())).ok()?;
+    Some(address)
+}
+
+/// The bytes that stand for a client address as a user: IPv6 by its /64, because one household
+/// has all of it; a mapped IPv4 address is IPv4.
+pub fn address_identity(address: IpAddr) -> ([u8; 8], usize) {
+    let mut identity = [0; 8];
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            identity[..4].copy_from_slice(&address.octets());
+            (identity, 4)
+        }
+        IpAddr::V6(address) => {
+            identity.copy_from_slice(&address.octets()[..8]);
+            (identity, 8)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

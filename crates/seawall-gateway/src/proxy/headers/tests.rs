@@ -1,0 +1,85 @@
+use super::*;
+
+fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers
+}
+
+fn nets(nets: &[&str]) -> Vec<IpNet> {
+    nets.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+#[test]
+fn hop_by_hop_fields_end_here_also_those_that_connection_names() {
+    let mut headers = map(&[
+        ("connection", "close, X-Private"),
+        ("x-private", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "gzip"),
+        ("trailer", "x-end"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+        ("accept", "*/*"),
+    ]);
+    strip_hop_by_hop(&mut headers);
+    assert_eq!(headers, map(&[("accept", "*/*")]));
+    let mut headers = map(&[("te", "trailers")]);
+    strip_hop_by_hop(&mut headers);
+    assert_eq!(headers, map(&[("te", "trailers")]));
+}
+
+#[test]
+fn two_lengths_are_one_too_many() {
+    let ambiguous = |lines: &[(&'static str, &'static str)]| ambiguous_length(&map(lines));
+    assert!(!ambiguous(&[]));
+    assert!(!ambiguous(&[("content-length", "5")]));
+    assert!(!ambiguous(&[("content-length", "5"), ("content-length", "5")]));
+    assert!(!ambiguous(&[("transfer-encoding", "chunked")]));
+    assert!(ambiguous(&[("content-length", "5"), ("content-length", "6")]));
+    assert!(ambiguous(&[("content-length", "5"), ("transfer-encoding", "chunked")]));
+}
+
+#[test]
+fn the_client_is_the_first_untrusted_hop_from_the_right() {
+    let trusted = nets(&["10.0.0.0/8", "127.0.0.0/8"]);
+    let client = |peer: &str, line: &'static str| {
+        client_address(peer.parse().unwrap(), &map(&[("x-forwarded-for", line)]), &trusted).to_string()
+    };
+    assert_eq!(client("203.0.113.9", "1.2.3.4"), "203.0.113.9");
+    assert_eq!(client("10.0.0.1", "1.2.3.4"), "1.2.3.4");
+    assert_eq!(client("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.7"), "1.2.3.4");
+    assert_eq!(client("10.0.0.1", "6.6.6.6, nonsense, 10.0.0.7"), "10.0.0.7");
+    assert_eq!(client("10.0.0.1", "[2001:db8::1]:4711"), "2001:db8::1");
+    assert_eq!(client("10.0.0.1", "1.2.3.4:80"), "1.2.3.4");
+    assert_eq!(client("10.0.0.1", ""), "10.0.0.1");
+    let two = map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "10.1.1.1")]);
+    assert_eq!(client_address("10.0.0.1".parse().unwrap(), &two, &trusted).to_string(), "6.6.6.6");
+}
+
+#[test]
+fn what_an_untrusted_peer_says_is_replaced() {
+    let said = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https"), ("host", "a.example")];
+    let peer = "203.0.113.9".parse().unwrap();
+    let mut headers = map(&said);
+    forwarded(&mut headers, peer, false);
+    assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
+    assert_eq!(headers["x-forwarded-proto"], "http");
+    assert_eq!(headers["x-forwarded-host"], "a.example");
+    let mut headers = map(&said);
+    forwarded(&mut headers, peer, true);
+    assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 203.0.113.9");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+}
+
+#[test]
+fn one_household_is_one_user() {
+    let identity = |address: &str| address_identity(address.parse().unwrap());
+    assert_eq!(identity("2001:db8:1:2::1"), identity("2001:db8:1:2:ffff::9"));
+    assert_ne!(identity("2001:db8:1:2::1"), identity("2001:db8:1:3::1"));
+    assert_eq!(identity("::ffff:192.0.2.1"), identity("192.0.2.1"));
+    assert_ne!(identity("192.0.2.1"), identity("192.0.2.2"));
+}

@@ -1,0 +1,5 @@
+//! The data plane: listen → stack → upstream.
+
+pub mod headers;
+pub mod listen;
+pub mod upstream;
