@@ -1,2 +1,65 @@
-//! The Seawall gateway.
-fn main() {}
+//! The Seawall gateway: `seawall run` proxies, `seawall lab` simulates.
+
+mod admin;
+mod cli;
+mod config;
+mod proxy;
+mod run;
+mod sample;
+mod telemetry;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use cli::Command;
+use config::Colour;
+use run::RunError;
+use tracing_subscriber::EnvFilter;
+
+/// The exit code for input that cannot be used.
+const BAD_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => {
+            // With its output closed there is nobody left to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_INPUT));
+        }
+    };
+    match command {
+        Command::Run(args) => {
+            log();
+            match run::run(&args, colour()) {
+                Ok(code) => code,
+                Err(RunError::Config(error)) => {
+                    eprintln!("{}", error.render(colour()));
+                    ExitCode::from(BAD_INPUT)
+                }
+                Err(RunError::System(what, error)) => {
+                    eprintln!("error: {what}: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Command::LabRun(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Logs to standard error, as `RUST_LOG` says; `info` without it.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(matches!(colour(), Colour::Always))
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Colours only for a terminal whose user did not opt out (<https://no-color.org>).
+fn colour() -> Colour {
+    let opted_out = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stderr().is_terminal() && !opted_out { Colour::Always } else { Colour::Never }
+}

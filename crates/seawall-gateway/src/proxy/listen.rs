@@ -31,9 +31,9 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 /// The most connections that are open at a time, over all workers.
-pub const CONNECTIONS_MAX: u32 = 20_000;
+pub(crate) const CONNECTIONS_MAX: u32 = 20_000;
 /// The time in which the header of a request must arrive.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 /// The most bytes of a request's header.
@@ -44,7 +44,7 @@ const BACKLOG: i32 = 4_096;
 
 /// How far a shutdown has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Serving.
     Serve,
     /// No new connections; those that are open finish their requests.
@@ -54,7 +54,7 @@ pub enum Phase {
 }
 
 /// What the workers serve: one handler for each, made on its thread.
-pub trait Handler: 'static {
+pub(crate) trait Handler: 'static {
     /// The body of a response.
     type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static;
 
@@ -68,19 +68,19 @@ pub trait Handler: 'static {
 
 /// Workers that serve an address.
 #[derive(Debug)]
-pub struct Serving {
+pub(crate) struct Serving {
     address: SocketAddr,
     workers: Vec<JoinHandle<()>>,
 }
 
 impl Serving {
     /// The address that is really bound (port 0 is resolved).
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Waits for the workers to end.
-    pub fn join(self) {
+    pub(crate) fn join(self) {
         for worker in self.workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
@@ -91,7 +91,7 @@ impl Serving {
 
 /// Serves `address` with so many workers until `phase` says otherwise. `make` is called once on
 /// each worker's thread.
-pub fn serve<H: Handler>(
+pub(crate) fn serve<H: Handler>(
     address: SocketAddr,
     workers: usize,
     grace: Duration,
@@ -191,7 +191,7 @@ async fn accept<H: Handler>(
 
 /// Runs futures on this thread.
 #[derive(Clone, Copy, Debug)]
-pub struct Local;
+pub(crate) struct Local;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {

@@ -1,5 +1,7 @@
-//! The data plane: listen → stack → upstream.
+//! The data plane: listen → stack → upstream, on a road that a config describes.
 
-pub mod headers;
-pub mod listen;
-pub mod upstream;
+pub(crate) mod headers;
+pub(crate) mod listen;
+pub(crate) mod road;
+pub(crate) mod stack;
+pub(crate) mod upstream;

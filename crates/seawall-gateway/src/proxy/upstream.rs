@@ -29,11 +29,11 @@ use tokio::time::Instant;
 use super::listen::Local;
 
 /// The most idle connections to a host, on one worker.
-pub const IDLE_MAX: usize = 256;
+pub(crate) const IDLE_MAX: usize = 256;
 
 /// The protocol that a host speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
@@ -42,30 +42,30 @@ pub enum Protocol {
 }
 
 /// A host and how to connect to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
     /// `host:port`.
-    pub authority: String,
+    pub(crate) authority: String,
     /// What it speaks.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The time in which a connection must stand.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// The age at which an idle connection is not used again.
-    pub idle_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
 }
 
 /// A request's body: the client's, or none.
 #[derive(Debug, Default)]
-pub struct Outbound(Option<Incoming>);
+pub(crate) struct Outbound(Option<Incoming>);
 
 impl Outbound {
     /// The client's body.
-    pub fn new(body: Incoming) -> Outbound {
+    pub(crate) fn new(body: Incoming) -> Outbound {
         Outbound(Some(body).filter(|body| !body.is_end_stream()))
     }
 
     /// Whether there is nothing to send.
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.0.is_none()
     }
 }
@@ -95,7 +95,7 @@ impl Body for Outbound {
 
 /// Why a host did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
+pub(crate) enum FailureKind {
     /// Nobody listens there.
     Refused,
     /// The connection did not stand in time.
@@ -110,7 +110,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// The error token of RFC 9209.
-    pub const fn token(self) -> &'static str {
+    pub(crate) const fn token(self) -> &'static str {
         match self {
             FailureKind::Refused => "connection_refused",
             FailureKind::ConnectTimeout => "connection_timeout",
@@ -123,11 +123,11 @@ impl FailureKind {
 
 /// A request that was not answered.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Why.
-    pub kind: FailureKind,
+    pub(crate) kind: FailureKind,
     /// The request, when nothing of it was sent.
-    pub unsent: Option<Request<Outbound>>,
+    pub(crate) unsent: RefCell<Option<Request<Outbound>>>,
 }
 
 enum Sender {
@@ -158,14 +158,14 @@ struct Idle {
 }
 
 /// The connections of one worker to one host.
-pub struct Pool {
+pub(crate) struct Pool {
     target: Target,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<Outbound>>>,
 }
 
 /// Keeps a connection for the response's body; returns it to its pool when dropped.
-pub struct Lease {
+pub(crate) struct Lease {
     pool: Rc<Pool>,
     sender: Option<http1::SendRequest<Outbound>>,
 }
@@ -185,17 +185,12 @@ impl Drop for Lease {
 
 impl Pool {
     /// Without connections.
-    pub fn new(target: Target) -> Rc<Pool> {
+    pub(crate) fn new(target: Target) -> Rc<Pool> {
         Rc::new(Pool { target, idle: RefCell::default(), shared: RefCell::default() })
     }
 
-    /// The host.
-    pub fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// Sends a request in origin form and waits for the answer's header.
-    pub async fn send(
+    pub(crate) async fn send(
         self: &Rc<Self>,
         mut request: Request<Outbound>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
@@ -206,7 +201,7 @@ impl Pool {
                 Some(sender) => sender,
                 None => match self.connect().await {
                     Ok(sender) => sender,
-                    Err(kind) => return Err(Failure { kind, unsent: Some(request) }),
+                    Err(kind) => return Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
                 },
             };
             let sent = match &mut sender {
@@ -223,7 +218,7 @@ impl Pool {
                         if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
                     match error.take_message() {
                         Some(unsent) if !fresh => request = unsent,
-                        unsent => return Err(Failure { kind, unsent }),
+                        unsent => return Err(Failure { kind, unsent: RefCell::new(unsent) }),
                     }
                 }
             }

@@ -18,7 +18,7 @@ const HTTP: HeaderValue = HeaderValue::from_static("http");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Removes what belongs to one hop.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -49,14 +49,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Why a request must not be forwarded: two lengths are one too many (request smuggling).
-pub fn ambiguous_length(headers: &HeaderMap) -> bool {
+pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return false };
     headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
 }
 
 /// Says where the request came from: appended for a trusted peer, replaced for any other.
-pub fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
+pub(crate) fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
     let before = headers.get(FORWARDED_FOR).filter(|_| trusted).and_then(|value| value.to_str().ok());
     let line = match before {
         Some(before) => format!("{before}, {peer}"),
@@ -77,13 +77,13 @@ pub fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
 }
 
 /// Whether what this peer says of its clients is believed.
-pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&peer))
 }
 
 /// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`,
 /// read from the right; else the peer itself.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer;
     let lines = headers.get_all(FORWARDED_FOR).iter().rev().map(|line| line.to_str().unwrap_or(""));
     for hop in lines.flat_map(|line| line.rsplit(',')) {
@@ -106,7 +106,7 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
 
 /// The bytes that stand for a client address as a user: IPv6 by its /64, because one household
 /// has all of it; a mapped IPv4 address is IPv4.
-pub fn address_identity(address: IpAddr) -> ([u8; 8], usize) {
+pub(crate) fn address_identity(address: IpAddr) -> ([u8; 8], usize) {
     let mut identity = [0; 8];
     match address.to_canonical() {
         IpAddr::V4(address) => {

@@ -1,0 +1,164 @@
+//! The command line: raw arguments become checked ones.
+//!
+//! **Prevents** a gateway that starts with half of what was asked: addresses, URLs and counts are
+//! parsed here, and what contradicts itself is refused before anything runs. clap's errors exit
+//! with 2, its help with 0.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, Hosts, Url, admin_address, listen_address};
+
+/// The most seeds of one run of the lab.
+const SEEDS_MAX: u32 = 10_000;
+
+/// What is to be done, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    Run(RunArgs),
+    /// Play a scenario in the lab.
+    LabRun(LabRunArgs),
+}
+
+/// How the gateway is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunArgs {
+    /// What it stands in front of.
+    pub(crate) target: Target,
+    /// Addresses that win over the config's, also after a reload.
+    pub(crate) addresses: Addresses,
+}
+
+/// What the gateway stands in front of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// What this config file says.
+    File(PathBuf),
+    /// These hosts, with every default.
+    Upstreams(Hosts),
+    /// The embedded sample service.
+    Sample,
+}
+
+/// Addresses from the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub(crate) struct Addresses {
+    /// Listen here for clients; port 0 takes a free one [default: the config's, 127.0.0.1:8080
+    /// without]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Listen here for operators, on loopback [default: the config's, 127.0.0.1:9090 without]
+    #[arg(long, value_name = "ADDR", value_parser = admin_address)]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// The config with these addresses in place of its own.
+    pub(crate) fn over(&self, mut config: Config) -> Config {
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.admin.listen = self.admin.unwrap_or(config.admin.listen);
+        config
+    }
+}
+
+/// What the lab is to play.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct LabRunArgs {
+    /// The scenario file
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenario: PathBuf,
+    /// Play it this many times, each with the next seed
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEEDS_MAX)))]
+    pub(crate) seeds: u32,
+    /// The first seed
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write the result as JSON to this file, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "seawall",
+    version,
+    about = "Keeps services standing when parts of them fail, and gets them back afterwards.",
+    before_help = "Example: seawall run --upstream http://127.0.0.1:3000",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway: a reverse proxy that protects what is behind it
+    #[command(
+        before_help = "Examples:\n  seawall run                                     before a sample service\n  \
+                       seawall run --upstream http://127.0.0.1:3000    before your own\n  \
+                       seawall run seawall.toml                        as a file says"
+    )]
+    Run(RawRun),
+    /// Play scenarios in the simulator
+    #[command(
+        before_help = "Example: seawall lab run scenarios/retry-storm.toml --seeds 20",
+        arg_required_else_help = true
+    )]
+    Lab {
+        #[command(subcommand)]
+        verb: LabVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LabVerb {
+    /// Play a scenario, and say whether the service comes back
+    #[command(before_help = "Example: seawall lab run scenarios/retry-storm.toml --seeds 20")]
+    Run(LabRunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RawRun {
+    /// The config file
+    #[arg(value_name = "CONFIG", conflicts_with = "upstream")]
+    config: Option<PathBuf>,
+    /// Stand in front of this host with every default; repeat for several hosts of one service
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    upstream: Vec<Url>,
+    #[command(flatten)]
+    addresses: Addresses,
+}
+
+/// Parses and checks the arguments, the program's name first. An error also stands for a request
+/// for help; clap prints it and knows its exit code.
+pub(crate) fn parse<A>(arguments: impl IntoIterator<Item = A>) -> Result<Command, clap::Error>
+where
+    A: Into<OsString> + Clone,
+{
+    match Cli::try_parse_from(arguments)?.verb {
+        Verb::Run(raw) => Ok(Command::Run(raw.checked()?)),
+        Verb::Lab { verb: LabVerb::Run(args) } => Ok(Command::LabRun(args)),
+    }
+}
+
+impl RawRun {
+    fn checked(self) -> Result<RunArgs, clap::Error> {
+        let target = match self.config {
+            Some(path) => Target::File(path),
+            None if self.upstream.is_empty() => Target::Sample,
+            None => Target::Upstreams(Hosts::new(self.upstream).map_err(|malformed| {
+                Cli::command().error(ErrorKind::ValueValidation, format!("--upstream: {malformed}"))
+            })?),
+        };
+        Ok(RunArgs { target, addresses: self.addresses })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The config of the gateway: `seawall.toml`, read into values that are valid.
+//!
+//! **Prevents** a gateway that runs with something other than what was meant: unknown keys are
+//! errors, numbers carry their unit, names are looked up, and bounds are checked before anything
+//! starts. What [`Config::from_toml`] returns needs no further check.
+//!
+//! **Mechanics.** The file is parsed into a tree that knows where each value stands; each part of
+//! the config reads its table from it ([`reader`]) and fills in the defaults. Problems are
+//! collected ([`report`]) and shown together. A `Config` is a plain value: two can be compared, so
+//! that a reload sees what changed.
+//!
+//! **Edges.** A syntax error hides what comes after it, so only syntax errors are shown then.
+//! State lives elsewhere, under the names that stand here.
+
+mod address;
+mod identity;
+mod pattern;
+mod reader;
+mod report;
+mod retry;
+mod route;
+mod throttle;
+mod units;
+mod upstream;
+mod url;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use reader::{Field, Section};
+use report::Report;
+
+pub(crate) use address::{admin as admin_address, listen as listen_address};
+pub(crate) use identity::{Identity, UserSource};
+pub(crate) use report::{Colour, ConfigError, Malformed};
+pub(crate) use route::{Route, TierRule};
+pub(crate) use throttle::Throttle;
+pub(crate) use upstream::{Hosts, Protocol, Upstream};
+pub(crate) use url::Url;
+
+/// The largest file, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+/// The upstream and route that stand in when there is no file.
+const DEFAULT_NAME: &str = "default";
+
+/// What the gateway does. Valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Where clients connect; default `127.0.0.1:8080`.
+    pub(crate) listen: SocketAddr,
+    /// Where operators connect; a loopback address.
+    pub(crate) admin: Admin,
+    /// Who is asking.
+    pub(crate) identity: Identity,
+    /// Which headers are added to responses.
+    pub(crate) headers: Headers,
+    /// The services, by name; at least one.
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// The routes, at least one, the most specific first: the first that matches takes a request.
+    pub(crate) routes: Vec<Route>,
+}
+
+/// The admin plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Admin {
+    /// Where it listens, on loopback; default `127.0.0.1:9090`.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { listen: address::ADMIN }
+    }
+}
+
+/// The families of headers that Seawall adds to responses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Headers {
+    /// `RateLimit` and `RateLimit-Policy`; default on.
+    pub(crate) rate_limit: bool,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`; default off.
+    pub(crate) legacy_rate_limit: bool,
+    /// `Proxy-Status`; default on.
+    pub(crate) proxy_status: bool,
+    /// `x-envoy-overloaded`; default on.
+    pub(crate) envoy: bool,
+}
+
+impl Default for Headers {
+    fn default() -> Headers {
+        Headers { rate_limit: true, legacy_rate_limit: false, proxy_status: true, envoy: true }
+    }
+}
+
+impl Config {
+    /// All requests to these hosts, with every default: what `--upstream` asks for.
+    pub(crate) fn for_upstreams(hosts: Hosts) -> Config {
+        Config {
+            listen: address::LISTEN,
+            admin: Admin::default(),
+            identity: Identity::default(),
+            headers: Headers::default(),
+            upstreams: BTreeMap::from([(DEFAULT_NAME.to_owned(), Upstream::new(hosts))]),
+            routes: vec![Route::new(DEFAULT_NAME, DEFAULT_NAME)],
+        }
+    }
+
+    /// Reads the file at `path`, of at most 1 MiB.
+    pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
+            .map_err(|error| ConfigError::unreadable(path, error))?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(ConfigError::unreadable(path, "it is larger than 1 MiB"));
+        }
+        let source = String::from_utf8(bytes).map_err(|error| ConfigError::unreadable(path, error))?;
+        Config::from_toml(&source, path)
+    }
+
+    /// Parses the text of a file; `name` is what errors call it.
+    pub(crate) fn from_toml(source: &str, name: &Path) -> Result<Config, ConfigError> {
+        let report = Report::default();
+        let (table, errors) = DeTable::parse_recoverable(source);
+        for error in &errors {
+            let span = error.span().unwrap_or_default();
+            report.at(span.clone(), syntax(error.message(), source, span));
+        }
+        if !errors.is_empty() {
+            report.finish(source, name)?;
+        }
+        let config = Config::from_table(table.get_ref(), &report);
+        report.finish(source, name)?;
+        Ok(config)
+    }
+
+    /// Reads the whole tree; the result counts only if nothing was reported.
+    fn from_table(table: &DeTable<'_>, report: &Report) -> Config {
+        let mut root = Section::root(table, report);
+        let listen = root.value("listen", address::LISTEN, |field| field.parsed(ADDRESS, address::listen));
+        let admin = root.section("admin").map(admin_in).unwrap_or_default();
+        let (identity, users) = identity::read(root.section("identity"));
+        let headers = root.section("headers").map(headers_in).unwrap_or_default();
+        let upstreams = root.named("upstream");
+        // A name counts even if its table is wrong: routes to it are right.
+        let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name).collect();
+        let routes = route::read_all(root.named("route"), users, &names);
+        root.finish();
+        let upstreams = upstreams
+            .into_iter()
+            .filter_map(|upstream| Some((upstream.name.to_owned(), Upstream::read(upstream.section)?)))
+            .collect();
+        if report.is_empty() {
+            // Only now: what is missing may just be misspelt.
+            complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
+        }
+        Config { listen, admin, identity, headers, upstreams, routes }
+    }
+}
+
+/// Whether there is something to serve and a way to it.
+fn complete(upstreams: &[&str], routes: &[Route]) -> Result<(), Malformed> {
+    let Some(upstream) = upstreams.first() else {
+        return Err(Malformed::new("there is no upstream")
+            .help("add `[upstream.NAME]` with `hosts = [\"http://127.0.0.1:3000\"]`"));
+    };
+    if routes.is_empty() {
+        return Err(Malformed::new("there is no route, so that no request would be answered")
+            .help(format!("add `[route.NAME]` with `upstream = \"{upstream}\"`")));
+    }
+    Ok(())
+}
+
+/// A problem with the TOML itself, most often a text without its quotes.
+fn syntax(message: &str, source: &str, span: Range<usize>) -> Malformed {
+    let malformed = Malformed::new(message);
+    let before = source.get(..span.start).unwrap_or_default();
+    let value = before.rsplit(['\n', '=', ',', '[']).next().unwrap_or_default();
+    let follows_equals = before.len() > value.len() && before[..before.len() - value.len()].ends_with('=');
+    if follows_equals && !value.contains(['"', '\'']) {
+        return malformed.help("texts stand in quotes, durations, rates and addresses among them");
+    }
+    malformed
+}
+
+/// What an address is called in errors.
+const ADDRESS: &str = "an address such as `127.0.0.1:8080`";
+
+fn admin_in(mut section: Section<'_>) -> Admin {
+    let listen = section.value("listen", address::ADMIN, |field| field.parsed(ADDRESS, address::admin));
+    section.finish();
+    Admin { listen }
+}
+
+fn headers_in(mut section: Section<'_>) -> Headers {
+    let default = Headers::default();
+    let headers = Headers {
+        rate_limit: section.value("rate_limit", default.rate_limit, Field::switch),
+        legacy_rate_limit: section.value("legacy_rate_limit", default.legacy_rate_limit, Field::switch),
+        proxy_status: section.value("proxy_status", default.proxy_status, Field::switch),
+        envoy: section.value("envoy", default.envoy, Field::switch),
+    };
+    section.finish();
+    headers
+}
+
+#[cfg(test)]
+mod tests;

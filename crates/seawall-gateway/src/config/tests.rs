@@ -1,0 +1,465 @@
+use std::path::Path;
+use std::time::Duration;
+
+use http::HeaderName;
+use proptest::prelude::{Strategy, any, prop, proptest};
+use seawall_core::limit::{self, Ceiling, adaptive};
+use seawall_core::measure::bucket::{Quota, Rate};
+use seawall_core::request::Tier;
+use seawall_core::retry::backoff::{Backoff, Kind};
+use seawall_core::retry::budget;
+use seawall_core::throttle::{OnFull, Per};
+use seawall_core::time::Span;
+use seawall_core::{breaker, call, shed};
+
+use super::{Colour, Config, ConfigError, Headers, Hosts, Identity, Protocol, Route, TierRule, Upstream};
+use super::{Url, UserSource};
+
+mod refusals;
+
+const MINIMAL: &str = include_str!("../../../../examples/minimal.toml");
+const WHOLE: &str = include_str!("../../../../examples/seawall.toml");
+
+fn parse(source: &str) -> Result<Config, ConfigError> {
+    Config::from_toml(source, Path::new("seawall.toml"))
+}
+
+/// A valid file with these lines at its top.
+fn file(lines: &str) -> String {
+    format!("{lines}\n[upstream.u]\nhosts = [\"http://h:1\"]\n[route.r]\nupstream = \"u\"\n")
+}
+
+/// A valid file whose upstream `u` has these lines, too.
+fn upstream(lines: &str) -> String {
+    format!("[upstream.u]\n{lines}\nhosts = [\"http://h:1\"]\n[route.r]\nupstream = \"u\"\n")
+}
+
+/// A valid file whose route `r` has these lines, too.
+fn route(lines: &str) -> String {
+    format!("[route.r]\n{lines}\nupstream = \"u\"\n[upstream.u]\nhosts = [\"http://h:1\"]\n")
+}
+
+fn read_file(lines: &str) -> Config {
+    parse(&file(lines)).unwrap()
+}
+
+fn read_upstream(lines: &str) -> Upstream {
+    parse(&upstream(lines)).unwrap().upstreams["u"].clone()
+}
+
+fn read_route(lines: &str) -> Route {
+    parse(&route(lines)).unwrap().routes[0].clone()
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+#[test]
+fn a_minimal_file_is_all_defaults() {
+    let mut expected = Config::for_upstreams(Hosts::from(url("http://127.0.0.1:3000")));
+    let upstream = expected.upstreams.remove("default").unwrap();
+    expected.upstreams.insert("app".to_owned(), upstream);
+    expected.routes = vec![Route::new("app", "app")];
+    assert_eq!(parse(MINIMAL).unwrap(), expected);
+}
+
+/// The example says "default" at most of its keys: they are.
+#[test]
+fn the_whole_example_says_true_defaults() {
+    let config = parse(WHOLE).unwrap();
+    let orders = &config.upstreams["orders"];
+    assert_eq!(orders, &Upstream::new(orders.hosts.clone()));
+    assert_eq!(config.admin, super::Admin::default());
+    assert_eq!(config.headers, Headers::default());
+    let route = config.routes.iter().find(|route| route.name == "orders").unwrap();
+    let default = Route::new("orders", "orders");
+    assert_eq!(route.shed, default.shed);
+    assert_eq!(route.tier.default, default.tier.default);
+    assert_eq!(call::Config { per_attempt: None, ..route.retry }, default.retry);
+    assert_eq!(route.throttle[0].config.max_users, seawall_core::throttle::MAX_USERS);
+    assert_eq!(route.throttle[0].config.on_full, OnFull::default());
+}
+
+#[test]
+fn addresses() {
+    let config = read_file("listen = \"[::]:80\"\nadmin.listen = \"[::1]:0\"");
+    assert_eq!(config.listen, "[::]:80".parse().unwrap());
+    assert_eq!(config.admin.listen, "[::1]:0".parse().unwrap());
+    assert_eq!(read_file("").listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(read_file("").admin.listen, "127.0.0.1:9090".parse().unwrap());
+}
+
+#[test]
+fn identity_in_the_order_of_the_file() {
+    let config = read_file(
+        "[identity]\nuser = [\"header:X-Api-Key\", \"client-ip\"]\ntrusted_proxies = [\"10.0.0.0/8\"]",
+    );
+    let key = HeaderName::from_static("x-api-key");
+    assert_eq!(config.identity.user, [UserSource::Header(key), UserSource::ClientIp]);
+    assert_eq!(config.identity.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(read_file("").identity, Identity::default());
+    let nobody = read_file("identity.trusted_proxies = []").identity.trusted_proxies;
+    assert!(nobody.is_empty());
+}
+
+#[test]
+fn the_table_of_users_goes_to_every_throttle() {
+    for (word, on_full) in [("refuse", OnFull::Refuse), ("share", OnFull::Share), ("evict", OnFull::Evict)] {
+        let users = format!("[identity]\nmax_users = 7\non_full = \"{word}\"\n");
+        let source = users + &route("throttle = [{ rate = \"1/s\" }, { rate = \"1/h\", per = \"route\" }]");
+        for throttle in &parse(&source).unwrap().routes[0].throttle {
+            assert_eq!((throttle.config.max_users, throttle.config.on_full), (7, on_full));
+        }
+    }
+}
+
+#[test]
+fn header_switches() {
+    let lines =
+        "[headers]\nrate_limit = false\nlegacy_rate_limit = true\nproxy_status = false\nenvoy = false";
+    let headers = Headers { rate_limit: false, legacy_rate_limit: true, proxy_status: false, envoy: false };
+    assert_eq!(read_file(lines).headers, headers);
+    assert_eq!(read_file("").headers, Headers::default());
+}
+
+#[test]
+fn an_upstream_with_every_key() {
+    let read = read_upstream(
+        "protocol = \"h2c\"\nconnect_timeout = \"2s\"\nidle_timeout = \"5m\"\nbudget = \"20%\"\n\
+         breaker = { failure_rate = \"25%\", window = 10, min_calls = 5, open = \"1s\", probes = 1 }\n\
+         limit = { adaptive = true, max = 8, queue = 0 }",
+    );
+    let settings = breaker::Settings {
+        failure_rate_ppm: 250_000,
+        window: 10,
+        min_calls: 5,
+        open: Span::from_secs(1),
+        probes: 1,
+        ..breaker::Settings::default()
+    };
+    let expected = Upstream {
+        hosts: Hosts::from(url("http://h:1")),
+        protocol: Protocol::H2c,
+        connect_timeout: Span::from_secs(2),
+        idle_timeout: Span::from_secs(300),
+        breaker: Some(breaker::Config::new(settings).unwrap()),
+        limit: limit::Config {
+            ceiling: Ceiling::Adaptive(adaptive::Config { initial: 8, max: 8 }),
+            queue: 0,
+        },
+        budget: budget::Config::new(200_000).unwrap(),
+    };
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn an_upstream_turned_down() {
+    let read = read_upstream("breaker = false\nlimit = { adaptive = false, max = 3 }\nbudget = \"0%\"");
+    assert_eq!(read.breaker, None);
+    assert_eq!(read.limit, limit::Config { ceiling: Ceiling::Fixed(3), queue: 1_024 });
+    assert_eq!(read.budget, budget::Config::new(0).unwrap());
+}
+
+/// A short window alone must not fail on the default of a key that nobody wrote.
+#[test]
+fn a_window_below_the_default_minimum_of_calls() {
+    let settings = breaker::Settings { window: 10, min_calls: 10, ..breaker::Settings::default() };
+    assert_eq!(
+        read_upstream("breaker = { window = 10 }").breaker,
+        Some(breaker::Config::new(settings).unwrap())
+    );
+}
+
+#[test]
+fn hosts_in_the_order_of_the_file() {
+    let source = "[upstream.u]\nhosts = [\"http://B.local:80/\", \"http://[::1]:3000\", \"http://10.0.0.1:65535\"]\n\
+                  [route.r]\nupstream = \"u\"\n";
+    let config = parse(source).unwrap();
+    let hosts: Vec<String> =
+        config.upstreams["u"].hosts.as_slice().iter().map(|url| url.to_string()).collect();
+    assert_eq!(hosts, ["http://b.local:80", "http://[::1]:3000", "http://10.0.0.1:65535"]);
+}
+
+#[test]
+fn a_route_with_every_key() {
+    let read = read_route(
+        "path = \"/a/*\"\nhost = \"API.example.com\"\ndeadline = \"2s\"\n\
+         tier = { header = \"X-Tier\", default = \"sheddable\" }\n\
+         throttle = [{ per = \"route\", rate = \"1/h\", burst = 100, name = \"hourly\" }]\n\
+         limit = { max = 64, queue = 32 }\nshed = { queue_delay = \"5ms\" }\n\
+         retry = { attempts = 2, per_attempt = \"800ms\", backoff = { kind = \"exponential\", base = \"1ms\", \
+         cap = \"4ms\", jitter = \"decorrelated\" } }",
+    );
+    assert_eq!(
+        (read.path.to_string(), read.host.to_string()),
+        ("/a/*".to_owned(), "api.example.com".to_owned())
+    );
+    assert_eq!(read.deadline, Span::from_secs(2));
+    let header = Some(HeaderName::from_static("x-tier"));
+    assert_eq!(read.tier, TierRule { header, default: Tier::Sheddable });
+    let throttle = &read.throttle[0];
+    assert_eq!((throttle.name.as_str(), throttle.config.per), ("hourly", Per::Route));
+    let hourly = Rate { count: 1, per: Span::from_secs(3_600) };
+    assert_eq!(throttle.config.quota, Quota::new(hourly, 100).unwrap());
+    assert_eq!(read.limit, limit::Lane { max: 64, queue: 32 });
+    assert_eq!(read.shed, Some(shed::Config { target: Span::from_millis(5) }));
+    let (base, cap) = (Span::from_millis(1), Span::from_millis(4));
+    let backoff = Backoff::new(Kind::Decorrelated, base, cap).unwrap();
+    assert_eq!(read.retry, call::Config { attempts: 2, per_attempt: Some(Span::from_millis(800)), backoff });
+}
+
+#[test]
+fn a_route_turned_down() {
+    let read = read_route("shed = false\nretry = false\nthrottle = []");
+    assert_eq!((read.shed, read.retry.attempts, read.throttle), (None, 1, Vec::new()));
+}
+
+#[test]
+fn every_tier_by_its_name() {
+    for tier in Tier::ALL {
+        let plain = read_route(&format!("tier = \"{}\"", tier.name()));
+        assert_eq!(plain.tier, TierRule { header: None, default: tier });
+    }
+    assert_eq!(read_route("tier = { header = \"t\" }").tier.default, Tier::Critical);
+}
+
+#[test]
+fn every_backoff() {
+    let (base, cap) = (Span::from_millis(50), Span::from_secs(2));
+    let backoff = |kind, base, cap| Backoff::new(kind, base, cap).unwrap();
+    for (text, expected) in [
+        ("", backoff(Kind::Full, base, cap)),
+        ("kind = \"exponential\"", backoff(Kind::Full, base, cap)),
+        ("jitter = \"none\"", backoff(Kind::Exponential, base, cap)),
+        ("jitter = \"full\"", backoff(Kind::Full, base, cap)),
+        ("jitter = \"equal\"", backoff(Kind::Equal, base, cap)),
+        ("jitter = \"decorrelated\"", backoff(Kind::Decorrelated, base, cap)),
+        ("jitter = \"additive\"", backoff(Kind::Additive, base, cap)),
+        ("base = \"5s\"", backoff(Kind::Full, Span::from_secs(5), Span::from_secs(5))),
+        ("kind = \"fixed\"", backoff(Kind::Fixed, base, base)),
+        ("kind = \"fixed\", base = \"5s\"", backoff(Kind::Fixed, Span::from_secs(5), Span::from_secs(5))),
+        ("kind = \"none\"", Backoff::NONE),
+    ] {
+        let read = read_route(&format!("retry.backoff = {{ {text} }}"));
+        assert_eq!(read.retry, call::Config { backoff: expected, ..call::Config::default() }, "{text}");
+    }
+}
+
+#[test]
+fn a_burst_is_one_seconds_worth_and_at_least_one() {
+    for (rate, burst) in
+        [("50/s", 50), ("1/s", 1), ("1000/h", 1), ("120/m", 2), ("100/m", 1), ("1000000000/s", 1_000_000_000)]
+    {
+        let read = read_route(&format!("throttle = [{{ rate = \"{rate}\" }}]"));
+        assert_eq!(read.throttle[0].config.quota.burst(), burst, "{rate}");
+    }
+}
+
+#[test]
+fn throttles_without_names_are_numbered_around_those_with() {
+    let read = read_route(
+        "throttle = [{ rate = \"1/s\" }, { rate = \"1/s\", name = \"user-2\" }, { rate = \"1/s\" },\n\
+         { rate = \"1/s\", per = \"route\" }, { rate = \"1/s\" }]",
+    );
+    let names: Vec<&str> = read.throttle.iter().map(|throttle| throttle.name.as_str()).collect();
+    assert_eq!(names, ["user", "user-2", "user-3", "route", "user-4"]);
+}
+
+/// Which route takes which request, whatever the order of the file and of the names.
+#[test]
+fn the_most_specific_route_takes_a_request() {
+    let source = r#"
+        [upstream.u]
+        hosts = ["http://h:1"]
+        [route]
+        a-all = { upstream = "u" }
+        b-below = { upstream = "u", path = "/a/*" }
+        c-deeper = { upstream = "u", path = "/a/b/*" }
+        d-exact = { upstream = "u", path = "/a/b" }
+        e-root = { upstream = "u", path = "/" }
+        f-domain = { upstream = "u", host = "*.example.com" }
+        g-deeper = { upstream = "u", host = "*.eu.example.com" }
+        h-host = { upstream = "u", host = "api.eu.example.com", path = "/only/*" }
+    "#;
+    let config = parse(source).unwrap();
+    for (host, path, expected) in [
+        ("", "/", "e-root"),
+        ("localhost", "/x", "a-all"),
+        ("localhost", "*", "a-all"),
+        ("localhost", "/a", "b-below"),
+        ("localhost", "/a/", "b-below"),
+        ("localhost", "/ab", "a-all"),
+        ("localhost", "/a/b", "d-exact"),
+        ("localhost", "/a/b/", "c-deeper"),
+        ("localhost", "/a/b/c", "c-deeper"),
+        ("localhost", "/a/bc", "b-below"),
+        ("localhost", "/A", "a-all"),
+        ("example.com", "/x", "a-all"),
+        (".example.com", "/x", "a-all"),
+        ("notexample.com", "/x", "a-all"),
+        ("www.example.com", "/a/b", "f-domain"),
+        ("WWW.Example.COM", "/", "f-domain"),
+        ("api.eu.example.com", "/a/b", "g-deeper"),
+        ("api.eu.example.com", "/only/this", "h-host"),
+        ("ü.example.com", "/x", "f-domain"),
+        ("exämple.com", "/x", "a-all"),
+    ] {
+        let taken = config.routes.iter().find(|route| route.matches(host, path)).unwrap();
+        assert_eq!(taken.name, expected, "{host}{path}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_text_is_said_so() {
+    let missing = Config::read(Path::new("no/such/seawall.toml")).unwrap_err().to_string();
+    assert!(missing.starts_with("error: cannot read `no/such/seawall.toml`: "), "{missing}");
+    let folder = Config::read(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap_err().to_string();
+    assert!(folder.starts_with("error: cannot read "), "{folder}");
+}
+
+#[test]
+fn a_file_is_read_from_the_disk() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/seawall.toml");
+    assert_eq!(Config::read(&path).unwrap(), parse(WHOLE).unwrap());
+}
+
+#[test]
+fn colours_only_when_asked() {
+    let error = parse("lissten = 1").unwrap_err();
+    assert!(!error.render(Colour::Never).contains('\u{1b}'));
+    assert!(error.render(Colour::Always).contains('\u{1b}'));
+    assert_eq!(error.to_string(), error.render(Colour::Never));
+}
+
+/// The user's own text must not command the terminal that shows it.
+#[test]
+fn control_characters_are_escaped() {
+    let rendered = parse("\"a\\u001b[31m\" = 1\nlisten = \"\\u001b[2J\"\n").unwrap_err().to_string();
+    assert!(!rendered.contains('\u{1b}'), "{rendered}");
+    assert!(rendered.contains("unknown key `a\\u{1b}[31m`"), "{rendered}");
+}
+
+#[test]
+fn a_report_is_bounded() {
+    let many: String = (0..1_000).map(|n| format!("key{n} = 1\n")).collect();
+    let rendered = parse(&file(&many)).unwrap_err().to_string();
+    assert_eq!(rendered.matches("unknown key").count(), 20);
+    assert!(rendered.ends_with("\n\nand 980 more"), "{rendered}");
+}
+
+/// Edits a text at a place: what a typo, a slip of the hand or a broken disk does.
+#[derive(Clone, Debug)]
+enum Edit {
+    Remove { at: prop::sample::Index, characters: usize },
+    Insert { at: prop::sample::Index, text: String },
+    Move { from: prop::sample::Index, to: prop::sample::Index, characters: usize },
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let index = any::<prop::sample::Index>;
+    let token = prop::sample::select(vec![
+        "\"",
+        "'",
+        "[",
+        "]",
+        "{",
+        "}",
+        "=",
+        ".",
+        ",",
+        "\n",
+        "\r",
+        "\t",
+        "#",
+        "\"\"\"",
+        "0",
+        "-1",
+        "1e9",
+        "false",
+        "99999999999999999999",
+        "1979-05-27",
+        "[[route.x]]\n",
+        "[upstream]\n",
+        "\\u001b",
+        "\u{0}",
+        "ü",
+        "\u{202e}",
+        "%",
+    ]);
+    proptest::prop_oneof![
+        (index(), 1..40_usize).prop_map(|(at, characters)| Edit::Remove { at, characters }),
+        (index(), token).prop_map(|(at, text)| Edit::Insert { at, text: text.to_owned() }),
+        (index(), ".{0,8}").prop_map(|(at, text)| Edit::Insert { at, text }),
+        (index(), index(), 1..80_usize).prop_map(|(from, to, characters)| Edit::Move {
+            from,
+            to,
+            characters
+        }),
+    ]
+}
+
+impl Edit {
+    fn apply(&self, text: &mut Vec<char>) {
+        let take = |text: &mut Vec<char>, at: &prop::sample::Index, characters: usize| -> Vec<char> {
+            let start = at.index(text.len() + 1);
+            let end = (start + characters).min(text.len());
+            text.drain(start..end).collect()
+        };
+        let put = |text: &mut Vec<char>, at: &prop::sample::Index, piece: Vec<char>| {
+            let start = at.index(text.len() + 1);
+            text.splice(start..start, piece);
+        };
+        match self {
+            Edit::Remove { at, characters } => drop(take(text, at, *characters)),
+            Edit::Insert { at, text: piece } => put(text, at, piece.chars().collect()),
+            Edit::Move { from, to, characters } => {
+                let piece = take(text, from, *characters);
+                put(text, to, piece);
+            }
+        }
+    }
+}
+
+fn edited(source: &str, edits: &[Edit]) -> String {
+    let mut text: Vec<char> = source.chars().collect();
+    edits.iter().for_each(|edit| edit.apply(&mut text));
+    text.into_iter().collect()
+}
+
+proptest! {
+    /// No text panics the parser or the report, and what is accepted stays within its bounds.
+    #[test]
+    fn any_text_is_read_or_refused(whole in any::<bool>(), edits in prop::collection::vec(edit(), 1..6)) {
+        let source = edited(if whole { WHOLE } else { MINIMAL }, &edits);
+        match parse(&source) {
+            Ok(config) => {
+                assert!(config.admin.listen.ip().is_loopback());
+                assert!(!config.identity.user.is_empty());
+                for route in &config.routes {
+                    assert!(config.upstreams.contains_key(&route.upstream));
+                    assert!(route.deadline > Span::ZERO && Duration::from(route.deadline) <= Duration::from_secs(86_400));
+                    assert!((1..=call::ATTEMPTS_MAX).contains(&route.retry.attempts));
+                }
+                assert!(!config.upstreams.is_empty() && !config.routes.is_empty());
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("error: "));
+                assert!(!error.render(Colour::Always).is_empty());
+            }
+        }
+    }
+
+    /// Noise, too.
+    #[test]
+    fn noise_is_read_or_refused(source in "(?s).{0,200}") {
+        assert!(parse(&source).unwrap_err().to_string().contains("error: "));
+    }
+
+    /// No rounding between the file and the value.
+    #[test]
+    fn a_duration_is_read_exactly(millis in 1..86_400_000_u64) {
+        let read = read_route(&format!("deadline = \"{millis}ms\""));
+        assert_eq!(read.deadline, Span::from_millis(millis));
+    }
+}

@@ -1,0 +1,190 @@
+//! `[upstream.NAME]`: a service behind the gateway, the hosts it runs on, and what protects it.
+
+use seawall_core::breaker;
+use seawall_core::limit::{self, Ceiling, adaptive};
+use seawall_core::retry::budget;
+use seawall_core::time::Span;
+
+use super::reader::{Field, Section};
+use super::report::{Malformed, quoted};
+use super::units;
+use super::url::Url;
+
+/// The most hosts of an upstream.
+const HOSTS_MAX: usize = 64;
+/// The highest limit and the longest queue.
+pub(super) const PLACES_MAX: u32 = 65_536;
+/// How long making a connection may take when nothing else is said.
+const CONNECT_TIMEOUT: Span = Span::from_secs(1);
+/// How long an unused connection is kept when nothing else is said.
+const IDLE_TIMEOUT: Span = Span::from_secs(60);
+
+/// How the hosts are spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1, one exchange at a time on each connection.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
+}
+
+/// The hosts of an upstream: 1 to 64, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hosts(Vec<Url>);
+
+impl Hosts {
+    /// Checks their number and that none is listed twice.
+    pub(crate) fn new(urls: Vec<Url>) -> Result<Hosts, Malformed> {
+        if !(1..=HOSTS_MAX).contains(&urls.len()) {
+            return Err(Malformed::new(format!("{} hosts are not from 1 to {HOSTS_MAX}", urls.len())));
+        }
+        let twice = urls.iter().enumerate().find(|&(at, url)| urls[..at].contains(url));
+        match twice {
+            Some((_, url)) => Err(Malformed::new(format!("`{url}` is listed twice"))),
+            None => Ok(Hosts(urls)),
+        }
+    }
+
+    /// Each host once, in the order of the file.
+    pub(crate) fn as_slice(&self) -> &[Url] {
+        &self.0
+    }
+}
+
+impl From<Url> for Hosts {
+    fn from(url: Url) -> Hosts {
+        Hosts(vec![url])
+    }
+}
+
+/// A service and what protects it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    /// Where it runs.
+    pub(crate) hosts: Hosts,
+    /// How it is spoken to; default HTTP/1.1.
+    pub(crate) protocol: Protocol,
+    /// How long making a connection may take; default 1 s.
+    pub(crate) connect_timeout: Span,
+    /// How long an unused connection is kept; default 60 s.
+    pub(crate) idle_timeout: Span,
+    /// The breaker that each host has; `None` when turned off.
+    pub(crate) breaker: Option<breaker::Config>,
+    /// How much may be in flight and waiting, over all routes.
+    pub(crate) limit: limit::Config,
+    /// How many retries its successes pay for, over all routes.
+    pub(crate) budget: budget::Config,
+}
+
+impl Upstream {
+    /// These hosts, with every default.
+    pub(crate) fn new(hosts: Hosts) -> Upstream {
+        Upstream {
+            hosts,
+            protocol: Protocol::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            breaker: Some(breaker::Config::default()),
+            limit: limit::Config::default(),
+            budget: budget::Config::default(),
+        }
+    }
+
+    /// Reads `[upstream.NAME]`; `None` without usable hosts, which are then reported.
+    pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
+        let hosts = section.required("hosts", "[\"http://127.0.0.1:3000\"]", hosts).flatten();
+        let protocols = [("http1", Protocol::Http1), ("h2c", Protocol::H2c)];
+        let protocol = section.value("protocol", Protocol::default(), |field| {
+            field.word(&protocols).map_err(|malformed| match field.text() {
+                // The closest word by letters would be the wrong one.
+                Some("http2" | "h2") => malformed.help("without TLS that is `h2c`"),
+                _ => malformed,
+            })
+        });
+        let connect_timeout = section.value("connect_timeout", CONNECT_TIMEOUT, duration);
+        let idle_timeout = section.value("idle_timeout", IDLE_TIMEOUT, duration);
+        let breaker = match section.field("breaker") {
+            Some(field) if field.is_off() => None,
+            Some(field) => field.section().map(breaker_in),
+            None => Some(breaker::Config::default()),
+        };
+        let limit = section.section("limit").map(limit_in).unwrap_or_default();
+        let budget = section.value("budget", budget::Config::default(), |field| {
+            let ppm = percentage(field)?;
+            budget::Config::new(ppm).map_err(|error| Malformed::new(error.to_string()))
+        });
+        section.finish();
+        Some(Upstream { hosts: hosts?, protocol, connect_timeout, idle_timeout, breaker, limit, budget })
+    }
+}
+
+/// The hosts, if each of them can be read; those that cannot are reported.
+fn hosts(field: &Field<'_>) -> Result<Option<Hosts>, Malformed> {
+    let items = field.items(1..=HOSTS_MAX)?;
+    let mut urls: Vec<Url> = Vec::with_capacity(items.len());
+    for item in &items {
+        match item.parsed("a URL such as `http://127.0.0.1:3000`", Url::parse) {
+            Ok(url) if urls.contains(&url) => item.reject(Malformed::new(format!("`{url}` is listed twice"))),
+            Ok(url) => urls.push(url),
+            Err(malformed) => item.reject(malformed),
+        }
+    }
+    Ok((urls.len() == items.len()).then_some(Hosts(urls)))
+}
+
+pub(super) fn duration(field: &Field<'_>) -> Result<Span, Malformed> {
+    field.parsed("a duration such as `250ms`", units::duration)
+}
+
+fn percentage(field: &Field<'_>) -> Result<u32, Malformed> {
+    field.parsed("a percentage such as `10%`", units::percentage)
+}
+
+fn breaker_in(mut section: Section<'_>) -> breaker::Config {
+    let default = breaker::Settings::default();
+    let failure_rate_ppm =
+        section.value("failure_rate", default.failure_rate_ppm, |field| match percentage(field)? {
+            0 => Err(Malformed::new("`0%` would open it without any failure")),
+            ppm => Ok(ppm),
+        });
+    let window = section.value("window", default.window, |field| match field.text() {
+        Some(text) if text.parse::<u32>().is_err() => {
+            let malformed = Malformed::new(format!("{}: a time window is not supported yet", quoted(text)));
+            Err(malformed.help("give a number of calls, such as `100`"))
+        }
+        _ => field.number(1..=breaker::WINDOW_MAX),
+    });
+    let settings = breaker::Settings {
+        failure_rate_ppm,
+        window,
+        // A window below the default is complete when it is full.
+        min_calls: section.value("min_calls", default.min_calls.min(window), |field| {
+            field.number(1..=window).map_err(|malformed| malformed.help("it is at most `window`"))
+        }),
+        open: section.value("open", default.open, duration),
+        probes: section.value("probes", default.probes, |field| field.number(1..=breaker::PROBES_MAX)),
+        ..default
+    };
+    let config = breaker::Config::new(settings).unwrap_or_else(|error| {
+        section.reject(Malformed::new(error.to_string()));
+        breaker::Config::default()
+    });
+    section.finish();
+    config
+}
+
+fn limit_in(mut section: Section<'_>) -> limit::Config {
+    let default = limit::Config::default();
+    let learned = adaptive::Config::default();
+    let is_adaptive = section.value("adaptive", true, Field::switch);
+    let max = section.value("max", learned.max, |field| field.number(1..=PLACES_MAX));
+    let queue = section.value("queue", default.queue, |field| field.number(0..=PLACES_MAX));
+    section.finish();
+    let ceiling = if is_adaptive {
+        Ceiling::Adaptive(adaptive::Config { initial: learned.initial.min(max), max })
+    } else {
+        Ceiling::Fixed(max)
+    };
+    limit::Config { ceiling, queue }
+}

@@ -1,3 +1,0 @@
-//! The Seawall gateway: an HTTP reverse proxy that keeps a service standing.
-
-pub mod proxy;

@@ -1,0 +1,316 @@
+//! The road: what a config means at run time, and the state that outlives it.
+//!
+//! **Prevents** a reload from being an amnesty. State is keyed by what it is about (a route's
+//! quota, an upstream's limit, a host's breaker), outside the config: a new config finds it,
+//! rescales it and goes on. What the new config no longer names is forgotten.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+use seawall::call::Upstream;
+use seawall::core::call;
+use seawall::core::event::Event;
+use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot};
+use seawall::core::limit;
+use seawall::core::request::{Key, Tier};
+use seawall::core::retry::budget::{self, Budget};
+use seawall::core::time::{Span, Time};
+use seawall::http::{Families, NamedQuota, Refusals};
+use seawall::{Locks, Threads, UserKeys, now};
+use std::task::Waker;
+
+use super::upstream::{Protocol, Target};
+use crate::config::{self, Config, UserSource};
+use crate::telemetry::RouteStats;
+
+/// The time in which traffic comes back to a host whose breaker closed.
+const RAMP: Span = Span::from_secs(5);
+
+/// A config at work. Requests hold on to the road that they began on.
+pub(crate) struct Road {
+    /// The routes, the most specific first.
+    pub(crate) routes: Vec<Arc<Route>>,
+    /// The upstreams, by name.
+    pub(crate) upstreams: BTreeMap<String, UpstreamView>,
+    /// Where a user's identity is found.
+    pub(crate) identity: Vec<UserSource>,
+    /// Whose word about clients and tiers counts.
+    pub(crate) trusted: Vec<IpNet>,
+    /// Hashes identities.
+    pub(crate) keys: UserKeys,
+}
+
+impl Road {
+    /// The route for this host, perhaps with a port, and this path.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
+        let bare = match host.rsplit_once(':') {
+            Some((bare, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => bare,
+            _ => host,
+        };
+        self.routes.iter().find(|route| route.matching.matches(bare, path))
+    }
+
+    /// The events that nobody has seen, with the name of what they are about.
+    pub(crate) fn events(&self) -> Vec<(String, Event)> {
+        let mut events = Vec::new();
+        for (name, upstream) in &self.upstreams {
+            let route = self.routes.iter().find(|route| route.matching.upstream == *name);
+            while let Some(event) = route.and_then(|route| route.gate.event()) {
+                events.push((name.clone(), event));
+            }
+            for (host, gate) in &upstream.hosts {
+                while let Some(event) = gate.event() {
+                    events.push((format!("{name} {host}"), event));
+                }
+            }
+        }
+        events
+    }
+}
+
+/// A route at work.
+pub(crate) struct Route {
+    /// What it matches, and its name.
+    pub(crate) matching: config::Route,
+    /// The front gate.
+    pub(crate) gate: Arc<Gate<Threads>>,
+    /// What its calls go through.
+    pub(crate) upstream: Arc<Upstream>,
+    /// The hosts, in the order of the upstream's gates.
+    pub(crate) targets: Vec<Target>,
+    /// How its calls are made.
+    pub(crate) call: call::Config,
+    /// The time until a response must begin.
+    pub(crate) deadline: Span,
+    /// Its answers for refusals.
+    pub(crate) refusals: Refusals,
+    /// What it counts.
+    pub(crate) stats: Arc<RouteStats>,
+    tier_header: Option<HeaderName>,
+}
+
+impl Route {
+    /// How much a request matters; only a trusted peer may say so itself.
+    pub(crate) fn tier(&self, headers: &HeaderMap, trusted: bool) -> Tier {
+        let said = self.tier_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
+        said.and_then(|tier| Tier::from_name(tier.to_str().ok()?)).unwrap_or(self.matching.tier.default)
+    }
+
+    /// Plain values of its front gate.
+    pub(crate) fn snapshot(&self, now: Time) -> Snapshot {
+        self.gate.snapshot(now)
+    }
+}
+
+/// An upstream, to be looked at.
+pub(crate) struct UpstreamView {
+    /// Its hosts and their back gates.
+    pub(crate) hosts: Vec<(String, Arc<Gate<Threads>>)>,
+    budget: Arc<Locks<Budget>>,
+}
+
+impl UpstreamView {
+    /// Plain values of its retry budget.
+    pub(crate) fn budget(&self) -> budget::Snapshot {
+        self.budget.with(Key(0), |budget| budget.snapshot())
+    }
+}
+
+type Pool = Arc<Locks<Shared<Waker>>>;
+
+/// State that outlives a config, by what it is about.
+pub(crate) struct Kept {
+    keys: UserKeys,
+    seed: u64,
+    /// By route and quota.
+    rules: HashMap<(String, String), Arc<Rule<Threads>>>,
+    /// By upstream.
+    pools: HashMap<String, Pool>,
+    /// By upstream and route.
+    lanes: HashMap<(String, String), Gate<Threads>>,
+    /// By upstream and host.
+    hosts: HashMap<(String, String), Arc<Gate<Threads>>>,
+    /// By upstream.
+    budgets: HashMap<String, Arc<Locks<Budget>>>,
+    /// By route.
+    stats: HashMap<String, Arc<RouteStats>>,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        let keys = UserKeys::new();
+        let seed = keys.key(b"jitter").0;
+        Kept {
+            keys,
+            seed,
+            rules: HashMap::new(),
+            pools: HashMap::new(),
+            lanes: HashMap::new(),
+            hosts: HashMap::new(),
+            budgets: HashMap::new(),
+            stats: HashMap::new(),
+        }
+    }
+}
+
+impl Kept {
+    /// The road of a config: state that is there is kept and rescaled, what is new begins empty,
+    /// what is no longer named is forgotten.
+    pub(crate) fn road(&mut self, config: &Config) -> Road {
+        let now = now();
+        let families = Families {
+            rate_limit: config.headers.rate_limit,
+            legacy_rate_limit: config.headers.legacy_rate_limit,
+            proxy_status: config.headers.proxy_status,
+            envoy: config.headers.envoy,
+        };
+        let mut upstreams = BTreeMap::new();
+        let mut calls = HashMap::new();
+        for (name, upstream) in &config.upstreams {
+            let view = self.upstream(name, upstream, now);
+            let gates = view.hosts.iter().map(|(_, gate)| gate.clone()).collect();
+            calls.insert(name.as_str(), Arc::new(Upstream::new(gates, view.budget.clone(), self.seed)));
+            upstreams.insert(name.clone(), view);
+        }
+        let routes = config.routes.iter().filter_map(|route| {
+            let upstream = calls.get(route.upstream.as_str())?.clone();
+            let targets = targets(config.upstreams.get(&route.upstream)?);
+            Some(Arc::new(self.route(route, upstream, targets, families, now)))
+        });
+        let routes = routes.collect();
+        self.forget_all_but(config);
+        Road {
+            routes,
+            upstreams,
+            identity: config.identity.user.clone(),
+            trusted: config.identity.trusted_proxies.clone(),
+            keys: self.keys.clone(),
+        }
+    }
+
+    fn upstream(&mut self, name: &str, upstream: &config::Upstream, now: Time) -> UpstreamView {
+        let settings = Settings { limit: Some(upstream.limit), ..Settings::default() };
+        match self.pools.get(name) {
+            Some(pool) => pool.with(Key(0), |shared| shared.configure(settings, now)),
+            None => {
+                let pool = Locks::own(vec![Shared::new(settings, now)]);
+                self.pools.insert(name.to_owned(), Arc::new(pool));
+            }
+        }
+        let budget = self
+            .budgets
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(Locks::own(vec![Budget::new(upstream.budget, now)])));
+        budget.with(Key(0), |budget| budget.configure(upstream.budget));
+        let budget = budget.clone();
+        let settings = Settings { breaker: upstream.breaker, ramp: RAMP, limit: None };
+        let hosts = upstream.hosts.as_slice().iter().map(|host| {
+            let host = host.to_string();
+            let gate = match self.hosts.get(&(name.to_owned(), host.clone())) {
+                Some(gate) => {
+                    gate.configure(settings, now);
+                    gate.clone()
+                }
+                None => {
+                    let gate = Arc::new(Gate::new(settings, Lane::default(), now));
+                    self.hosts.insert((name.to_owned(), host.clone()), gate.clone());
+                    gate
+                }
+            };
+            (host, gate)
+        });
+        UpstreamView { hosts: hosts.collect(), budget }
+    }
+
+    fn route(
+        &mut self,
+        route: &config::Route,
+        upstream: Arc<Upstream>,
+        targets: Vec<Target>,
+        families: Families,
+        now: Time,
+    ) -> Route {
+        let rules = route.throttle.iter().map(|throttle| self.rule(&route.name, throttle, now)).collect();
+        let lane = Lane { limit: bounded(route.limit), shed: route.shed };
+        let key = (route.upstream.clone(), route.name.clone());
+        let gate = match self.lanes.get(&key) {
+            Some(gate) => {
+                gate.configure_lane(lane, now);
+                gate.throttled(rules)
+            }
+            None => {
+                let gate = Gate::joining(self.pools[&route.upstream].clone(), lane);
+                let throttled = gate.throttled(rules);
+                self.lanes.insert(key, gate);
+                throttled
+            }
+        };
+        let quotas = route
+            .throttle
+            .iter()
+            .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: throttle.config.quota });
+        Route {
+            gate: Arc::new(gate),
+            upstream,
+            targets,
+            call: route.retry,
+            deadline: route.deadline,
+            refusals: Refusals::new(quotas.collect(), families, self.seed),
+            stats: self.stats.entry(route.name.clone()).or_default().clone(),
+            tier_header: route.tier.header.clone(),
+            matching: route.clone(),
+        }
+    }
+
+    /// The quota of this name, with its users; a new one when its table would be another.
+    fn rule(&mut self, route: &str, throttle: &config::Throttle, now: Time) -> Arc<Rule<Threads>> {
+        let key = (route.to_owned(), throttle.name.clone());
+        if let Some(rule) = self.rules.get(&key) {
+            if rule.configured(throttle.config, now).is_some() {
+                return rule.clone();
+            }
+            tracing::warn!(route, throttle = throttle.name, "another table: its users begin anew");
+        }
+        let rule = Arc::new(Rule::new(throttle.config, now));
+        self.rules.insert(key, rule.clone());
+        rule
+    }
+
+    /// Lanes stay: a route that comes back finds its place, and there are no more than names used.
+    fn forget_all_but(&mut self, config: &Config) {
+        let named = |route: &str| config.routes.iter().find(|other| other.name == route);
+        self.rules.retain(|(route, quota), _| {
+            named(route).is_some_and(|route| route.throttle.iter().any(|other| other.name == *quota))
+        });
+        self.stats.retain(|route, _| named(route).is_some());
+        self.hosts.retain(|(upstream, host), _| {
+            config.upstreams.get(upstream).is_some_and(|upstream| {
+                upstream.hosts.as_slice().iter().any(|other| other.to_string() == *host)
+            })
+        });
+        self.lanes.retain(|(upstream, _), _| config.upstreams.contains_key(upstream));
+        self.pools.retain(|upstream, _| config.upstreams.contains_key(upstream));
+        self.budgets.retain(|upstream, _| config.upstreams.contains_key(upstream));
+    }
+}
+
+/// A lane whose bound leaves room for at least one.
+fn bounded(lane: limit::Lane) -> limit::Lane {
+    limit::Lane { max: lane.max.max(1), ..lane }
+}
+
+fn targets(upstream: &config::Upstream) -> Vec<Target> {
+    let protocol = match upstream.protocol {
+        config::Protocol::Http1 => Protocol::Http1,
+        config::Protocol::H2c => Protocol::H2c,
+    };
+    let target = |host: &config::Url| Target {
+        authority: format!("{}:{}", host.host(), host.port()),
+        protocol,
+        connect_timeout: upstream.connect_timeout.into(),
+        idle_timeout: upstream.idle_timeout.into(),
+    };
+    upstream.hosts.as_slice().iter().map(target).collect()
+}

@@ -1,0 +1,286 @@
+//! The road, top to bottom: classify → front gate → call { pick host → back gate → send } → settle.
+//!
+//! Every decision on it is the library's: the front gate admits, the call makes its attempts, the
+//! back gates guard the hosts. What is done here is HTTP: who is asking, what is sent, what comes
+//! back, and which answer stands for which refusal. The guards ride in the response's body and are
+//! released when it has ended.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use seawall::call::{Drive, Ended, Exchange, Judgement};
+use seawall::core::call::{Attempt, Repeat, Verdict};
+use seawall::core::decision::{Policy, Reason, Rejection};
+use seawall::core::outcome::Outcome;
+use seawall::core::request::{self, Key};
+use seawall::core::time::Span;
+use seawall::http::{Full, Held};
+use seawall::{Guard, enter, now};
+
+use super::headers;
+use super::listen::Handler;
+use super::road::{Road, Route};
+use super::upstream::{Failure, FailureKind, Lease, Outbound, Pool, Target};
+use crate::config::UserSource;
+
+/// What rides in a response's body until it ends.
+pub(crate) struct Riders {
+    _connection: Lease,
+    _back: Option<Guard>,
+    _front: Guard,
+}
+
+type Body = Held<Incoming, Riders>;
+
+/// One worker's view of the road.
+pub(crate) struct Stack {
+    road: RefCell<Cache<Arc<ArcSwap<Road>>, Arc<Road>>>,
+    pools: RefCell<HashMap<Target, Rc<Pool>>>,
+}
+
+impl Stack {
+    /// A worker of this road.
+    pub(crate) fn new(road: Arc<ArcSwap<Road>>) -> Stack {
+        Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::default() }
+    }
+
+    fn pools(&self, route: &Route) -> Vec<Rc<Pool>> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = |target: &Target| match pools.get(target) {
+            Some(pool) => pool.clone(),
+            None => pools.entry(target.clone()).or_insert_with(|| Pool::new(target.clone())).clone(),
+        };
+        route.targets.iter().map(pool).collect()
+    }
+
+    async fn answer(&self, client: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        let road = self.road.borrow_mut().load().clone();
+        if headers::ambiguous_length(request.headers()) {
+            return plain(StatusCode::BAD_REQUEST, "a request has one length\n");
+        }
+        if request.method() == Method::CONNECT {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n");
+        }
+        let Some(route) = road.route(host_of(&request), request.uri().path()) else {
+            return plain(StatusCode::NOT_FOUND, "no route for this host and path\n");
+        };
+        route.stats.requests.inc();
+        let trusted = headers::is_trusted(client.ip(), &road.trusted);
+        let seen = request::Request {
+            user: user(&road, client.ip(), request.headers()),
+            cost: 1,
+            tier: route.tier(request.headers(), trusted),
+            deadline: now() + route.deadline,
+        };
+        let response = match enter(&route.gate, seen).await {
+            Ok(front) => self.call(route, front, seen, outgoing(request, client.ip(), trusted)).await,
+            Err(rejection) => refuse(route, &rejection),
+        };
+        route.stats.answered(response.status());
+        response
+    }
+
+    async fn call(
+        &self,
+        route: &Route,
+        mut front: Guard,
+        seen: request::Request,
+        request: Request<Outbound>,
+    ) -> Response<Body> {
+        let idempotent = request.method().is_idempotent();
+        let repeat = if idempotent && request.body().is_none() { Repeat::Safe } else { Repeat::Unsafe };
+        let sending = Sending {
+            pools: self.pools(route),
+            request: Some(request),
+            repeat,
+            attempts: route.call.attempts,
+        };
+        let ended = Drive::new(route.upstream.clone(), route.call, seen, repeat, sending).await;
+        route.stats.attempts.inc_by(u64::from(ended.attempts));
+        let (outcome, waited) = (outcome(&ended), ended.waited);
+        front.report(outcome, waited);
+        match (ended.verdict, ended.answer) {
+            (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
+            (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
+                let standing = front.standing();
+                let riders = Riders { _connection: connection, _back: ended.guard, _front: front };
+                let mut response = response.map(|body| Held::new(body, riders));
+                headers::strip_hop_by_hop(response.headers_mut());
+                *response.version_mut() = Version::HTTP_11;
+                route.refusals.annotate(response.headers_mut(), standing);
+                response
+            }
+            (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
+            (Verdict::Expired | Verdict::Answered { .. }, _) => {
+                refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, Span::from_secs(1)))
+            }
+        }
+    }
+}
+
+impl Handler for Stack {
+    type Body = Body;
+
+    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        self.answer(client, request).await
+    }
+}
+
+type Answer = Result<(Response<Incoming>, Lease), Failure>;
+
+/// How the front gate is told that a call went.
+fn outcome(ended: &Ended<Answer>) -> Outcome {
+    match (&ended.verdict, &ended.answer) {
+        (Verdict::Rejected(_), _) => Outcome::Ignored,
+        (Verdict::Answered { .. }, Some(Ok((response, _)))) => {
+            seawall::http::outcome(response.status(), response.headers())
+        }
+        (Verdict::Answered { .. }, Some(Err(_))) => Outcome::Failure,
+        (Verdict::Expired | Verdict::Answered { .. }, _) => Outcome::TimedOut,
+    }
+}
+
+/// Sends a request to the hosts that the call picks.
+struct Sending {
+    pools: Vec<Rc<Pool>>,
+    request: Option<Request<Outbound>>,
+    repeat: Repeat,
+    attempts: u32,
+}
+
+impl Exchange for Sending {
+    type Answer = Answer;
+    type Attempt = Pin<Box<dyn Future<Output = Answer>>>;
+
+    fn send(&mut self, attempt: Attempt) -> Self::Attempt {
+        let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
+        let request = if again { self.request.as_ref().map(copy) } else { self.request.take() };
+        let pool = self.pools[attempt.host].clone();
+        Box::pin(async move {
+            match request {
+                Some(request) => pool.send(request).await,
+                None => Err(Failure { kind: FailureKind::Broken, unsent: RefCell::new(None) }),
+            }
+        })
+    }
+
+    fn judge(&mut self, answer: &Answer) -> Judgement {
+        match answer {
+            Err(failure) => {
+                let unsent = failure.unsent.take();
+                let repeat = if unsent.is_some() { Repeat::Safe } else { self.repeat };
+                self.request = unsent.or_else(|| self.request.take());
+                Judgement { outcome: Outcome::Failure, repeat }
+            }
+            Ok((response, _)) => {
+                let outcome = seawall::http::outcome(response.status(), response.headers());
+                let worth_it = match response.status() {
+                    StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT => true,
+                    StatusCode::TOO_MANY_REQUESTS => response.headers().contains_key(header::RETRY_AFTER),
+                    _ => false,
+                } && !response.headers().contains_key("x-envoy-ratelimited");
+                Judgement { outcome, repeat: if worth_it { self.repeat } else { Repeat::Unsafe } }
+            }
+        }
+    }
+}
+
+/// A copy of a request that has no body.
+fn copy(request: &Request<Outbound>) -> Request<Outbound> {
+    let mut copy = Request::new(Outbound::default());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+fn host_of(request: &Request<Incoming>) -> &str {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().map(|authority| authority.as_str()).or(named).unwrap_or("")
+}
+
+/// Who is asking: the first source that is present.
+fn user(road: &Road, peer: IpAddr, headers: &HeaderMap) -> Key {
+    for source in &road.identity {
+        match source {
+            UserSource::Header(name) => {
+                if let Some(value) = headers.get(name) {
+                    return road.keys.key(value.as_bytes());
+                }
+            }
+            UserSource::ClientIp => break,
+        }
+    }
+    let (identity, len) = headers::address_identity(headers::client_address(peer, headers, &road.trusted));
+    road.keys.key(&identity[..len])
+}
+
+/// The request as the upstream shall see it: origin form, `Host`, no hop-by-hop fields.
+fn outgoing(request: Request<Incoming>, peer: IpAddr, trusted: bool) -> Request<Outbound> {
+    let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let h2 = request.version() == Version::HTTP_2;
+    let mut request = request.map(Outbound::new);
+    *request.version_mut() = Version::HTTP_11;
+    if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
+        request.headers_mut().insert(header::HOST, host);
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        if let Ok(path) = path.parse::<Uri>() {
+            *request.uri_mut() = path;
+        }
+    }
+    if h2 {
+        join_cookies(request.headers_mut());
+    }
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::forwarded(request.headers_mut(), peer, trusted);
+    request
+}
+
+/// HTTP/2 may split the cookie field; HTTP/1.1 wants one line.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
+fn refuse(route: &Route, rejection: &Rejection) -> Response<Body> {
+    route.stats.refused(rejection.reason);
+    route.refusals.response(rejection).map(Held::full)
+}
+
+/// The upstream failed without an answer of its own.
+fn broken(route: &Route, failure: &Failure) -> Response<Body> {
+    let (status, title) = match failure.kind {
+        FailureKind::ConnectTimeout => {
+            (StatusCode::GATEWAY_TIMEOUT, "The upstream cannot be reached in time")
+        }
+        FailureKind::Refused | FailureKind::Unreachable => {
+            (StatusCode::BAD_GATEWAY, "The upstream cannot be reached")
+        }
+        FailureKind::Broken | FailureKind::Invalid => {
+            (StatusCode::BAD_GATEWAY, "The upstream broke off its answer")
+        }
+    };
+    route.stats.upstream_failed.inc();
+    route.refusals.upstream_failed(status, title, failure.kind.token()).map(Held::full)
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Held::full(Full::new(text.into())));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,244 @@
+//! `seawall run`: from a config to a gateway that serves, reloads and drains.
+//!
+//! **Reload** on SIGHUP and when the file changes: a valid config becomes the new road, on which the
+//! next request begins; requests under way finish on theirs; state is kept. A broken file is
+//! refused with its reason and the old config stays. Addresses are bound once: a new one is
+//! announced as needing a restart.
+//!
+//! **Drain** on SIGTERM or Ctrl-C: `/readyz` turns to 503, no connection is accepted any more, each
+//! open one finishes the request that it is serving, for [`GRACE`] at the most. A second signal
+//! ends at once.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify::{RecursiveMode, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::admin;
+use crate::cli::{Addresses, RunArgs, Target};
+use crate::config::{Colour, Config, ConfigError, Hosts, Url};
+use crate::proxy::listen::{Phase, Serving, serve};
+use crate::proxy::road::{Kept, Road};
+use crate::proxy::stack::Stack;
+use crate::sample;
+
+/// The time that a drain may take.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long a file must rest after a change: an editor writes in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How often the changes inside the gates are logged.
+const EVENTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the gateway cannot run.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// The config is wrong.
+    Config(ConfigError),
+    /// The system refused: what was tried, and its answer.
+    System(String, io::Error),
+}
+
+impl From<ConfigError> for RunError {
+    fn from(error: ConfigError) -> RunError {
+        RunError::Config(error)
+    }
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
+    let what = what.into();
+    move |error| RunError::System(what, error)
+}
+
+/// Runs the gateway until it is told to end.
+pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("cannot start"))?;
+    let (to_phase, phase) = watch::channel(Phase::Serve);
+    let (config, sample) = configure(args, &phase)?;
+    let mut kept = Kept::default();
+    let road = Arc::new(ArcSwap::from_pointee(kept.road(&config)));
+    let code = runtime.block_on(async {
+        let signals = || Ok((Ending::new()?, signal(SignalKind::hangup())?));
+        let (ending, reload) = signals().map_err(system("cannot listen to signals"))?;
+        let admin = admin::bind(config.admin.listen);
+        let admin = admin.await.map_err(system(format!("cannot listen on {}", config.admin.listen)))?;
+        let admin_address = admin.local_addr().map_err(system("cannot listen"))?;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let stack = road.clone();
+        let serving = serve(config.listen, workers, GRACE, phase.clone(), move || Stack::new(stack.clone()))
+            .map_err(system(format!("cannot listen on {}", config.listen)))?;
+        let view = admin::View { road: road.clone(), phase: phase.clone() };
+        let admin = tokio::spawn(admin::serve(admin, view));
+        greet(&serving, admin_address, sample.is_some());
+        let mut control = Control { kept, road, config, addresses: args.addresses.clone(), colour };
+        control.until_drain(ending, reload, file(args), &to_phase).await;
+        let ended = tokio::task::spawn_blocking(move || serving.join()).await;
+        admin.abort();
+        Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    });
+    to_phase.send_replace(Phase::Stop);
+    if let Some(sample) = sample {
+        sample.join();
+    }
+    code
+}
+
+/// The config that was asked for, and the sample service if it stands in for an upstream.
+fn configure(args: &RunArgs, phase: &watch::Receiver<Phase>) -> Result<(Config, Option<Serving>), RunError> {
+    let (config, sample) = match &args.target {
+        Target::File(path) => (Config::read(path)?, None),
+        Target::Upstreams(hosts) => (Config::for_upstreams(hosts.clone()), None),
+        Target::Sample => {
+            // It outlives the drain: requests under way need it to the end.
+            let phase = phase.clone();
+            let sample = sample::start(phase).map_err(system("cannot start the sample service"))?;
+            (Config::for_upstreams(Hosts::from(Url::from(sample.address()))), Some(sample))
+        }
+    };
+    Ok((args.addresses.over(config), sample))
+}
+
+fn file(args: &RunArgs) -> Option<PathBuf> {
+    match &args.target {
+        Target::File(path) => Some(path.clone()),
+        Target::Upstreams(_) | Target::Sample => None,
+    }
+}
+
+fn greet(serving: &Serving, admin: std::net::SocketAddr, sample: bool) {
+    let address = serving.address();
+    println!("seawall serves http://{address} (admin: http://{admin})");
+    if sample {
+        println!("in front of an embedded sample service; try:");
+        println!("  curl -i http://{address}/");
+        println!("  curl -i http://{address}/fail");
+        println!("  curl -s http://{admin}/api/state");
+    }
+}
+
+/// The signals that ask for the end.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn new() -> io::Result<Ending> {
+        Ok(Ending {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What a reload changes.
+struct Control {
+    kept: Kept,
+    road: Arc<ArcSwap<Road>>,
+    config: Config,
+    addresses: Addresses,
+    colour: Colour,
+}
+
+impl Control {
+    /// Reloads and logs until a signal asks for the end; then drains.
+    async fn until_drain(
+        &mut self,
+        mut ending: Ending,
+        mut reload: Signal,
+        file: Option<PathBuf>,
+        to_phase: &watch::Sender<Phase>,
+    ) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let _watcher = file.as_deref().and_then(|file| watch_file(file, changed));
+        let mut events = tokio::time::interval(EVENTS_EVERY);
+        events.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = ending.asked() => break,
+                _ = reload.recv() => self.reload(file.as_deref()),
+                Some(()) = changes.recv() => {
+                    tokio::time::sleep(SETTLE).await;
+                    while changes.try_recv().is_ok() {}
+                    self.reload(file.as_deref());
+                }
+                _ = events.tick() => self.log_events(),
+            }
+        }
+        tracing::info!("draining: finishing what is under way; a second signal ends at once");
+        to_phase.send_replace(Phase::Drain);
+        let to_phase = to_phase.clone();
+        tokio::spawn(async move {
+            ending.asked().await;
+            to_phase.send_replace(Phase::Stop);
+        });
+    }
+
+    fn reload(&mut self, file: Option<&Path>) {
+        let Some(file) = file else {
+            return tracing::warn!("nothing to reload: there is no config file");
+        };
+        let config = match Config::read(file) {
+            Ok(config) => self.addresses.over(config),
+            Err(error) => {
+                eprintln!("{}", error.render(self.colour));
+                return tracing::error!(file = %file.display(), "the config is refused, the old one stays");
+            }
+        };
+        if config == self.config {
+            return;
+        }
+        if (config.listen, &config.admin) != (self.config.listen, &self.config.admin) {
+            tracing::warn!("`listen` and `admin.listen` change with a restart only");
+        }
+        self.road.store(Arc::new(self.kept.road(&config)));
+        self.config = config;
+        tracing::info!(file = %file.display(), "reloaded; throttles, limits and breakers keep their state");
+    }
+
+    fn log_events(&self) {
+        for (about, event) in self.road.load().events() {
+            tracing::info!(about, change = ?event.change, "{}", event.change.name());
+        }
+    }
+}
+
+/// Says `()` whenever the file may have changed. The folder is watched: editors replace files.
+fn watch_file(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let name = file.file_name()?.to_owned();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let is_ours = |event: &notify::Event| {
+            !event.kind.is_access() && event.paths.iter().any(|path| path.file_name() == Some(&name))
+        };
+        if event.as_ref().is_ok_and(is_ours) {
+            // A change that is already announced covers this one.
+            let _ = changed.try_send(());
+        }
+    });
+    let watched = watcher.and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    match watched {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the file is not watched; reload with SIGHUP");
+            None
+        }
+    }
+}

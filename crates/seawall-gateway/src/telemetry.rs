@@ -1,0 +1,208 @@
+//! What the gateway counts, and how it is shown: Prometheus text and JSON.
+//!
+//! Labels are names from the config and words of a fixed vocabulary, never anything that a client
+//! sends. Counters live with their route and survive a reload; gauges are read from the policies'
+//! own snapshots when somebody asks.
+
+use std::sync::atomic::AtomicU64;
+
+use http::StatusCode;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use seawall::core::decision::Reason;
+use seawall::core::gate::Snapshot;
+use seawall::now;
+use serde_json::{Value, json};
+
+use crate::proxy::road::Road;
+
+/// What a route counts.
+#[derive(Debug, Default)]
+pub(crate) struct RouteStats {
+    /// Requests that matched it.
+    pub(crate) requests: Counter,
+    /// Attempts sent to its upstream.
+    pub(crate) attempts: Counter,
+    /// Calls that ended without an answer of the upstream's own.
+    pub(crate) upstream_failed: Counter,
+    answered: [Counter; 5],
+    refused: [Counter; Reason::ALL.len()],
+}
+
+impl RouteStats {
+    /// Counts an answer by the class of its status.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        self.answered[class].inc();
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.refused[reason as usize].inc();
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+type Floats = Gauge<f64, AtomicU64>;
+
+/// The metrics of a road, in the text format of Prometheus.
+pub(crate) fn metrics(road: &Road) -> String {
+    let mut registry = Registry::with_prefix("seawall");
+    counters(&mut registry, road);
+    gauges(&mut registry, road);
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+fn counters(registry: &mut Registry, road: &Road) {
+    let family = |registry: &mut Registry, name: &str, help: &str| {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, family.clone());
+        family
+    };
+    let requests = family(registry, "requests", "Requests that matched a route");
+    let responses = family(registry, "responses", "Responses, by class of status");
+    let refused = family(registry, "refused", "Requests refused by a policy, by reason");
+    let attempts = family(registry, "attempts", "Attempts sent upstream");
+    let failed = family(registry, "upstream_failed", "Calls without an answer of the upstream's own");
+    let retries = family(registry, "retries", "Retries that the budget paid for");
+    let evicted = family(registry, "throttle_evicted", "Users displaced before their bucket was full");
+    let shared = family(registry, "throttle_shared", "Decisions made on the shared overflow bucket");
+    let set = |family: &Family<Labels, Counter>, labels: Labels, value: u64| {
+        family.get_or_create(&labels).inc_by(value);
+    };
+    for route in &road.routes {
+        let name = || ("route", route.matching.name.clone());
+        let stats = &route.stats;
+        set(&requests, vec![name()], stats.requests.get());
+        set(&attempts, vec![name()], stats.attempts.get());
+        set(&failed, vec![name()], stats.upstream_failed.get());
+        for (class, counter) in stats.answered.iter().enumerate() {
+            set(&responses, vec![name(), ("status", format!("{}xx", class + 1))], counter.get());
+        }
+        for reason in Reason::ALL {
+            let counter = &stats.refused[reason as usize];
+            set(&refused, vec![name(), ("reason", reason.name().to_owned())], counter.get());
+        }
+        for (throttle, snapshot) in route.matching.throttle.iter().zip(route.snapshot(now()).throttles) {
+            let labels = || vec![name(), ("throttle", throttle.name.clone())];
+            set(&evicted, labels(), snapshot.evicted);
+            set(&shared, labels(), snapshot.shared);
+        }
+    }
+    for (name, upstream) in &road.upstreams {
+        set(&retries, vec![("upstream", name.clone())], upstream.budget().withdrawn);
+    }
+}
+
+fn gauges(registry: &mut Registry, road: &Road) {
+    let family = |registry: &mut Registry, name: &str, help: &str| {
+        let family = Family::<Labels, Floats>::default();
+        registry.register(name, help, family.clone());
+        family
+    };
+    let limit = family(registry, "limit", "Requests that may be in flight to an upstream");
+    let in_flight = family(registry, "in_flight", "Requests in flight to an upstream");
+    let waiting = family(registry, "waiting", "Requests waiting for a place in flight");
+    let delay = family(registry, "queue_delay_seconds", "The delay that a newcomer would meet");
+    let breaker = family(registry, "breaker_state", "0 closed, 1 half-open, 2 open");
+    let share = family(registry, "ramp_share", "The share of traffic that the ramp passes");
+    let users = family(registry, "throttle_users", "Users remembered by a throttle");
+    let bytes = family(registry, "throttle_bytes", "Bytes of a throttle's table");
+    for route in &road.routes {
+        let snapshot = route.snapshot(now());
+        for (throttle, of) in route.matching.throttle.iter().zip(&snapshot.throttles) {
+            let labels = vec![("route", route.matching.name.clone()), ("throttle", throttle.name.clone())];
+            users.get_or_create(&labels).set(of.users as f64);
+            bytes.get_or_create(&labels).set(of.bytes as f64);
+        }
+        if let Some(of) = snapshot.limit {
+            let labels = vec![("upstream", route.matching.upstream.clone())];
+            limit.get_or_create(&labels).set(f64::from(of.limit));
+            in_flight.get_or_create(&labels).set(f64::from(of.in_flight));
+            waiting.get_or_create(&labels).set(f64::from(of.waiting));
+            delay.get_or_create(&labels).set(of.delay.as_secs_f64());
+        }
+    }
+    for (name, upstream) in &road.upstreams {
+        for (host, gate) in &upstream.hosts {
+            let snapshot = gate.snapshot(now());
+            let labels = vec![("upstream", name.clone()), ("host", host.clone())];
+            share.get_or_create(&labels).set(snapshot.share);
+            if let Some(of) = snapshot.breaker {
+                let state = match of.mode.name() {
+                    "closed" => 0.0,
+                    "half_open" => 1.0,
+                    _ => 2.0,
+                };
+                breaker.get_or_create(&labels).set(state);
+            }
+        }
+    }
+}
+
+/// The state of a road, as JSON.
+pub(crate) fn state(road: &Road) -> Value {
+    let routes = road.routes.iter().map(|route| {
+        let snapshot = route.snapshot(now());
+        let refused: serde_json::Map<String, Value> = Reason::ALL
+            .into_iter()
+            .map(|reason| (reason.name().to_owned(), route.stats.refused[reason as usize].get().into()))
+            .collect();
+        json!({
+            "name": route.matching.name,
+            "upstream": route.matching.upstream,
+            "requests": route.stats.requests.get(),
+            "attempts": route.stats.attempts.get(),
+            "refused": refused,
+            "throttles": throttles(route.matching.throttle.iter().map(|throttle| &throttle.name), &snapshot),
+            "shed": snapshot.shed.map(|shed| json!({
+                "target_ms": millis(shed.target), "dropped": shed.dropped,
+            })),
+            "limit": snapshot.limit.map(|limit| json!({
+                "limit": limit.limit, "in_flight": limit.in_flight, "waiting": limit.waiting,
+                "queue_stands": limit.stands, "queue_delay_ms": millis(limit.delay),
+                "no_load_latency_ms": limit.baseline.map(millis), "full": limit.full, "expired": limit.expired,
+            })),
+        })
+    });
+    let upstreams = road.upstreams.iter().map(|(name, upstream)| {
+        let hosts = upstream.hosts.iter().map(|(host, gate)| {
+            let snapshot = gate.snapshot(now());
+            json!({
+                "host": host,
+                "share": snapshot.share,
+                "breaker": snapshot.breaker.map(|breaker| json!({
+                    "state": breaker.mode.name(), "failure_rate": breaker.failure_rate,
+                    "opened": breaker.opened, "refused": breaker.refused,
+                })),
+            })
+        });
+        let budget = upstream.budget();
+        json!({
+            "name": name,
+            "hosts": hosts.collect::<Vec<_>>(),
+            "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refused": budget.refused },
+        })
+    });
+    json!({ "routes": routes.collect::<Vec<_>>(), "upstreams": upstreams.collect::<Vec<_>>() })
+}
+
+fn throttles<'a>(names: impl Iterator<Item = &'a String>, snapshot: &Snapshot) -> Vec<Value> {
+    let throttle = |(name, of): (&String, &seawall::core::throttle::Snapshot)| {
+        json!({
+            "name": name, "users": of.users, "max_users": of.max_users, "throttled": of.throttled,
+            "refused": of.refused, "shared": of.shared, "evicted": of.evicted, "bytes": of.bytes,
+        })
+    };
+    names.zip(&snapshot.throttles).map(throttle).collect()
+}
+
+fn millis(span: seawall::core::time::Span) -> f64 {
+    span.as_secs_f64() * 1e3
+}
