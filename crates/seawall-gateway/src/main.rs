@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod config;
+mod lab;
 mod proxy;
 mod run;
 mod sample;
@@ -43,7 +44,10 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::LabRun(_) => ExitCode::FAILURE,
+        Command::LabRun(args) => lab::run(&args).unwrap_or_else(|problem| {
+            eprintln!("error: {problem}");
+            ExitCode::from(BAD_INPUT)
+        }),
     }
 }
 
