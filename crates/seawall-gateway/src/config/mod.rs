@@ -39,7 +39,7 @@ use report::Report;
 pub(crate) use address::{admin as admin_address, listen as listen_address};
 pub(crate) use identity::{Identity, UserSource};
 pub(crate) use report::{Colour, ConfigError, Malformed};
-pub(crate) use route::{Route, TierRule};
+pub(crate) use route::Route;
 pub(crate) use throttle::Throttle;
 pub(crate) use upstream::{Hosts, Protocol, Upstream};
 pub(crate) use url::Url;

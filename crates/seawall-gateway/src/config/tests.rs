@@ -12,7 +12,8 @@ use seawall_core::throttle::{OnFull, Per};
 use seawall_core::time::Span;
 use seawall_core::{breaker, call, shed};
 
-use super::{Colour, Config, ConfigError, Headers, Hosts, Identity, Protocol, Route, TierRule, Upstream};
+use super::route::TierRule;
+use super::{Colour, Config, ConfigError, Headers, Hosts, Identity, Protocol, Route, Upstream};
 use super::{Url, UserSource};
 
 mod refusals;

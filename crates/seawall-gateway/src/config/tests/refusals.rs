@@ -377,6 +377,10 @@ fn addresses() {
           |
           = help: write `127.0.0.1:8080`"#]],
     );
+}
+
+#[test]
+fn addresses_in_part() {
     check(
         &file(r#"listen = "0.0.0.0""#),
         expect![[r#"
@@ -408,6 +412,10 @@ fn addresses() {
         1 | listen = ["0.0.0.0:8080"]
           |          ^^^^^^^^^^^^^^^^"#]],
     );
+}
+
+#[test]
+fn addresses_of_operators_and_proxies() {
     check(
         &file(
             r#"[admin]
@@ -753,6 +761,10 @@ fn upstreams() {
               |
               = help: leave it out to have it with its defaults"#]],
     );
+}
+
+#[test]
+fn breakers() {
     check(
         &upstream(r#"breaker = { window = "10s" }"#),
         expect![[r#"
@@ -805,6 +817,10 @@ fn upstreams() {
         2 | breaker = { failure_rate = "0%", open = "0s", probes = 101 }
           |                                                        ^^^"#]],
     );
+}
+
+#[test]
+fn limits_and_budgets() {
     check(
         &upstream("limit = { max = 0 }"),
         expect![[r#"
@@ -1139,6 +1155,10 @@ fn throttles() {
           |
           = help: write `50/s`"#]],
     );
+}
+
+#[test]
+fn bursts_and_names() {
     check(
         &route(r#"throttle = [{ rate = "50/s", burst = 0 }]"#),
         expect![[r#"
@@ -1262,6 +1282,10 @@ fn retries() {
         2 | retry = { backoff = "exponential" }
           |                     ^^^^^^^^^^^^^"#]],
     );
+}
+
+#[test]
+fn backoffs() {
     check(
         &route(r#"retry = { backoff = { kind = "full" } }"#),
         expect![[r#"
