@@ -224,7 +224,7 @@ impl Raw {
         check((1..=ATTEMPTS_MAX).contains(&attempts), "`clients.retry.attempts` must be 1 to 10")?;
         check(scenario.warmup < event.at, "`scenario.warmup` must end before `event.at`")?;
         check(event.lasts >= Span::from_secs(1), "`event.for` must be at least 1s")?;
-        check(event.surge > 0.0 && event.surge <= 1_000.0, "`event.surge` must be above 0 and at most 1000")?;
+        check(event.surge > 1.0 && event.surge <= 1_000.0, "`event.surge` must be above 1 and at most 1000")?;
         check(service.workers != Some(0), "`service.workers` must be at least 1")?;
         check(clients.users != Some(0), "`clients.users` must be at least 1")?;
         let backoff = match backoff.kind {

@@ -9,7 +9,7 @@ fn refused(change: impl Fn(&str) -> String) -> String {
 #[test]
 fn the_gallery_parses() {
     let scenario = Scenario::from_toml(GOOD, "retry-storm.toml").unwrap();
-    assert_eq!((scenario.name.as_str(), scenario.seconds()), ("retry-storm", 100));
+    assert_eq!((scenario.name.as_str(), scenario.seconds()), ("retry-storm", 160));
 }
 
 #[test]
@@ -21,6 +21,6 @@ fn errors_say_where_and_what() {
     assert!(unit.contains("write `40/s`"), "{unit}");
     let bound = refused(|good| good.replace("attempts = 3", "attempts = 30"));
     assert_eq!(bound, "storm.toml: `clients.retry.attempts` must be 1 to 10");
-    let order = refused(|good| good.replace("at = \"20s\"", "at = \"5s\""));
+    let order = refused(|good| good.replace("at = \"60s\"", "at = \"5s\""));
     assert_eq!(order, "storm.toml: `scenario.warmup` must end before `event.at`");
 }

@@ -25,6 +25,7 @@ const ARRIVALS: u64 = 1;
 const WORK: u64 = 2;
 const NETWORK: u64 = 3;
 const USERS: u64 = 4;
+const SURGE: u64 = 5;
 const CALLS: u64 = 1 << 32;
 
 /// More arrivals for a while.
@@ -34,7 +35,7 @@ pub struct Surge {
     pub at: Time,
     /// When it ends.
     pub end: Time,
-    /// By how much the rate is multiplied.
+    /// By how much the rate is multiplied; above 1.
     pub factor: f64,
 }
 
@@ -126,7 +127,10 @@ fn mean(counts: &[u32], from: u64, to: u64) -> f64 {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// A client begins a call.
-    Begin,
+    Begin {
+        /// Whether it belongs to the surge.
+        surge: bool,
+    },
     /// A call may have something to do.
     Wake { call: u64 },
     /// An attempt reaches the service's side.
@@ -196,6 +200,7 @@ struct World<'a> {
     now: Time,
     queue: Queue<Event>,
     arrivals: Rng,
+    surging: Rng,
     network: Rng,
     users: Rng,
     calls: Slab<Under>,
@@ -230,6 +235,7 @@ impl<'a> World<'a> {
             now: Time::ZERO,
             queue: Queue::new(),
             arrivals: Rng::new(seed, ARRIVALS),
+            surging: Rng::new(seed, SURGE),
             network: Rng::new(seed, NETWORK),
             users: Rng::new(seed, USERS),
             calls: Slab::new(),
@@ -246,11 +252,14 @@ impl<'a> World<'a> {
 
     fn run(mut self) -> Outcomes {
         self.schedule_arrival();
+        if let Some(surge) = self.play.surge {
+            self.schedule_surge(surge);
+        }
         while let Some((at, event)) = self.queue.next(self.play.end) {
             self.now = at;
             self.note(event);
             match event {
-                Event::Begin => self.begin(),
+                Event::Begin { surge } => self.begin(surge),
                 Event::Wake { call } => self.step(call),
                 Event::Reach { call, lane, deadline } => self.reach(call, lane, deadline),
                 Event::Expire { job } => self.claim(job),
@@ -265,7 +274,7 @@ impl<'a> World<'a> {
 
     fn note(&mut self, event: Event) {
         let (kind, id) = match event {
-            Event::Begin => (1, self.begun),
+            Event::Begin { .. } => (1, self.begun),
             Event::Wake { call } => (2, call),
             Event::Reach { call, .. } => (3, call),
             Event::Expire { job } => (4, job),
@@ -281,27 +290,27 @@ impl<'a> World<'a> {
         (self.now.as_nanos() / 1_000_000_000) as usize
     }
 
-    /// Schedules the next arrival: exponential gaps in units of work, at the rate that holds then.
+    /// Schedules the next arrival of the steady stream, which is the same with and without trigger.
     fn schedule_arrival(&mut self) {
-        let mut due = self.arrivals.exponential(Span::from_secs(1)).as_secs_f64() / self.play.rate;
-        let mut at = self.now;
-        if let Some(surge) = self.play.surge {
-            // Time passes `factor` times as fast inside the surge.
-            for (until, factor) in [(surge.at, 1.0), (surge.end, surge.factor)] {
-                let left = until.since(at).as_secs_f64() * factor;
-                if due > left {
-                    due -= left;
-                    at = at.max(until);
-                } else if at < until {
-                    return self.queue.schedule(at + Span::from_secs_f64(due / factor), Event::Begin);
-                }
-            }
-        }
-        self.queue.schedule(at + Span::from_secs_f64(due), Event::Begin);
+        let gap = self.arrivals.exponential(Span::from_secs_f64(1.0 / self.play.rate));
+        self.queue.schedule(self.now + gap, Event::Begin { surge: false });
     }
 
-    fn begin(&mut self) {
-        self.schedule_arrival();
+    /// Schedules the next arrival of the surge, which comes on top.
+    fn schedule_surge(&mut self, surge: Surge) {
+        let rate = self.play.rate * (surge.factor - 1.0);
+        let gap = self.surging.exponential(Span::from_secs_f64(1.0 / rate));
+        let at = self.now.max(surge.at) + gap;
+        if at < surge.end {
+            self.queue.schedule(at, Event::Begin { surge: true });
+        }
+    }
+
+    fn begin(&mut self, of_surge: bool) {
+        match self.play.surge.filter(|_| of_surge) {
+            Some(surge) => self.schedule_surge(surge),
+            None => self.schedule_arrival(),
+        }
         let second = self.second();
         self.outcomes.offered[second] += 1;
         let user = Key(mix(self.users.below(self.play.users)));

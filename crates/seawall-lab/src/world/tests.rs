@@ -146,5 +146,37 @@ fn the_same_seed_gives_the_same_fingerprint_in_debug_and_release() {
     let (one, two) = (run(&play, 7), run(&play, 7));
     assert_eq!(one, two);
     assert_ne!(one.fingerprint, run(&play, 8).fingerprint);
-    assert_eq!(format!("{:016x}", one.fingerprint), "1d2e91b53fb19bc4", "pinned");
+    assert_eq!(format!("{:016x}", one.fingerprint), "261300f207d41181", "pinned");
+}
+
+/// Eight workers of exponential 10 ms, deadline 250 ms, protected and not told the capacity: first
+/// half of the capacity for 10 s, then `factor` times it for a minute.
+fn overload(factor: f64, seed: u64) -> Outcomes {
+    let mut play = markov(400.0, 8, usize::MAX, 400.0 * 73.0);
+    play.service.time = Work::Exponential(Span::from_millis(10));
+    play.deadline = Span::from_millis(250);
+    let at = |second| Time::ZERO + Span::from_secs(second);
+    play.surge = Some(Surge { at: at(10), end: at(73), factor: factor * 2.0 });
+    play.protection = crate::scenario::Scenario::protection();
+    play.end = at(73);
+    run_with_sojourns(&play, seed)
+}
+
+#[test]
+fn the_default_protection_keeps_goodput_at_every_load() {
+    for seed in 0..3 {
+        let calm = overload(0.9, seed);
+        assert!(calm.is_conserved());
+        let offered: u32 = calm.offered.iter().sum();
+        let refused = (calm.shed + calm.abandoned) as f64 / f64::from(offered);
+        assert!(refused <= 0.01, "seed {seed} at 0.9: {refused} refused");
+        for factor in [1.2, 2.0, 5.0, 10.0] {
+            let outcomes = overload(factor, seed);
+            let goodput = outcomes.goodput(13, 73) / 800.0;
+            assert!(goodput >= 0.95, "seed {seed} at {factor}: {goodput} of the capacity");
+            let mut late: Vec<f64> = outcomes.sojourns[4_000..].iter().map(|span| span.as_secs_f64()).collect();
+            let p99 = percentile(&mut late, 0.99);
+            assert!(factor < 2.0 || p99 <= 0.1, "seed {seed} at {factor}: p99 is {p99}");
+        }
+    }
 }

@@ -18,6 +18,9 @@
 //!   throughput did not follow, it may have been full before. Either suspicion is checked by going
 //!   back to where the limit came from for one window: only if throughput answers as suspected is
 //!   the no-load latency moved. One window in [`CHECK_EVERY`] checks for the second case unasked.
+//! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
+//!   as long as throughput follows: a callee whose latency grows gently with its load is found at
+//!   its best and not at its quietest.
 //! - With no no-load latency at all (started under overload) the limit is halved, window by window,
 //!   until throughput falls: that finds it.
 //!
@@ -41,9 +44,13 @@ pub const STEP_DOWN: f64 = 0.7;
 /// the no-load latency is longer: its error stays for long.
 const WINDOW: u32 = 200;
 const WINDOW_CHECK: u32 = 600;
+const WINDOW_CLIMB: u32 = 50;
 const WINDOW_FEW: u32 = 20;
 const WINDOW_LEAST: Span = Span::from_millis(50);
 const WINDOW_LONG: Span = Span::from_secs(2);
+
+/// The step of the climb at the start.
+pub const CLIMB: f64 = 1.5;
 
 /// Windows after which the limit is lowered for one, to see whether throughput needs it.
 pub const CHECK_EVERY: u32 = 200;
@@ -108,6 +115,7 @@ pub struct Adaptive {
     anchor: Option<Point>,
     suspicion: Option<Suspicion>,
     unchecked: u32,
+    climbs: bool,
 }
 
 impl Adaptive {
@@ -122,6 +130,7 @@ impl Adaptive {
             anchor: None,
             suspicion: None,
             unchecked: 0,
+            climbs: true,
         }
     }
 
@@ -160,7 +169,11 @@ impl Adaptive {
         self.window.sum += seconds;
         let elapsed = now.since(self.window.start);
         let settles = self.suspicion.is_some() || self.known_baseline().is_none();
-        let wanted = if settles { WINDOW_CHECK } else { WINDOW };
+        let wanted = match (settles, self.climbs) {
+            (true, _) => WINDOW_CHECK,
+            (false, true) => WINDOW_CLIMB,
+            (false, false) => WINDOW,
+        };
         let enough = self.window.calls >= wanted && elapsed >= WINDOW_LEAST;
         if enough || (self.window.calls >= WINDOW_FEW && elapsed >= WINDOW_LONG) {
             self.end_window(now);
@@ -182,7 +195,13 @@ impl Adaptive {
             (Some(_), Some(Suspicion::Slow(low))) => self.check_slow(here, low),
             (Some(baseline), Some(Suspicion::Full(high))) => self.check_full(here, high, baseline),
         };
-        let target = if self.window.overloaded { target.min(self.limit * 0.9) } else { target };
+        let target = if self.window.overloaded {
+            self.climbs = false;
+            self.anchor = None;
+            target.min(self.limit * 0.9)
+        } else {
+            target
+        };
         self.limit = target.clamp(1.0, f64::from(self.config.max.max(1)));
         self.window = Full { start: now, calls: 0, sum: 0.0, overloaded: false };
     }
@@ -202,9 +221,15 @@ impl Adaptive {
 
     /// With a baseline: go where it points, unless throughput contradicts.
     fn follow(&mut self, here: Point, baseline: f64) -> f64 {
+        let first = self.anchor.is_none();
         let anchor = *self.anchor.get_or_insert(here);
         let (moved, followed) = (here.limit / anchor.limit, here.throughput / anchor.throughput);
-        if moved <= STEP_DOWN && followed < libm::pow(moved, 0.7) {
+        if self.climbs {
+            self.climbs = first || followed >= libm::pow(moved, 0.4);
+            self.anchor = self.climbs.then_some(here);
+            return if self.climbs { here.limit * CLIMB } else { anchor.limit };
+        }
+        if moved <= STEP_DOWN && followed < libm::sqrt(moved) {
             self.suspicion = Some(Suspicion::Slow(here));
             return anchor.limit;
         }
