@@ -174,7 +174,8 @@ fn the_default_protection_keeps_goodput_at_every_load() {
             let outcomes = overload(factor, seed);
             let goodput = outcomes.goodput(13, 73) / 800.0;
             assert!(goodput >= 0.95, "seed {seed} at {factor}: {goodput} of the capacity");
-            let mut late: Vec<f64> = outcomes.sojourns[4_000..].iter().map(|span| span.as_secs_f64()).collect();
+            let mut late: Vec<f64> =
+                outcomes.sojourns[4_000..].iter().map(|span| span.as_secs_f64()).collect();
             let p99 = percentile(&mut late, 0.99);
             assert!(factor < 2.0 || p99 <= 0.1, "seed {seed} at {factor}: p99 is {p99}");
         }
