@@ -13,7 +13,7 @@
 //!
 //! **Edges.** A place in flight that becomes free is kept for the first in line, who is told and
 //! comes to claim it; if that one has gone, it goes to the next. Deadlines are checked when a
-//! place is granted: work whose answer nobody waits for is not begun. Nothing here is reserved for
+//! place is granted and when it is claimed: work whose answer nobody waits for is not begun. Nothing here is reserved for
 //! those who have not asked, and the ceiling may shrink while requests wait.
 
 pub mod adaptive;
@@ -260,9 +260,10 @@ impl<W> Limit<W> {
     /// Asks whether it is this one's turn, and parks its waiter if not.
     pub fn claim(&mut self, now: Time, turn: Turn, waiter: W) -> Answer {
         let Some(entry) = self.queue.get(turn) else { return Answer::Reject(expired()) };
-        if entry.state == State::Waiting && entry.request.deadline <= now {
+        let is_refused = matches!(entry.state, State::Refused(_));
+        if entry.request.deadline <= now && !is_refused {
             self.expired += 1;
-            self.queue.forget(turn);
+            self.leave(now, turn);
             return Answer::Reject(expired());
         }
         match entry.state {

@@ -356,6 +356,21 @@ fn a_deadline_is_checked_at_the_door_at_the_grant_and_at_the_claim() {
 }
 
 #[test]
+fn a_place_that_is_claimed_after_the_deadline_goes_to_the_next() {
+    let mut limit = fixed(1, 8);
+    let held = slot(limit.admit(at(0), 0, &request()));
+    let slow = turn(limit.admit(at(0), 0, &until(at(10))));
+    let next = turn(limit.admit(at(0), 0, &request()));
+    let next = turn(limit.claim(at(0), next, 1));
+    limit.release(at(9), held);
+    assert_eq!(refused(limit.claim(at(10), slow, 0)), Reason::Expired);
+    assert_eq!(due(&mut limit), [1]);
+    slot(limit.claim(at(10), next, 1));
+    let snapshot = limit.snapshot(at(10));
+    assert_eq!((snapshot.in_flight, snapshot.expired), (1, 1));
+}
+
+#[test]
 fn the_last_of_the_least_important_gives_way_to_a_more_important_one() {
     let mut limit = fixed(1, 3);
     let _held = slot(limit.admit(at(0), 0, &request()));
