@@ -242,12 +242,14 @@ impl<W> Limit<W> {
             self.note_delay(Span::ZERO);
             return Answer::Slot(self.occupy(now, lane));
         }
-        if self.queue_has_room(lane) {
+        if self.queue.waiting() < self.queue_max && self.lane_queue_has_room(lane) {
             return Answer::Wait(self.queue.join(lane, *request, now));
         }
         self.full += 1;
         let rejection = full();
-        match self.queue.last_below(lane, request.tier) {
+        // A lane that is full makes room itself; only a full queue takes from any.
+        let lanes = if self.lane_queue_has_room(lane) { 0..self.lanes.len() } else { lane..lane + 1 };
+        match self.queue.last_below(lanes, request.tier) {
             Some(turn) => {
                 let waiter = self.queue.settle(turn, State::Refused(rejection));
                 self.due.extend(waiter);
@@ -345,11 +347,10 @@ impl<W> Limit<W> {
         (0..self.lanes.len()).any(|lane| self.has_room(lane) && self.queue.waiting_in(lane) > 0)
     }
 
-    fn queue_has_room(&self, lane: usize) -> bool {
+    fn lane_queue_has_room(&self, lane: usize) -> bool {
         let limit = f64::from(self.ceiling.limit().min(self.lanes[lane].config.max));
         let allowed = libm::ceil(limit * if self.stands { STAND } else { BURST }) as u32;
-        self.queue.waiting() < self.queue_max
-            && self.queue.waiting_in(lane) < self.lanes[lane].config.queue.min(allowed)
+        self.queue.waiting_in(lane) < self.lanes[lane].config.queue.min(allowed)
     }
 
     fn occupy(&mut self, now: Time, lane: usize) -> Slot {
@@ -368,10 +369,7 @@ impl<W> Limit<W> {
     fn grant(&mut self, now: Time) {
         while self.queue.waiting() > 0 && self.in_flight < self.ceiling.limit() {
             let lanes = (0..self.lanes.len()).filter(|lane| self.has_room(*lane));
-            let oldest = lanes
-                .filter_map(|lane| self.queue.first_in(lane))
-                .min_by_key(|(_, entry)| (entry.arrived, entry.lane));
-            let Some((turn, entry)) = oldest else { return };
+            let Some((turn, entry)) = self.queue.first_in(lanes) else { return };
             let (lane, arrived) = (entry.lane, entry.arrived);
             let state = if entry.request.deadline <= now {
                 self.expired += 1;
@@ -395,8 +393,8 @@ impl<W> Limit<W> {
     /// The delay that a newcomer would meet: those in line at the pace of the drain, or the age of
     /// the oldest of them when the drain has stopped.
     fn delay(&self, now: Time) -> Span {
-        let oldest = (0..self.lanes.len()).filter_map(|lane| self.queue.first_in(lane));
-        let Some(age) = oldest.map(|(_, entry)| now.since(entry.arrived)).max() else { return Span::ZERO };
+        let Some((_, oldest)) = self.queue.first_in(0..self.lanes.len()) else { return Span::ZERO };
+        let age = now.since(oldest.arrived);
         let paced = self.drain_per_second().map(|drain| f64::from(self.queue.waiting() + 1) / drain);
         age.max(paced.map_or(Span::ZERO, Span::from_secs_f64))
     }

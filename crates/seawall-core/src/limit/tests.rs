@@ -446,6 +446,59 @@ fn across_lanes_whoever_has_waited_longest_goes_first() {
 }
 
 #[test]
+fn at_one_instant_too_the_first_to_come_goes_first() {
+    let mut limit = bare(1, 64);
+    let lanes = [limit.add_lane(Lane::default()), limit.add_lane(Lane::default())];
+    let held = slot(limit.admit(at(0), lanes[0], &request()));
+    for (waiter, lane) in [(0, lanes[1]), (1, lanes[0])] {
+        let waits = turn(limit.admit(at(0), lane, &request()));
+        turn(limit.claim(at(0), waits, waiter));
+    }
+    limit.release(at(1), held);
+    assert_eq!(due(&mut limit), [0]);
+}
+
+#[test]
+fn when_the_whole_queue_is_full_the_least_important_of_any_lane_gives_way() {
+    let mut limit = bare(1, 2);
+    let lanes = [limit.add_lane(Lane::default()), limit.add_lane(Lane::default())];
+    let _held = slot(limit.admit(at(0), lanes[0], &request()));
+    for (waiter, tier) in [(0, Tier::SheddablePlus), (1, Tier::Sheddable)] {
+        let waits = turn(limit.admit(at(0), lanes[0], &of(tier)));
+        turn(limit.claim(at(0), waits, waiter));
+    }
+    let waits = turn(limit.admit(at(0), lanes[1], &of(Tier::SheddablePlus)));
+    turn(limit.claim(at(0), waits, 2));
+    assert_eq!(due(&mut limit), [1]);
+    turn(limit.admit(at(0), lanes[0], &of(Tier::Critical)));
+    assert_eq!(due(&mut limit), [2], "of equals, the last to come");
+    assert_eq!(limit.snapshot(at(0)).waiting, 2);
+}
+
+#[test]
+fn when_only_its_lane_is_full_nobody_of_another_lane_gives_way() {
+    let mut limit = bare(1, 64);
+    let narrow = limit.add_lane(Lane { max: 1, queue: 1 });
+    let wide = limit.add_lane(Lane::default());
+    let _held = slot(limit.admit(at(0), narrow, &request()));
+    turn(limit.admit(at(0), narrow, &of(Tier::Critical)));
+    turn(limit.admit(at(0), wide, &of(Tier::Sheddable)));
+    assert_eq!(refused(limit.admit(at(0), narrow, &of(Tier::Critical))), Reason::Full);
+}
+
+#[test]
+fn a_full_lane_in_a_full_queue_gains_no_place_from_another() {
+    let mut limit = bare(1, 2);
+    let narrow = limit.add_lane(Lane { max: 1, queue: 1 });
+    let wide = limit.add_lane(Lane::default());
+    let _held = slot(limit.admit(at(0), wide, &request()));
+    turn(limit.admit(at(0), narrow, &of(Tier::Critical)));
+    turn(limit.admit(at(0), wide, &of(Tier::Sheddable)));
+    assert_eq!(refused(limit.admit(at(0), narrow, &of(Tier::Critical))), Reason::Full);
+    turn(limit.admit(at(0), narrow, &of(Tier::CriticalPlus)));
+}
+
+#[test]
 fn a_burst_may_fill_six_times_the_limit() {
     let mut limit = fixed(2, 1_024);
     let _held: Vec<Slot> = (0..2).map(|_| slot(limit.admit(at(0), 0, &request()))).collect();

@@ -6,6 +6,7 @@
 //! place finds nothing.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::decision::Rejection;
 use crate::request::{Request, Tier};
@@ -137,20 +138,20 @@ impl<W> Queue<W> {
         entry
     }
 
-    /// The one in this lane who has waited longest.
-    pub(super) fn first_in(&self, lane: usize) -> Option<(Turn, &Entry<W>)> {
-        let firsts = self.lines[lane].iter().filter(|line| line.len > 0).map(|line| line.first);
-        let oldest = firsts.filter_map(|slot| Some((slot, self.slots[slot as usize].as_ref()?)));
-        let (slot, entry) = oldest.min_by_key(|(_, entry)| entry.id)?;
-        Some((Turn { slot, id: entry.id }, entry))
+    /// The one in these lanes who has waited longest.
+    pub(super) fn first_in(&self, lanes: impl Iterator<Item = usize>) -> Option<(Turn, &Entry<W>)> {
+        let firsts = lanes.flat_map(|lane| &self.lines[lane]).map(|line| line.first);
+        firsts.filter_map(|slot| self.named(slot)).min_by_key(|(turn, _)| turn.id)
     }
 
-    /// The last to come among the least important of this lane, if less important than `tier`.
-    pub(super) fn last_below(&self, lane: usize, tier: Tier) -> Option<Turn> {
+    /// The last to come among the least important of these lanes, if less important than `tier`.
+    pub(super) fn last_below(&self, lanes: Range<usize>, tier: Tier) -> Option<Turn> {
         let below = Tier::ALL.into_iter().rev().take_while(|other| *other > tier);
-        let slot = below.map(|other| self.lines[lane][other as usize]).find(|line| line.len > 0)?.last;
-        let entry = self.slots[slot as usize].as_ref()?;
-        Some(Turn { slot, id: entry.id })
+        let last_of = |other: Tier| {
+            let lasts = self.lines[lanes.clone()].iter().map(|lines| lines[other as usize].last);
+            lasts.filter_map(|slot| self.named(slot)).map(|(turn, _)| turn).max_by_key(|turn| turn.id)
+        };
+        below.into_iter().find_map(last_of)
     }
 
     /// Takes a place out of its line and settles its fate; hands out its waiter.
@@ -160,6 +161,11 @@ impl<W> Queue<W> {
         let entry = self.get(turn)?;
         entry.state = state;
         entry.waiter.take()
+    }
+
+    fn named(&self, slot: u32) -> Option<(Turn, &Entry<W>)> {
+        let entry = self.slots.get(slot as usize)?.as_ref()?;
+        Some((Turn { slot, id: entry.id }, entry))
     }
 
     fn at(&mut self, slot: u32) -> &mut Entry<W> {
