@@ -145,7 +145,7 @@ impl<W> Shared<W> {
         request: &Request,
     ) -> Result<(Option<Slot>, Option<Turn>), Rejection> {
         let Some(limit) = &mut self.limit else { return Ok((None, None)) };
-        let pressure = limit.arrive(now, &mut self.events);
+        let pressure = limit.arrive(now, lane, &mut self.events);
         if let Some(shed) = &mut self.sheds[lane] {
             shed.admit(request.tier, &pressure)?;
         }

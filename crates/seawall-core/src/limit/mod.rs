@@ -8,13 +8,15 @@
 //! longest in a lane with room is served first. The queue tells a *burst* from a *standing* queue
 //! by comparing arrivals over 1.5 s with what drains in that time at full use (the limit over the
 //! mean time that a place is held): a burst may fill [`BURST`] × the limit, a standing queue is cut
-//! to [`STAND`] × the limit. When a newcomer finds no place and a less
-//! important request waits, that one gives way.
+//! to [`STAND`] × the limit. Lanes that wait for the ceiling share that; one that waits for its own
+//! bound takes nothing from the others. When a newcomer finds no place and a less important request
+//! waits, that one gives way.
 //!
 //! **Edges.** A place in flight that becomes free is kept for the first in line, who is told and
 //! comes to claim it; if that one has gone, it goes to the next. Deadlines are checked when a
-//! place is granted and when it is claimed: work whose answer nobody waits for is not begun. Nothing here is reserved for
-//! those who have not asked, and the ceiling may shrink while requests wait.
+//! place is granted and when it is claimed: work whose answer nobody waits for is not begun.
+//! Nothing here is reserved for those who have not asked, and the ceiling may shrink while requests
+//! wait.
 
 pub mod adaptive;
 mod queue;
@@ -90,6 +92,18 @@ impl Default for Lane {
 struct LaneState {
     config: Lane,
     in_flight: u32,
+    arrivals: Flow,
+    /// How long a place in flight is held, in seconds.
+    held: Ewma,
+    /// Whether more arrives than drains, in this lane or in all of them together.
+    stands: bool,
+}
+
+impl LaneState {
+    /// Whether its own bound lets another one in.
+    fn has_room(&self) -> bool {
+        self.in_flight < self.config.max
+    }
 }
 
 /// A place in flight.
@@ -120,9 +134,9 @@ pub struct Snapshot {
     pub in_flight: u32,
     /// Requests waiting.
     pub waiting: u32,
-    /// Whether more arrives than drains.
+    /// Whether more arrives than drains, in all lanes together or in any.
     pub stands: bool,
-    /// The delay that a newcomer would meet.
+    /// The delay that a newcomer would meet, in the lane where it is longest.
     pub delay: Span,
     /// The learned no-load latency.
     pub baseline: Option<Span>,
@@ -164,7 +178,6 @@ pub struct Limit<W> {
     lanes: Vec<LaneState>,
     queue: Queue<W>,
     due: VecDeque<W>,
-    arrivals: Flow,
     /// How long a place in flight is held, in seconds.
     held: Ewma,
     stands: bool,
@@ -186,7 +199,6 @@ impl<W> Limit<W> {
             lanes: Vec::new(),
             queue: Queue::new(),
             due: VecDeque::new(),
-            arrivals: Flow::new(now),
             held: Ewma::new(HELD_WINDOW, HELD_LEAST),
             stands: false,
             least_delay: LeastDelay { since: now, current: Span::MAX, last: Span::ZERO },
@@ -197,7 +209,13 @@ impl<W> Limit<W> {
 
     /// Adds a lane and says its number.
     pub fn add_lane(&mut self, config: Lane) -> usize {
-        self.lanes.push(LaneState { config, in_flight: 0 });
+        self.lanes.push(LaneState {
+            config,
+            in_flight: 0,
+            arrivals: Flow::new(Time::ZERO),
+            held: Ewma::new(HELD_WINDOW, HELD_LEAST),
+            stands: false,
+        });
         self.queue.add_lane();
         self.lanes.len() - 1
     }
@@ -219,15 +237,15 @@ impl<W> Limit<W> {
         self.grant(now);
     }
 
-    /// Counts an arrival and says how the queue stands.
-    pub fn arrive(&mut self, now: Time, events: &mut Events) -> Pressure {
-        self.arrivals.add(now);
+    /// Counts an arrival in this lane and says how the queue stands for it.
+    pub fn arrive(&mut self, now: Time, lane: usize, events: &mut Events) -> Pressure {
+        self.lanes[lane].arrivals.add(now);
         self.judge(now, events);
         self.roll_least_delay(now);
         Pressure {
-            delay: self.delay(now),
+            delay: self.delay(now, lane),
             least_delay: self.least_delay.last.min(self.least_delay.current),
-            stands: self.stands,
+            stands: self.lanes[lane].stands,
         }
     }
 
@@ -310,7 +328,9 @@ impl<W> Limit<W> {
 
     /// Gives a place in flight back; it goes to the first in line.
     pub fn release(&mut self, now: Time, slot: Slot) {
-        self.held.add(now.since(slot.since).as_secs_f64());
+        let held = now.since(slot.since).as_secs_f64();
+        self.held.add(held);
+        self.lanes[slot.lane].held.add(held);
         self.vacate(slot.lane);
         self.grant(now);
     }
@@ -327,7 +347,7 @@ impl<W> Limit<W> {
             in_flight: self.in_flight,
             waiting: self.queue.waiting(),
             stands: self.stands,
-            delay: self.delay(now),
+            delay: (0..self.lanes.len()).map(|lane| self.delay(now, lane)).max().unwrap_or(Span::ZERO),
             baseline: match &self.ceiling {
                 Ceil::Adaptive(adaptive) => adaptive.baseline(),
                 Ceil::Fixed(_) => None,
@@ -338,8 +358,7 @@ impl<W> Limit<W> {
     }
 
     fn has_room(&self, lane: usize) -> bool {
-        let lane = &self.lanes[lane];
-        self.in_flight < self.ceiling.limit() && lane.in_flight < lane.config.max
+        self.in_flight < self.ceiling.limit() && self.lanes[lane].has_room()
     }
 
     /// Whether somebody in line could be served now, and so goes first.
@@ -348,9 +367,17 @@ impl<W> Limit<W> {
     }
 
     fn lane_queue_has_room(&self, lane: usize) -> bool {
-        let limit = f64::from(self.ceiling.limit().min(self.lanes[lane].config.max));
-        let allowed = libm::ceil(limit * if self.stands { STAND } else { BURST }) as u32;
-        self.queue.waiting_in(lane) < self.lanes[lane].config.queue.min(allowed)
+        let state = &self.lanes[lane];
+        let limit = self.ceiling.limit();
+        let times = if state.stands { STAND } else { BURST };
+        let mut allowed = libm::ceil(f64::from(limit.min(state.config.max)) * times);
+        if state.has_room() {
+            // It waits for the ceiling, in a queue that is shared with whoever else does.
+            let waits = |other: usize| self.lanes[other].has_room() && self.queue.waiting_in(other) > 0;
+            let others = (0..self.lanes.len()).filter(|other| *other != lane && waits(*other)).count();
+            allowed = allowed.min(libm::ceil(f64::from(limit) * times / (others + 1) as f64));
+        }
+        self.queue.waiting_in(lane) < state.config.queue.min(allowed as u32)
     }
 
     fn occupy(&mut self, now: Time, lane: usize) -> Slot {
@@ -384,30 +411,48 @@ impl<W> Limit<W> {
         }
     }
 
-    /// What drains in a second at full use; `None` until enough places were given back.
-    fn drain_per_second(&self) -> Option<f64> {
-        let held = self.held.mean().filter(|_| self.held.seen() >= HELD_LEAST)?;
-        Some(f64::from(self.ceiling.limit()) / held.max(1e-9))
+    /// The delay that a newcomer to this lane would meet: those in line at the pace at which they
+    /// drain, or the age of the lane's oldest when the drain has stopped.
+    fn delay(&self, now: Time, lane: usize) -> Span {
+        if self.queue.waiting() == 0 || self.has_room(lane) {
+            return Span::ZERO;
+        }
+        let paced = |waiting: u32, places: u32, held: &Ewma| {
+            let seconds = known(held).filter(|_| waiting > 0).unwrap_or(0.0);
+            Span::from_secs_f64(f64::from(waiting + 1) * seconds / f64::from(places.max(1)))
+        };
+        let (state, limit) = (&self.lanes[lane], self.ceiling.limit());
+        let oldest = self.queue.first_in([lane].into_iter());
+        let age = oldest.map_or(Span::ZERO, |(_, entry)| now.since(entry.arrived));
+        let own = paced(self.queue.waiting_in(lane), state.config.max.min(limit), &state.held);
+        let all = if state.has_room() { paced(self.queue.waiting(), limit, &self.held) } else { Span::ZERO };
+        age.max(own).max(all)
     }
 
-    /// The delay that a newcomer would meet: those in line at the pace of the drain, or the age of
-    /// the oldest of them when the drain has stopped.
-    fn delay(&self, now: Time) -> Span {
-        let Some((_, oldest)) = self.queue.first_in(0..self.lanes.len()) else { return Span::ZERO };
-        let age = now.since(oldest.arrived);
-        let paced = self.drain_per_second().map(|drain| f64::from(self.queue.waiting() + 1) / drain);
-        age.max(paced.map_or(Span::ZERO, Span::from_secs_f64))
-    }
-
-    /// Tells a standing queue from a burst.
+    /// Tells a standing queue from a burst: for each lane under its own bound, and for all of them
+    /// under the ceiling, on which a bounded lane presses no harder than its bound drains.
     fn judge(&mut self, now: Time, events: &mut Events) {
-        let arrivals = self.arrivals.total(now) as f64;
-        let drain = self.drain_per_second().map(|drain| drain * flow::SPAN.as_secs_f64());
-        let slack = f64::from(self.ceiling.limit());
-        let stands = drain.is_some_and(|drain| arrivals > drain * STANDING_RATIO + slack);
-        if stands != self.stands {
-            self.stands = stands;
-            events.push(now, if stands { Change::QueueStands } else { Change::QueueDrains });
+        let drained = |places: u32, held: &Ewma| {
+            let seconds = known(held)?.max(1e-9);
+            Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
+        };
+        let stands = |arrivals: f64, places: u32, drained: Option<f64>| {
+            drained.is_some_and(|drained| arrivals > drained * STANDING_RATIO + f64::from(places))
+        };
+        let limit = self.ceiling.limit();
+        let mut pressing = 0.0;
+        for lane in &mut self.lanes {
+            let arrivals = lane.arrivals.total(now) as f64;
+            let drained = drained(lane.config.max, &lane.held).filter(|_| lane.config.max < limit);
+            lane.stands = stands(arrivals, lane.config.max, drained);
+            pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
+        }
+        let all_stand = stands(pressing, limit, drained(limit, &self.held));
+        self.lanes.iter_mut().for_each(|lane| lane.stands |= all_stand);
+        let any_stands = self.lanes.iter().any(|lane| lane.stands);
+        if any_stands != self.stands {
+            self.stands = any_stands;
+            events.push(now, if any_stands { Change::QueueStands } else { Change::QueueDrains });
         }
     }
 
@@ -423,6 +468,11 @@ impl<W> Limit<W> {
             least.since = now;
         }
     }
+}
+
+/// The mean time that a place is held, once enough places were given back.
+fn known(held: &Ewma) -> Option<f64> {
+    held.mean().filter(|_| held.seen() >= HELD_LEAST)
 }
 
 /// The refusal of a limit that has neither place.

@@ -62,6 +62,15 @@ fn due(limit: &mut Limit<u64>) -> Vec<u64> {
     core::iter::from_fn(|| limit.turn()).collect()
 }
 
+/// Sequential calls of 10 ms in this lane, so that the drain is known.
+fn warm(limit: &mut Limit<u64>, lane: usize, now: Time) -> Time {
+    (0..20).fold(now, |now, _| {
+        let slot = slot(limit.admit(now, lane, &request()));
+        limit.release(now + ms(10), slot);
+        now + ms(10)
+    })
+}
+
 /// What an open-loop source met.
 #[derive(Debug, Default)]
 struct Met {
@@ -137,7 +146,7 @@ impl Storm {
 
     fn arrive(&mut self, lane: usize, met: &mut Met) {
         met.offered += 1;
-        self.limit.arrive(self.now, &mut self.events);
+        self.limit.arrive(self.now, lane, &mut self.events);
         match self.limit.admit(self.now, lane, &until(self.now + DEADLINE)) {
             Answer::Slot(slot) => self.send(slot, self.now),
             Answer::Wait(turn) => {
@@ -507,6 +516,42 @@ fn a_burst_may_fill_six_times_the_limit() {
 }
 
 #[test]
+fn a_flood_in_a_bounded_lane_neither_cuts_nor_delays_another() {
+    let mut limit = bare(8, 1_024);
+    let narrow = limit.add_lane(Lane { max: 1, queue: 64 });
+    let wide = limit.add_lane(Lane::default());
+    let mut now = warm(&mut limit, narrow, at(0));
+    let mut events = Events::default();
+    let _held = slot(limit.admit(now, narrow, &request()));
+    for _ in 0..3_000 {
+        now += Span::from_micros(300);
+        limit.arrive(now, narrow, &mut events);
+        let _ = limit.admit(now, narrow, &request());
+    }
+    let pressure = limit.arrive(now, narrow, &mut events);
+    assert!(pressure.stands && pressure.delay >= ms(800), "{pressure:?}");
+    assert!(limit.snapshot(now).stands);
+    let pressure = limit.arrive(now, wide, &mut events);
+    assert_eq!((pressure.stands, pressure.delay), (false, Span::ZERO));
+    let admitted = (0..100).filter(|_| !matches!(limit.admit(now, wide, &request()), Answer::Reject(_)));
+    assert_eq!(admitted.count(), 7 + 48);
+}
+
+#[test]
+fn lanes_that_stand_together_share_one_short_queue() {
+    let mut limit = bare(8, 1_024);
+    (0..4).for_each(|_| _ = limit.add_lane(Lane::default()));
+    let mut storm = Storm::new(limit, 1);
+    let rates = [1_300.0, 200.0, 50.0, 50.0];
+    storm.run(&rates, 3);
+    let met = storm.run(&rates, 20);
+    let (mut all, few) = (Met::default(), [met[1].refused_share(), met[2].refused_share()]);
+    met.into_iter().for_each(|mut met| all.latencies.append(&mut met.latencies));
+    assert!(all.p99() <= ms(66), "{:?}", all.p99());
+    assert!(few[0] < 0.3 && few[1] < 0.02, "those who send little are refused little: {few:?}");
+}
+
+#[test]
 fn a_ceiling_that_sank_grants_nothing_until_in_flight_is_below_it() {
     let mut limit = fixed(4, 8);
     let held: Vec<Slot> = (0..4).map(|_| slot(limit.admit(at(0), 0, &request()))).collect();
@@ -560,12 +605,7 @@ fn a_name_that_outlived_its_place_finds_nothing() {
 #[test]
 fn the_delay_is_the_line_at_the_pace_of_the_drain_or_its_age() {
     let mut limit = fixed(1, 64);
-    let mut now = at(0);
-    for _ in 0..20 {
-        let slot = slot(limit.admit(now, 0, &request()));
-        now += ms(10);
-        limit.release(now, slot);
-    }
+    let now = warm(&mut limit, 0, at(0));
     let _held = slot(limit.admit(now, 0, &request()));
     assert_eq!(limit.snapshot(now).delay, Span::ZERO, "nobody waits");
     (0..3).for_each(|_| _ = turn(limit.admit(now, 0, &request())));
@@ -580,11 +620,11 @@ fn the_least_delay_is_that_of_the_luckiest_in_its_interval() {
     let mut held = slot(limit.admit(at(0), 0, &request()));
     // One is served each 30 ms, and each has waited since 0: 110, 140, 170, 200 ms.
     let turns: Vec<Turn> = (0..4).map(|_| turn(limit.admit(at(0), 0, &request()))).collect();
-    limit.arrive(at(101), &mut events);
+    limit.arrive(at(101), 0, &mut events);
     for (waits, now) in turns.into_iter().zip([110, 140, 170, 200]) {
         limit.release(at(now), held);
         held = slot(limit.claim(at(now), waits, 0));
     }
-    assert_eq!(limit.arrive(at(202), &mut events).least_delay, ms(110));
-    assert_eq!(limit.arrive(at(303), &mut events).least_delay, Span::ZERO, "nobody met any");
+    assert_eq!(limit.arrive(at(202), 0, &mut events).least_delay, ms(110));
+    assert_eq!(limit.arrive(at(303), 0, &mut events).least_delay, Span::ZERO, "nobody met any");
 }
