@@ -13,6 +13,8 @@ use crate::request::{Request, Tier};
 use crate::time::Time;
 
 const NONE: u32 = u32::MAX;
+/// Places whose memory an empty queue keeps, so that a short line never allocates.
+const KEPT: usize = 64;
 const TIERS: usize = Tier::ALL.len();
 
 /// The name of a place in the queue.
@@ -133,7 +135,9 @@ impl<W> Queue<W> {
         let entry = self.slots[turn.slot as usize].take();
         if self.free.len() == self.slots.len() {
             self.free.clear();
+            self.free.shrink_to(KEPT);
             self.slots.clear();
+            self.slots.shrink_to(KEPT);
         }
         entry
     }
@@ -191,3 +195,6 @@ impl<W> Queue<W> {
         self.waiting -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;
