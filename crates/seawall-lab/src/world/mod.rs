@@ -225,6 +225,7 @@ pub fn run_with_sojourns(play: &Play, seed: u64) -> Outcomes {
 }
 
 impl<'a> World<'a> {
+    #[expect(clippy::arc_with_non_send_sync, reason = "core shares gates by Arc; a run has one thread")]
     fn new(play: &'a Play, seed: u64, keep_sojourns: bool) -> World<'a> {
         let open = Gate::new(gate::Settings::default(), gate::Lane::default(), Time::ZERO);
         let seconds = play.end.as_nanos().div_ceil(1_000_000_000) as usize + 1;
