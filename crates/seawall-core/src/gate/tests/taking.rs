@@ -1,0 +1,124 @@
+//! Check all, then take from all: random courses through one to three throttles and a limit.
+
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Arrive { user: u64, cost: u32, tier: Tier, life: u64 },
+    Claim(usize),
+    Leave(usize),
+    Release(usize),
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let tier = (0..4_usize).prop_map(|tier| Tier::ALL[tier]);
+    prop_oneof![
+        6 => (0..3_u64, 1..4_u32, tier, 0..60_u64)
+            .prop_map(|(user, cost, tier, life)| Op::Arrive { user, cost, tier, life }),
+        3 => any::<usize>().prop_map(Op::Claim),
+        2 => any::<usize>().prop_map(Op::Leave),
+        2 => any::<usize>().prop_map(Op::Release),
+        2 => (0..20_u64).prop_map(Op::Pass),
+    ]
+}
+
+/// A gate beside what each user must have left of each burst.
+struct Ledger {
+    door: Door,
+    left: Vec<[u64; 3]>,
+    now: Time,
+    places: Vec<Place>,
+    tickets: Vec<Ticket>,
+}
+
+impl Ledger {
+    fn new(bursts: &[u64]) -> Ledger {
+        let rules = bursts.iter().map(|burst| rule(hourly(*burst))).collect();
+        let left = bursts.iter().map(|burst| [*burst; 3]).collect();
+        let door = door(limited(2, 3)).throttled(rules);
+        Ledger { door, left, now: at(0), places: Vec::new(), tickets: Vec::new() }
+    }
+
+    fn user(request: &Request) -> usize {
+        (0..3).find(|user| of(*user).user == request.user).unwrap() as usize
+    }
+
+    fn arrive(&mut self, user: u64, request: &Request) {
+        let cost = u64::from(request.cost);
+        let short = self.left.iter().position(|left| left[user as usize] < cost);
+        match self.door.admit(self.now, request) {
+            Admit::Reject(rejection) => {
+                let throttled = rejection.standing.map(|standing| usize::from(standing.quota));
+                assert_eq!(throttled, short, "the first that lacks tokens refuses: {rejection:?}");
+                return;
+            }
+            Admit::Ticket(ticket) => self.tickets.push(ticket),
+            Admit::Wait(place) => self.places.push(place),
+        }
+        assert_eq!(short, None);
+        self.left.iter_mut().for_each(|left| left[user as usize] -= cost);
+    }
+
+    fn give_back(&mut self, request: Request) {
+        let user = Ledger::user(&request);
+        self.left.iter_mut().for_each(|left| left[user] += u64::from(request.cost));
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Arrive { user, cost, tier, life } => {
+                let deadline = self.now + ms(life);
+                self.arrive(user, &Request { cost, tier, deadline, ..of(user) });
+            }
+            Op::Claim(index) if !self.places.is_empty() => {
+                let place = self.places.swap_remove(index % self.places.len());
+                let request = place.request;
+                match self.door.claim(self.now, place, 0) {
+                    Admit::Ticket(ticket) => self.tickets.push(ticket),
+                    Admit::Wait(place) => self.places.push(place),
+                    Admit::Reject(_) => self.give_back(request),
+                }
+            }
+            Op::Leave(index) if !self.places.is_empty() => {
+                let place = self.places.swap_remove(index % self.places.len());
+                let request = place.request;
+                self.door.leave(self.now, place);
+                self.give_back(request);
+            }
+            Op::Release(index) if !self.tickets.is_empty() => {
+                let ticket = self.tickets.swap_remove(index % self.tickets.len());
+                self.door.release(self.now, ticket);
+            }
+            Op::Claim(_) | Op::Leave(_) | Op::Release(_) => {}
+            Op::Pass(millis) => self.now += ms(millis),
+        }
+        for (rule, left) in self.door.rules().iter().zip(&self.left) {
+            let held = [0, 1, 2].map(|user| tokens(rule, self.now, user));
+            assert_eq!(held, *left);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn whoever_is_not_served_has_taken_nothing_anywhere(
+        bursts in prop::collection::vec(3..20_u64, 1..4),
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let mut ledger = Ledger::new(&bursts);
+        ops.iter().for_each(|op| ledger.step(op));
+        while !ledger.places.is_empty() || !ledger.tickets.is_empty() {
+            ledger.step(&Op::Leave(0));
+            ledger.step(&Op::Release(0));
+        }
+        let limit = ledger.door.snapshot(ledger.now).limit.unwrap();
+        prop_assert_eq!((limit.in_flight, limit.waiting), (0, 0));
+    }
+}
