@@ -69,7 +69,10 @@ impl<W> Shared<W> {
         self.ramp_over = settings.ramp;
         match (&mut self.breaker, settings.breaker) {
             (Some(breaker), Some(config)) => breaker.configure(config),
-            (breaker, config) => *breaker = config.map(Breaker::new),
+            (breaker, config) => {
+                *breaker = config.map(Breaker::new);
+                self.ramp = None; // Nobody would move its share.
+            }
         }
         match (&mut self.limit, settings.limit) {
             (Some(limit), Some(config)) => limit.configure(config, now),
@@ -116,26 +119,18 @@ impl<W> Shared<W> {
             Some(breaker) => Some(breaker.admit(now, &mut self.events)?),
             None => None,
         };
-        let admitted = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
-        let answer = admitted.and_then(|()| self.ask_limit(now, lane, request));
-        match (answer, pass) {
-            (Ok((slot, None)), pass) => Ok((slot, pass, None)),
-            (Ok((_, turn)), None) => Ok((None, None, turn)),
-            (Ok((_, Some(turn))), Some(pass)) => {
-                // A gate with a breaker never waits: a probe must not grow old in a line.
-                self.give_pass_back(now, &pass);
-                if let Some(limit) = &mut self.limit {
-                    limit.leave(now, turn);
-                }
-                Err(limit::full())
-            }
-            (Err(rejection), pass) => {
-                if let Some(pass) = &pass {
-                    self.give_pass_back(now, pass);
-                }
-                Err(rejection)
-            }
+        let mut ramp = self.ramp.clone();
+        let passed = ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
+        let by_ramp = passed.is_err();
+        let answer = passed.and_then(|()| self.ask_limit(now, lane, request));
+        // A refusal behind the ramp spends none of its share.
+        if answer.is_ok() || by_ramp {
+            self.ramp = ramp;
         }
+        if let (Err(_), Some(pass)) = (&answer, &pass) {
+            self.give_pass_back(now, pass);
+        }
+        answer.map(|(slot, turn)| (slot, pass, turn))
     }
 
     fn ask_limit(
@@ -151,6 +146,11 @@ impl<W> Shared<W> {
         }
         match limit.admit(now, lane, request) {
             Answer::Slot(slot) => Ok((Some(slot), None)),
+            // A gate with a breaker never waits: a probe must not grow old in a line.
+            Answer::Wait(turn) if self.breaker.is_some() => {
+                limit.leave(now, turn);
+                Err(limit::full())
+            }
             Answer::Wait(turn) => Ok((None, Some(turn))),
             Answer::Reject(rejection) => Err(rejection),
         }

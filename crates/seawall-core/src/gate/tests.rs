@@ -346,6 +346,28 @@ fn a_ramp_begins_when_the_breaker_closes_and_ends() {
 }
 
 #[test]
+fn a_refusal_behind_the_ramp_spends_none_of_its_share() {
+    let door = returning(2);
+    door.configure(Settings { breaker: Some(fragile()), ramp: ms(140), ..limited(1, 0) }, at(1_001));
+    let held = ticket(door.admit(at(1_001), &of(1)));
+    let refusals: Vec<Policy> = (0..40)
+        .map(|_| refused(door.admit(at(1_001), &of(1))).policy)
+        .skip_while(|p| *p == Policy::Ramp)
+        .collect();
+    assert!(!refusals.is_empty() && refusals.iter().all(|policy| *policy == Policy::Limit), "{refusals:?}");
+    door.settle(at(1_002), held, Outcome::Success);
+    door.release(at(1_002), ticket(door.admit(at(1_002), &of(1))));
+}
+
+#[test]
+fn without_its_breaker_a_ramp_is_over() {
+    let door = returning(8);
+    door.configure(limited(8, 0), at(1_001));
+    assert_eq!(door.snapshot(at(1_001)).share, 1.0);
+    (0..8).for_each(|_| _ = ticket(door.admit(at(1_001), &of(1))));
+}
+
+#[test]
 fn a_relapse_ends_the_ramp_with_the_open_breaker() {
     let door = returning(8);
     for step in 0..1_000 {
