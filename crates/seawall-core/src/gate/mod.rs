@@ -70,6 +70,8 @@ pub struct Place {
     turn: limit::Turn,
     request: Request,
     standing: Option<Standing>,
+    /// The throttles, a bit for each, whose overflow bucket it took from.
+    overflowed: u64,
 }
 
 impl Place {
@@ -203,6 +205,9 @@ impl<F: Ownership> Gate<F> {
         let mut look = rule.shards.with(key, |shard| shard.admit_if(now, key, request.cost, then));
         if let Look::Overflow = look {
             look = rule.shards.with(ONE, |shard| shard.overflow_if(now, request.cost, then));
+            if let Look::Taken(Admit::Wait(place)) = &mut look {
+                place.overflowed |= bit(first);
+            }
         }
         match look {
             Look::Taken(admit) | Look::Untaken(admit) => admit,
@@ -228,7 +233,7 @@ impl<F: Ownership> Gate<F> {
             }),
             limit::Answer::Wait(turn) => Admit::Wait(Place { turn, ..place }),
             limit::Answer::Reject(rejection) => {
-                self.give_back(now, &place.request);
+                self.give_back(now, &place.request, place.overflowed);
                 Admit::Reject(rejection)
             }
         }
@@ -237,7 +242,7 @@ impl<F: Ownership> Gate<F> {
     /// The request that waited here has gone: its tokens come back, its place goes to the next.
     pub fn leave(&self, now: Time, place: Place) {
         self.shared.with(ONE, |shared| shared.leave(now, place.turn));
-        self.give_back(now, &place.request);
+        self.give_back(now, &place.request, place.overflowed);
     }
 
     /// Says how an admitted request went, once; what follows the first report is ignored. `waited`
@@ -285,12 +290,20 @@ impl<F: Ownership> Gate<F> {
         self.shared.with(ONE, |shared| shared.snapshot(now, self.lane, throttles))
     }
 
-    fn give_back(&self, now: Time, request: &Request) {
-        for rule in &self.rules {
+    /// Returns what was taken from the user's own buckets. Nothing comes back to an overflow bucket,
+    /// and what was taken there is not the user's own.
+    fn give_back(&self, now: Time, request: &Request, overflowed: u64) {
+        let own = |(index, _): &(usize, _)| overflowed & bit(*index) == 0;
+        for (_, rule) in self.rules.iter().enumerate().filter(own) {
             let key = rule.config.key(request.user);
             rule.shards.with(key, |shard| shard.give_back(now, key, request.cost));
         }
     }
+}
+
+/// The bit of a throttle, by its place among those of the gate.
+fn bit(index: usize) -> u64 {
+    1_u64.checked_shl(index as u32).unwrap_or(0)
 }
 
 #[cfg(test)]

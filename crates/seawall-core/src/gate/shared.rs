@@ -109,7 +109,7 @@ impl<W> Shared<W> {
     ) -> Admit {
         match self.try_admit(now, lane, request) {
             Ok((slot, pass, None)) => Admit::Ticket(Ticket { standing, slot, pass, reported: false }),
-            Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing }),
+            Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing, overflowed: 0 }),
             Err(rejection) => Admit::Reject(rejection),
         }
     }

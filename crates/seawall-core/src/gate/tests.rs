@@ -214,6 +214,21 @@ fn the_overflow_bucket_is_one_for_all_shards() {
 }
 
 #[test]
+fn a_token_of_the_overflow_bucket_never_becomes_one_of_the_users_own() {
+    let rule = crowded(50_000);
+    let door = door(limited(1, 8)).throttled(vec![rule.clone()]);
+    let shared = rule.snapshot().shared;
+    let _held = ticket(door.admit(at(0), &of(200_000)));
+    let waits = place(door.admit(at(0), &of(200_001)));
+    assert_eq!(rule.snapshot().shared, shared + 2);
+    let later = at(0) + Span::from_secs(7_200);
+    let _own = place(door.admit(later, &Request { cost: 5, ..of(200_001) }));
+    assert_eq!(tokens(&rule, later, 200_001), 49_995);
+    door.leave(later, waits);
+    assert_eq!(tokens(&rule, later, 200_001), 49_995);
+}
+
+#[test]
 fn throttle_before_shed_before_limit() {
     let lane = Lane { limit: limit::Lane::default(), shed: Some(shed::Config { target: Span::ZERO }) };
     let rule = rule(hourly(1));
