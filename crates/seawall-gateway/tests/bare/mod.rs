@@ -1,0 +1,50 @@
+//! The data plane without policies: every request goes to one host. What the tests drive, and the
+//! floor that the gateway's own cost is measured against.
+
+use std::cell::OnceCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use seawall::http::{Full, Held};
+use seawall_gateway::proxy::headers;
+use seawall_gateway::proxy::listen::Handler;
+use seawall_gateway::proxy::upstream::{Lease, Outbound, Pool, Target};
+
+/// Sends everything to one host.
+pub struct Bare {
+    target: Target,
+    pool: OnceCell<Rc<Pool>>,
+}
+
+impl Bare {
+    pub fn new(target: Target) -> Bare {
+        Bare { target, pool: OnceCell::new() }
+    }
+}
+
+impl Handler for Bare {
+    type Body = Held<Incoming, Lease>;
+
+    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Self::Body> {
+        let pool = self.pool.get_or_init(|| Pool::new(self.target.clone()));
+        let mut request = request.map(Outbound::new);
+        headers::strip_hop_by_hop(request.headers_mut());
+        headers::forwarded(request.headers_mut(), client.ip(), false);
+        match pool.send(request).await {
+            Ok((response, lease)) => {
+                let mut response = response.map(|body| Held::new(body, lease));
+                headers::strip_hop_by_hop(response.headers_mut());
+                response
+            }
+            Err(failure) => {
+                let text = Bytes::from_static(failure.kind.token().as_bytes());
+                let mut response = Response::new(Held::full(Full::new(text)));
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                response
+            }
+        }
+    }
+}
