@@ -6,10 +6,11 @@
 //! **Mechanics.** `SO_REUSEPORT` lets the kernel spread connections over the workers; a connection
 //! lives and dies on one thread. HTTP/1.1 and HTTP/2 with prior knowledge share the port.
 //!
-//! **Edges.** Open connections are bounded ([`CONNECTIONS_MAX`]); a header must arrive within
-//! [`HEADER_TIMEOUT`]; when accepting fails (no file descriptors left) the worker pauses instead of
-//! spinning. On shutdown a worker stops accepting, lets every connection finish the request it is
-//! serving, and ends when all have or when the grace is over.
+//! **Edges.** Open connections are bounded ([`CONNECTIONS_MAX`]; one more is closed at once); how
+//! long a client may take is said in [`super::pulse`]; when accepting fails (no file descriptors
+//! left) the worker pauses instead of spinning. On shutdown a worker takes in who was connected
+//! already, stops accepting, lets every connection finish the request it is serving, and ends when
+//! all have or when the grace is over.
 
 use std::future::Future;
 use std::io;
@@ -22,22 +23,20 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
+
+use super::connection::{self, Protocols};
+use super::pulse::Pulses;
+use super::wire::Wire;
 
 /// The most connections that are open at a time, over all workers.
-pub(crate) const CONNECTIONS_MAX: u32 = 20_000;
-/// The time in which the header of a request must arrive.
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most streams of one HTTP/2 connection.
-const STREAMS_MAX: u32 = 256;
-/// The most bytes of a request's header.
-const HEADER_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const CONNECTIONS_MAX: u32 = 10_000;
+/// How often a worker looks for slow clients: the unit of [`super::pulse`].
+const TICK: Duration = Duration::from_secs(1);
 /// The pause after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const BACKLOG: i32 = 4_096;
@@ -111,13 +110,11 @@ pub(crate) fn serve<H: Handler>(
         .map(|(number, listener)| {
             let (make, phase, open) = (make.clone(), phase.clone(), open.clone());
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
                 match runtime {
-                    Ok(runtime) => {
-                        let local = LocalSet::new();
-                        let handler = Rc::new(make());
-                        local.block_on(&runtime, accept(listener, handler, grace, phase, open));
-                    }
+                    Ok(runtime) => runtime.block_on(async {
+                        Worker::new(make(), open).run(listener, grace, phase).await;
+                    }),
                     Err(error) => tracing::error!(%error, "a worker found no runtime"),
                 }
             })
@@ -152,40 +149,79 @@ impl Drop for Open {
     }
 }
 
-async fn accept<H: Handler>(
-    listener: std::net::TcpListener,
+/// What the connections of a worker share.
+struct Worker<H> {
     handler: Rc<H>,
-    grace: Duration,
-    mut phase: watch::Receiver<Phase>,
+    protocols: Rc<Protocols>,
+    pulses: Rc<Pulses>,
     open: Arc<AtomicU32>,
-) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "a worker cannot listen"),
-    };
-    let builder = Rc::new(builder());
-    let graceful = GracefulShutdown::new();
-    while *phase.borrow_and_update() == Phase::Serve {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = phase.changed() => continue,
-        };
-        match accepted {
-            Ok((stream, client)) => match Open::take(&open) {
-                Some(place) => connection(stream, client, place, &builder, &handler, &graceful),
-                None => drop(stream),
-            },
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+impl<H: Handler> Worker<H> {
+    fn new(handler: H, open: Arc<AtomicU32>) -> Worker<H> {
+        let protocols = Rc::new(Protocols::new());
+        Worker { handler: Rc::new(handler), protocols, pulses: Rc::default(), open }
+    }
+
+    async fn run(self, listener: std::net::TcpListener, grace: Duration, mut phase: watch::Receiver<Phase>) {
+        let pulses = self.pulses.clone();
+        tokio::task::spawn_local(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                pulses.tick();
             }
+        });
+        if let Err(error) = self.accept(listener, &mut phase).await {
+            return tracing::error!(%error, "a worker cannot listen");
+        }
+        self.pulses.finish();
+        tokio::select! {
+            () = self.pulses.empty() => {}
+            () = tokio::time::sleep(grace) => tracing::warn!("the grace is over, connections are cut"),
+            _ = phase.wait_for(|phase| *phase == Phase::Stop) => {}
         }
     }
-    drop(listener);
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(grace) => tracing::warn!("the grace is over, connections are cut"),
-        _ = phase.wait_for(|phase| *phase == Phase::Stop) => {}
+
+    /// Accepts until the phase says otherwise.
+    async fn accept(&self, listener: std::net::TcpListener, phase: &mut watch::Receiver<Phase>) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        while *phase.borrow_and_update() == Phase::Serve {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                changed = phase.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => break, // nobody is left who could say when to end
+                },
+            };
+            match accepted {
+                Ok((stream, client)) => self.connection(stream, client),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // Who was let in by the kernel already would be reset when the listener closes.
+        let listener = listener.into_std()?;
+        while let Ok((stream, client)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            self.connection(TcpStream::from_std(stream)?, client);
+        }
+        Ok(())
+    }
+
+    fn connection(&self, stream: TcpStream, client: SocketAddr) {
+        let Some(place) = Open::take(&self.open) else { return };
+        let _ = stream.set_nodelay(true);
+        let member = self.pulses.join();
+        let (handler, protocols) = (self.handler.clone(), self.protocols.clone());
+        tokio::task::spawn_local(async move {
+            let pulse = member.pulse.clone();
+            connection::run(Wire::new(stream, pulse.clone()), pulse, client, handler, &protocols).await;
+            drop((member, place));
+        });
     }
 }
 
@@ -197,47 +233,4 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
     }
-}
-
-fn builder() -> auto::Builder<Local> {
-    let mut builder = auto::Builder::new(Local);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .pipeline_flush(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX as u32)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    builder
-}
-
-fn connection<H: Handler>(
-    stream: TcpStream,
-    client: SocketAddr,
-    place: Open,
-    builder: &Rc<auto::Builder<Local>>,
-    handler: &Rc<H>,
-    graceful: &GracefulShutdown,
-) {
-    let _ = stream.set_nodelay(true);
-    let handler = handler.clone();
-    let service = hyper::service::service_fn(move |request| {
-        let answer = handler.clone().handle(client, request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let watched = graceful.watch(connection);
-    tokio::task::spawn_local(async move {
-        // A client that goes away or talks nonsense is no news.
-        if let Err(error) = watched.await {
-            tracing::trace!(%error, "a connection ended");
-        }
-        drop(place);
-    });
 }

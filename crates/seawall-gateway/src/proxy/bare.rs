@@ -1,5 +1,4 @@
-//! The data plane without policies: every request goes to one host. What the tests drive, and the
-//! floor that the gateway's own cost is measured against.
+//! The data plane without policies: every request goes to one host. What the tests drive.
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
@@ -9,18 +8,18 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use seawall::http::{Full, Held};
-use seawall_gateway::proxy::headers;
-use seawall_gateway::proxy::listen::Handler;
-use seawall_gateway::proxy::upstream::{Lease, Outbound, Pool, Target};
+use super::headers;
+use super::listen::Handler;
+use super::upstream::{Lease, Outbound, Pool, Target};
 
 /// Sends everything to one host.
-pub struct Bare {
+pub(super) struct Bare {
     target: Target,
     pool: OnceCell<Rc<Pool>>,
 }
 
 impl Bare {
-    pub fn new(target: Target) -> Bare {
+    pub(super) fn new(target: Target) -> Bare {
         Bare { target, pool: OnceCell::new() }
     }
 }

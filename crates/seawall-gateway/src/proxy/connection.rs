@@ -1,0 +1,153 @@
+//! One client connection from its first byte to its end.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::listen::{Handler, Local};
+use super::pulse::{Busy, Order, Pulse};
+use super::wire::Wire;
+
+/// The most streams of one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// The most bytes of a request's header.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How connections are served: the same for all of a worker.
+pub(super) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<Local>,
+}
+
+impl Protocols {
+    pub(super) fn new() -> Protocols {
+        let mut http1 = http1::Builder::new();
+        // No header timer: one for each request costs more than the worker's tick, which sees the same.
+        http1.header_read_timeout(None).max_buf_size(HEADER_BYTES_MAX).pipeline_flush(true);
+        let mut http2 = http2::Builder::new(Local);
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEADER_BYTES_MAX as u32)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        Protocols { http1, http2 }
+    }
+}
+
+/// Serves one connection to its end. How it ends is no news: clients go away, or talk nonsense.
+pub(super) async fn run<H: Handler>(
+    mut wire: Wire,
+    pulse: Rc<Pulse>,
+    client: SocketAddr,
+    handler: Rc<H>,
+    protocols: &Protocols,
+) {
+    let first = poll_fn(|cx| match pulse.heed(cx) {
+        Order::Run => wire.poll_is_h2(cx).map(Result::ok),
+        Order::Finish | Order::TimeOut | Order::End => Poll::Ready(None),
+    });
+    let Some(is_h2) = first.await else { return };
+    let service = service(pulse.clone(), client, handler);
+    if is_h2 {
+        pulse.multiplex();
+        let mut connection = pin!(protocols.http2.serve_connection(TokioIo::new(wire), service));
+        poll_fn(|cx| {
+            match pulse.heed(cx) {
+                Order::Run => {}
+                Order::Finish => connection.as_mut().graceful_shutdown(),
+                Order::TimeOut | Order::End => return Poll::Ready(()),
+            }
+            connection.as_mut().poll(cx).map(drop)
+        })
+        .await;
+        return;
+    }
+    let mut connection = protocols.http1.serve_connection(TokioIo::new(wire), service);
+    let late = poll_fn(|cx| {
+        match pulse.heed(cx) {
+            Order::Run => {}
+            Order::Finish => Pin::new(&mut connection).graceful_shutdown(),
+            Order::TimeOut => return Poll::Ready(true),
+            Order::End => return Poll::Ready(false),
+        }
+        Pin::new(&mut connection).poll(cx).map(|_| false)
+    })
+    .await;
+    if late {
+        connection.into_parts().io.inner().try_say(REQUEST_TIMEOUT);
+    }
+}
+
+fn service<H: Handler>(
+    pulse: Rc<Pulse>,
+    client: SocketAddr,
+    handler: Rc<H>,
+) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Unpin {
+    service_fn(move |request: Request<Incoming>| {
+        let answer = pulse.begin().map(|busy| (busy, handler.clone().handle(client, request)));
+        async move {
+            Ok(match answer {
+                Some((busy, answer)) => answer.await.map(|body| Tracked { body: Some(body), _busy: Some(busy) }),
+                None => ambiguous(),
+            })
+        }
+    })
+}
+
+/// The answer to a request that could be read in two ways; the connection is not read on.
+fn ambiguous<B>() -> Response<Tracked<B>> {
+    let mut response = Response::new(Tracked { body: None, _busy: None });
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+pin_project_lite::pin_project! {
+    /// A response's body whose request counts as busy until it ends.
+    pub(super) struct Tracked<B> {
+        #[pin]
+        body: Option<B>,
+        _busy: Option<Busy>,
+    }
+}
+
+impl<B> Body for Tracked<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().body.as_pin_mut() {
+            Some(body) => body.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}

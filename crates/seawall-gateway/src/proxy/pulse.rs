@@ -1,0 +1,281 @@
+//! What a worker knows of each of its connections, and what it orders them to do.
+//!
+//! **Prevents** slow and silent clients from holding connections, without a timer for each request:
+//! one tick a second looks at all connections of a worker.
+//!
+//! **Mechanics.** A connection is *waiting* for the first byte of a request, reading a *head*, or
+//! *busy* with requests whose responses have not ended. The tick finds those that have been in one
+//! of the first two for too long, or that have not been able to write for too long, and wakes them
+//! with an order. Draining is an order to all.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use super::head::HeadScan;
+
+/// How long a head may take to arrive, the first or any other.
+pub(super) const HEAD_TICKS: u32 = 10;
+/// How long a connection may wait for its next request.
+pub(super) const IDLE_TICKS: u32 = 75;
+/// How long a client may take nothing of what is written to it.
+pub(super) const STALL_TICKS: u32 = 60;
+
+/// What a connection is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Go on.
+    #[default]
+    Run,
+    /// Finish what is in flight and close.
+    Finish,
+    /// Tell the client that its request took too long to arrive, and close.
+    TimeOut,
+    /// Close at once.
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Head,
+    Busy,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    tick: Rc<Cell<u32>>,
+    stage: Cell<Stage>,
+    since: Cell<u32>,
+    blocked: Cell<Option<u32>>,
+    in_flight: Cell<u32>,
+    begun: Cell<u32>,
+    multiplexed: Cell<bool>,
+    scan: RefCell<HeadScan>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Pulse {
+    fn new(tick: Rc<Cell<u32>>) -> Pulse {
+        Pulse {
+            since: Cell::new(tick.get()),
+            tick,
+            stage: Cell::new(Stage::Head),
+            blocked: Cell::default(),
+            in_flight: Cell::default(),
+            begun: Cell::default(),
+            multiplexed: Cell::default(),
+            scan: RefCell::default(),
+            order: Cell::default(),
+            waker: RefCell::default(),
+        }
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.set(stage);
+        self.since.set(self.tick.get());
+    }
+
+    /// The connection speaks HTTP/2: frames come at any time, and heads are not lines.
+    pub(super) fn multiplex(&self) {
+        self.multiplexed.set(true);
+        self.enter(Stage::Waiting);
+    }
+
+    /// Bytes came from the client.
+    pub(super) fn read(&self, bytes: &[u8]) {
+        if self.multiplexed.get() {
+            return;
+        }
+        let mut scan = self.scan.borrow_mut();
+        if self.stage.get() == Stage::Waiting {
+            self.enter(Stage::Head);
+            scan.resume(self.begun.get());
+        }
+        scan.feed(bytes);
+    }
+
+    /// A write was taken, or has to wait.
+    pub(super) fn wrote(&self, taken: Option<usize>) {
+        match taken {
+            Some(_) => self.blocked.set(None),
+            None if self.blocked.get().is_none() => self.blocked.set(Some(self.tick.get())),
+            None => {}
+        }
+    }
+
+    /// A request begins, and is busy until what is returned is dropped; `None` when it was ambiguous.
+    pub(super) fn begin(self: &Rc<Self>) -> Option<Busy> {
+        let number = self.begun.replace(self.begun.get().wrapping_add(1));
+        if self.scan.borrow().is_ambiguous(number) {
+            return None;
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.stage.set(Stage::Busy);
+        Some(Busy(self.clone()))
+    }
+
+    /// What to do now; the task that asks is woken when that changes.
+    pub(super) fn heed(&self, cx: &Context<'_>) -> Order {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.order.take()
+    }
+
+    fn command(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn overdue(&self) -> Order {
+        let now = self.tick.get();
+        let since = now.wrapping_sub(self.since.get());
+        if self.blocked.get().is_some_and(|blocked| now.wrapping_sub(blocked) >= STALL_TICKS) {
+            return Order::End;
+        }
+        match self.stage.get() {
+            Stage::Head if since >= HEAD_TICKS => Order::TimeOut,
+            // A connection that does not finish in a head's time has an end that the client does not take.
+            Stage::Waiting if since >= IDLE_TICKS + HEAD_TICKS => Order::End,
+            Stage::Waiting if since >= IDLE_TICKS => Order::Finish,
+            Stage::Waiting | Stage::Head | Stage::Busy => Order::Run,
+        }
+    }
+}
+
+/// A request whose response has not ended.
+#[derive(Debug)]
+pub(super) struct Busy(Rc<Pulse>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let left = self.0.in_flight.get() - 1;
+        self.0.in_flight.set(left);
+        if left == 0 {
+            self.0.enter(Stage::Waiting);
+        }
+    }
+}
+
+/// All connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Pulses {
+    tick: Rc<Cell<u32>>,
+    next: Cell<u64>,
+    all: RefCell<BTreeMap<u64, Rc<Pulse>>>,
+    emptied: tokio::sync::Notify,
+}
+
+impl Pulses {
+    /// A new connection, known until what is returned is dropped.
+    pub(super) fn join(self: &Rc<Self>) -> Member {
+        let id = self.next.replace(self.next.get() + 1);
+        let pulse = Rc::new(Pulse::new(self.tick.clone()));
+        self.all.borrow_mut().insert(id, pulse.clone());
+        Member { pulses: self.clone(), id, pulse }
+    }
+
+    /// A second has passed.
+    pub(super) fn tick(&self) {
+        self.tick.set(self.tick.get().wrapping_add(1));
+        for pulse in self.all.borrow().values() {
+            let order = pulse.overdue();
+            if order != Order::Run {
+                pulse.command(order);
+            }
+        }
+    }
+
+    /// Orders all connections to finish.
+    pub(super) fn finish(&self) {
+        self.all.borrow().values().for_each(|pulse| pulse.command(Order::Finish));
+    }
+
+    /// Waits until there is no connection.
+    pub(super) async fn empty(&self) {
+        while !self.all.borrow().is_empty() {
+            self.emptied.notified().await;
+        }
+    }
+}
+
+/// A connection's place among all.
+#[derive(Debug)]
+pub(super) struct Member {
+    pulses: Rc<Pulses>,
+    id: u64,
+    pub(super) pulse: Rc<Pulse>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut all = self.pulses.all.borrow_mut();
+        all.remove(&self.id);
+        if all.is_empty() {
+            self.pulses.emptied.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(ticks: u32, pulses: &Pulses, pulse: &Pulse) -> Order {
+        (0..ticks).for_each(|_| pulses.tick());
+        pulse.heed(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_head_has_its_time_from_its_first_byte() {
+        let pulses = Rc::new(Pulses::default());
+        let member = pulses.join();
+        let pulse = &member.pulse;
+        assert_eq!(after(HEAD_TICKS - 1, &pulses, pulse), Order::Run);
+        drop(pulse.begin().unwrap());
+        assert_eq!(after(IDLE_TICKS - 1, &pulses, pulse), Order::Run);
+        pulse.read(b"GET / HT");
+        assert_eq!(after(HEAD_TICKS - 1, &pulses, pulse), Order::Run);
+        pulse.read(b"TP/1.1\r\n");
+        assert_eq!(after(1, &pulses, pulse), Order::TimeOut);
+    }
+
+    #[test]
+    fn an_idle_connection_is_finished_and_then_ended() {
+        let pulses = Rc::new(Pulses::default());
+        let member = pulses.join();
+        drop(member.pulse.begin().unwrap());
+        assert_eq!(after(IDLE_TICKS, &pulses, &member.pulse), Order::Finish);
+        assert_eq!(after(HEAD_TICKS, &pulses, &member.pulse), Order::End);
+    }
+
+    #[test]
+    fn a_busy_connection_may_take_its_time_unless_its_client_takes_nothing() {
+        let pulses = Rc::new(Pulses::default());
+        let member = pulses.join();
+        let (_first, second) = (member.pulse.begin().unwrap(), member.pulse.begin().unwrap());
+        drop(second);
+        member.pulse.read(b"the body");
+        assert_eq!(after(10 * IDLE_TICKS, &pulses, &member.pulse), Order::Run);
+        member.pulse.wrote(None);
+        assert_eq!(after(STALL_TICKS - 1, &pulses, &member.pulse), Order::Run);
+        member.pulse.wrote(Some(1));
+        assert_eq!(after(STALL_TICKS, &pulses, &member.pulse), Order::Run);
+        member.pulse.wrote(None);
+        assert_eq!(after(STALL_TICKS, &pulses, &member.pulse), Order::End);
+    }
+
+    #[test]
+    fn a_gone_connection_is_forgotten() {
+        let pulses = Rc::new(Pulses::default());
+        drop(pulses.join());
+        assert!(pulses.all.borrow().is_empty());
+    }
+}

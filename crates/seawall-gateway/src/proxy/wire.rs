@@ -1,0 +1,108 @@
+//! The client's socket, seen by the [`Pulse`] of its connection.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::pulse::Pulse;
+
+/// What every HTTP/2 connection begins with (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A socket whose first bytes may have been looked at already.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    seen: [u8; PREFACE.len()],
+    replayed: u8,
+    len: u8,
+    pulse: Rc<Pulse>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, pulse: Rc<Pulse>) -> Wire {
+        Wire { stream, seen: [0; PREFACE.len()], replayed: 0, len: 0, pulse }
+    }
+
+    /// Reads until it is certain whether the client speaks HTTP/2 with prior knowledge. What was
+    /// read is read again by the parser.
+    pub(super) fn poll_is_h2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let seen = &self.seen[..usize::from(self.len)];
+            if seen.len() == PREFACE.len() || !PREFACE.starts_with(seen) {
+                return Poll::Ready(Ok(seen == PREFACE));
+            }
+            let mut buf = ReadBuf::new(&mut self.seen[usize::from(self.len)..]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            match buf.filled().len() {
+                0 => return Poll::Ready(Ok(false)),
+                read => self.len += read as u8, // at most 24
+            }
+        }
+    }
+
+    /// Writes a last word if the socket takes it at once.
+    pub(super) fn try_say(&self, word: &[u8]) {
+        let _ = self.stream.try_write(word);
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        if this.replayed < this.len {
+            let seen = &this.seen[usize::from(this.replayed)..usize::from(this.len)];
+            let part = &seen[..seen.len().min(buf.remaining())];
+            buf.put_slice(part);
+            this.replayed += part.len() as u8; // at most 24
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        }
+        this.pulse.read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Wire {
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Ready(Ok(taken)) => self.pulse.wrote(Some(*taken)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.pulse.wrote(None),
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
