@@ -4,13 +4,13 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::headers;
+use super::listen::Handler;
+use super::upstream::{Lease, Outbound, Pool, Target};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use seawall::http::{Full, Held};
-use super::headers;
-use super::listen::Handler;
-use super::upstream::{Lease, Outbound, Pool, Target};
 
 /// Sends everything to one host.
 pub(super) struct Bare {

@@ -25,7 +25,8 @@ const STREAMS_MAX: u32 = 256;
 /// The most bytes of a request's header.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How connections are served: the same for all of a worker.
 pub(super) struct Protocols {
@@ -102,7 +103,9 @@ fn service<H: Handler>(
         let answer = pulse.begin().map(|busy| (busy, handler.clone().handle(client, request)));
         async move {
             Ok(match answer {
-                Some((busy, answer)) => answer.await.map(|body| Tracked { body: Some(body), _busy: Some(busy) }),
+                Some((busy, answer)) => {
+                    answer.await.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
+                }
                 None => ambiguous(),
             })
         }

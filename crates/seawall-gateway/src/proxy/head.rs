@@ -117,13 +117,22 @@ mod tests {
         assert!(ambiguous("GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_empty());
         assert!(ambiguous("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello").is_empty());
         assert!(ambiguous("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").is_empty());
-        assert!(ambiguous("GET / HTTP/1.1\r\nX-Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n").is_empty());
+        assert!(
+            ambiguous("GET / HTTP/1.1\r\nX-Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .is_empty()
+        );
     }
 
     #[test]
     fn two_lengths_are_ambiguous_in_either_order_and_any_case() {
-        assert_eq!(ambiguous("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), [0]);
-        assert_eq!(ambiguous("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nCONTENT-LENGTH: 5\r\n\r\n"), [0]);
+        assert_eq!(
+            ambiguous("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            [0]
+        );
+        assert_eq!(
+            ambiguous("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nCONTENT-LENGTH: 5\r\n\r\n"),
+            [0]
+        );
     }
 
     #[test]

@@ -185,7 +185,11 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Accepts until the phase says otherwise.
-    async fn accept(&self, listener: std::net::TcpListener, phase: &mut watch::Receiver<Phase>) -> io::Result<()> {
+    async fn accept(
+        &self,
+        listener: std::net::TcpListener,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         while *phase.borrow_and_update() == Phase::Serve {
             let accepted = tokio::select! {

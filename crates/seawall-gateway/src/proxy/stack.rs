@@ -29,7 +29,7 @@ use seawall::{Guard, enter, now};
 use super::headers;
 use super::listen::Handler;
 use super::road::{Road, Route};
-use super::upstream::{Failure, FailureKind, Lease, Outbound, Pool, Target};
+use super::upstream::{Failure, FailureKind, Lease, Outbound, Pool, Target, copy};
 use crate::config::UserSource;
 
 /// What rides in a response's body until it ends.
@@ -69,6 +69,9 @@ impl Stack {
         }
         if request.method() == Method::CONNECT {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n");
+        }
+        if headers::asks_for_upgrade(request.headers()) {
+            return plain(StatusCode::NOT_IMPLEMENTED, "upgrades are not offered\n");
         }
         let Some(route) = road.route(host_of(&request), request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "no route for this host and path\n");
@@ -194,15 +197,6 @@ impl Exchange for Sending {
             }
         }
     }
-}
-
-/// A copy of a request that has no body.
-fn copy(request: &Request<Outbound>) -> Request<Outbound> {
-    let mut copy = Request::new(Outbound::default());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 fn host_of(request: &Request<Incoming>) -> &str {

@@ -6,11 +6,12 @@
 //! **Mechanics.** HTTP/1.1: idle connections are reused last in, first out, so that few stay warm
 //! and the rest grow old and go. A connection goes back when its response's body has ended. HTTP/2
 //! with prior knowledge: one connection carries all requests of the worker. When a reused
-//! connection turns out to be closed before anything was written, hyper hands the request back and
-//! it is sent once more on a fresh one.
+//! connection turns out to be closed, hyper hands back what was not sent, and it goes out once more
+//! on a fresh one; so does what was sent but may be repeated: idempotent and without a body
+//! (RFC 9110 §9.2.2).
 //!
 //! **Edges.** Idle connections are bounded in number and age, checked when one is asked for; there
-//! is no ticker. A request of which something was sent is never sent twice from here.
+//! is no ticker. What went out on a fresh connection is never sent twice from here.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,6 +31,8 @@ use super::listen::Local;
 
 /// The most idle connections to a host, on one worker.
 pub(crate) const IDLE_MAX: usize = 256;
+/// How often an HTTP/2 connection with requests in flight is asked whether it lives, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(10);
 
 /// The protocol that a host speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -135,22 +138,6 @@ enum Sender {
     H2c(http2::SendRequest<Outbound>),
 }
 
-impl Sender {
-    fn is_ready(&self) -> bool {
-        match self {
-            Sender::Http1(sender) => sender.is_ready(),
-            Sender::H2c(sender) => sender.is_ready(),
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        match self {
-            Sender::Http1(sender) => sender.is_closed(),
-            Sender::H2c(sender) => sender.is_closed(),
-        }
-    }
-}
-
 /// A connection that is idle since then.
 struct Idle {
     sender: http1::SendRequest<Outbound>,
@@ -162,6 +149,7 @@ pub(crate) struct Pool {
     target: Target,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<Outbound>>>,
+    dialling: tokio::sync::Mutex<()>,
 }
 
 /// Keeps a connection for the response's body; returns it to its pool when dropped.
@@ -186,7 +174,12 @@ impl Drop for Lease {
 impl Pool {
     /// Without connections.
     pub(crate) fn new(target: Target) -> Rc<Pool> {
-        Rc::new(Pool { target, idle: RefCell::default(), shared: RefCell::default() })
+        Rc::new(Pool {
+            target,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            dialling: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Sends a request in origin form and waits for the answer's header.
@@ -194,78 +187,102 @@ impl Pool {
         self: &Rc<Self>,
         mut request: Request<Outbound>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        loop {
-            let reused = self.reuse();
-            let fresh = reused.is_none();
-            let mut sender = match reused {
-                Some(sender) => sender,
-                None => match self.connect().await {
-                    Ok(sender) => sender,
-                    Err(kind) => return Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
+        if let Some(sender) = self.reuse() {
+            // The host may have closed it a moment ago: what may be repeated is kept for that.
+            let repeatable = request.body().is_none() && request.method().is_idempotent();
+            let kept = repeatable.then(|| copy(&request));
+            match self.exchange(sender, request).await {
+                Err(Failure { kind: FailureKind::Broken, unsent }) => match unsent.into_inner().or(kept) {
+                    Some(again) => request = again,
+                    None => return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() }),
                 },
-            };
-            let sent = match &mut sender {
-                Sender::Http1(sender) => sender.try_send_request(request).await,
-                Sender::H2c(sender) => {
-                    self.address(&mut request);
-                    sender.try_send_request(request).await
-                }
-            };
-            match sent {
-                Ok(response) => return Ok((response, self.lease(sender))),
-                Err(mut error) => {
-                    let kind =
-                        if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
-                    match error.take_message() {
-                        Some(unsent) if !fresh => request = unsent,
-                        unsent => return Err(Failure { kind, unsent: RefCell::new(unsent) }),
-                    }
-                }
+                settled => return settled,
+            }
+        }
+        match self.connect().await {
+            Ok(sender) => self.exchange(sender, request).await,
+            Err(kind) => Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
+        }
+    }
+
+    async fn exchange(
+        self: &Rc<Self>,
+        sender: Sender,
+        mut request: Request<Outbound>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let (sent, sender) = match sender {
+            Sender::Http1(mut sender) => (sender.try_send_request(request).await, Some(sender)),
+            Sender::H2c(mut sender) => {
+                self.name_host(&mut request);
+                let sent = sender.try_send_request(request).await;
+                (sent, None)
+            }
+        };
+        match sent {
+            Ok(response) => Ok((response, Lease { pool: self.clone(), sender })),
+            Err(mut error) => {
+                let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
+                let unsent = error.take_message().map(unname_host);
+                Err(Failure { kind, unsent: RefCell::new(unsent) })
             }
         }
     }
 
     /// HTTP/2 names scheme and host in the target.
-    fn address(&self, request: &mut Request<Outbound>) {
-        let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
+    fn name_host(&self, request: &mut Request<Outbound>) {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or(&self.target.authority);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         if let Ok(uri) = Uri::builder().scheme("http").authority(host).path_and_query(path).build() {
             *request.uri_mut() = uri;
         }
-        *request.version_mut() = http::Version::HTTP_2;
-        request.headers_mut().remove(http::header::HOST);
-    }
-
-    fn lease(self: &Rc<Self>, sender: Sender) -> Lease {
-        let sender = match sender {
-            Sender::Http1(sender) => Some(sender),
-            Sender::H2c(sender) => {
-                *self.shared.borrow_mut() = Some(sender);
-                None
-            }
-        };
-        Lease { pool: self.clone(), sender }
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
     }
 
     fn reuse(&self) -> Option<Sender> {
-        if let Some(sender) = self.shared.borrow().as_ref()
-            && !sender.is_closed()
-        {
-            return Some(Sender::H2c(sender.clone()));
+        if self.target.protocol == Protocol::H2c {
+            return self.shared().map(Sender::H2c);
         }
         let mut idle = self.idle.borrow_mut();
         let oldest_allowed = Instant::now().checked_sub(self.target.idle_timeout);
         if idle.first().is_some_and(|idle| Some(idle.since) < oldest_allowed) {
             idle.retain(|idle| Some(idle.since) >= oldest_allowed);
         }
+        while idle.last().is_some_and(|idle| idle.sender.is_closed()) {
+            idle.pop();
+        }
         // The last may still be ending its body; an earlier one is ready.
         let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
         Some(Sender::Http1(idle.remove(ready).sender))
-            .filter(|sender| !sender.is_closed() && sender.is_ready())
     }
 
-    async fn connect(self: &Rc<Self>) -> Result<Sender, FailureKind> {
+    async fn connect(&self) -> Result<Sender, FailureKind> {
+        match self.target.protocol {
+            Protocol::Http1 => {
+                let io = self.dial().await?;
+                let (sender, connection) = http1::handshake(io).await.map_err(|_| FailureKind::Broken)?;
+                tokio::task::spawn_local(async move { drop(connection.await) });
+                Ok(Sender::Http1(sender))
+            }
+            Protocol::H2c => {
+                // One connects for all who wait; whoever comes after finds it.
+                let _turn = self.dialling.lock().await;
+                if let Some(sender) = self.shared() {
+                    return Ok(Sender::H2c(sender));
+                }
+                let io = self.dial().await?;
+                let mut builder = http2::Builder::new(Local);
+                builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
+                let (sender, connection) = builder.handshake(io).await.map_err(|_| FailureKind::Broken)?;
+                tokio::task::spawn_local(async move { drop(connection.await) });
+                *self.shared.borrow_mut() = Some(sender.clone());
+                Ok(Sender::H2c(sender))
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<TokioIo<TcpStream>, FailureKind> {
         let connecting = TcpStream::connect(&self.target.authority);
         let stream = tokio::time::timeout(self.target.connect_timeout, connecting)
             .await
@@ -275,21 +292,32 @@ impl Pool {
                 _ => FailureKind::Unreachable,
             })?;
         let _ = stream.set_nodelay(true);
-        let io = TokioIo::new(stream);
-        match self.target.protocol {
-            Protocol::Http1 => {
-                let (sender, connection) = http1::handshake(io).await.map_err(|_| FailureKind::Broken)?;
-                tokio::task::spawn_local(async move { drop(connection.await) });
-                Ok(Sender::Http1(sender))
-            }
-            Protocol::H2c => {
-                let mut builder = http2::Builder::new(Local);
-                builder.timer(TokioTimer::new());
-                let (sender, connection) = builder.handshake(io).await.map_err(|_| FailureKind::Broken)?;
-                tokio::task::spawn_local(async move { drop(connection.await) });
-                *self.shared.borrow_mut() = Some(sender.clone());
-                Ok(Sender::H2c(sender))
-            }
-        }
+        Ok(TokioIo::new(stream))
     }
+
+    fn shared(&self) -> Option<http2::SendRequest<Outbound>> {
+        self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned()
+    }
+}
+
+/// A copy of a request that has no body.
+pub(crate) fn copy(request: &Request<Outbound>) -> Request<Outbound> {
+    let mut copy = Request::new(Outbound::default());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Back to the origin form that every host understands.
+fn unname_host(mut request: Request<Outbound>) -> Request<Outbound> {
+    let authority = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(host) = authority {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        (parts.scheme, parts.authority) = (None, None);
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        request.headers_mut().insert(header::HOST, host);
+        *request.version_mut() = Version::HTTP_11;
+    }
+    request
 }

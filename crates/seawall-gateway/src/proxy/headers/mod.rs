@@ -20,14 +20,7 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// Removes what belongs to one hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-            .collect();
-        named.iter().for_each(|name| _ = headers.remove(name));
+        strip_named(headers);
         headers.remove(header::CONNECTION);
     }
     let trailers = headers.get(header::TE).is_some_and(|te| te == TRAILERS);
@@ -46,6 +39,25 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if trailers {
         headers.insert(header::TE, TRAILERS);
     }
+}
+
+/// Removes the fields that `Connection` names. More than one line of it is rare: one costs no allocation.
+fn strip_named(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::CONNECTION).iter().cloned();
+    let (first, more) = (lines.next(), lines.collect::<Vec<_>>());
+    for line in first.iter().chain(&more) {
+        for name in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if let Ok(name) = std::str::from_utf8(name) {
+                headers.remove(name);
+            }
+        }
+    }
+}
+
+/// Whether the client asks for another protocol on this connection. An offer of `h2c` may be
+/// ignored, and is.
+pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Why a request must not be forwarded: two lengths are one too many (request smuggling).

@@ -33,6 +33,25 @@ fn hop_by_hop_fields_end_here_also_those_that_connection_names() {
 }
 
 #[test]
+fn every_line_of_connection_counts() {
+    let mut headers = map(&[
+        ("connection", "keep-alive"),
+        ("connection", " X-One,,x-two "),
+        ("x-one", "1"),
+        ("x-two", "2"),
+    ]);
+    strip_hop_by_hop(&mut headers);
+    assert!(headers.is_empty());
+}
+
+#[test]
+fn an_offer_of_h2c_is_no_demand() {
+    assert!(asks_for_upgrade(&map(&[("upgrade", "websocket")])));
+    assert!(!asks_for_upgrade(&map(&[("upgrade", "h2c")])));
+    assert!(!asks_for_upgrade(&map(&[])));
+}
+
+#[test]
 fn two_lengths_are_one_too_many() {
     let ambiguous = |lines: &[(&'static str, &'static str)]| ambiguous_length(&map(lines));
     assert!(!ambiguous(&[]));
