@@ -38,7 +38,7 @@ impl Protocols {
     pub(super) fn new() -> Protocols {
         let mut http1 = http1::Builder::new();
         // No header timer: one for each request costs more than the worker's tick, which sees the same.
-        http1.header_read_timeout(None).max_buf_size(HEADER_BYTES_MAX).pipeline_flush(true);
+        http1.header_read_timeout(None).max_buf_size(HEADER_BYTES_MAX);
         let mut http2 = http2::Builder::new(Local);
         http2
             .timer(TokioTimer::new())

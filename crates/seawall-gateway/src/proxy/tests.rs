@@ -175,7 +175,8 @@ async fn bodies_pass_unchanged_both_ways() {
                 let (status, headers, echo) = proxy.ask(client, Method::POST, "/echo", body.clone()).await;
                 assert_eq!(status, StatusCode::OK);
                 assert!(echo == body, "{len} bytes, {client:?} to {upstream:?}");
-                assert_eq!(headers["content-length"], len.to_string());
+                // Nothing has no length to say in HTTP/2.
+                assert!(len == 0 || headers["content-length"] == len.to_string());
             }
         }
     }
