@@ -8,7 +8,7 @@
 //! longest in a lane with room is served first. The queue tells a *burst* from a *standing* queue
 //! by comparing arrivals over 1.5 s with what drains in that time at full use (the limit over the
 //! mean time that a place is held): a burst may fill [`BURST`] × the limit, a standing queue is cut
-//! to [`STAND`] × the limit. Lanes that wait for the ceiling share that; one that waits for its own
+//! to [`STAND`] × the limit, or to what drains in [`STAND_DELAY`] if that is more. Lanes that wait for the ceiling share that; one that waits for its own
 //! bound takes nothing from the others. When a newcomer finds no place and a less important request
 //! waits, that one gives way.
 //!
@@ -41,8 +41,11 @@ pub use queue::Turn;
 pub const BURST: f64 = 6.0;
 /// What is left of a standing queue, as a multiple of the limit.
 pub const STAND: f64 = 1.5;
-/// Arrivals over drain above which a queue stands.
+/// The wait that a standing queue may always reach: where work is quick, that is many in line.
+pub const STAND_DELAY: Span = Span::from_millis(16);
+/// Arrivals over drain above which a queue begins to stand, and below which it drains again.
 const STANDING_RATIO: f64 = 1.04;
+const DRAINING_RATIO: f64 = 0.98;
 /// Releases that the mean time of holding a place averages over, and those it needs.
 const HELD_WINDOW: u32 = 400;
 const HELD_LEAST: u32 = 10;
@@ -370,12 +373,17 @@ impl<W> Limit<W> {
         let state = &self.lanes[lane];
         let limit = self.ceiling.limit();
         let times = if state.stands { STAND } else { BURST };
-        let mut allowed = libm::ceil(f64::from(limit.min(state.config.max)) * times);
+        let line = |places: u32, held: &Ewma| {
+            // What drains in the wait that is always allowed, if that is more.
+            let waits = STAND_DELAY.as_secs_f64() / known(held).unwrap_or(f64::INFINITY).max(1e-9);
+            libm::ceil(f64::from(places) * times.max(waits * times / STAND))
+        };
+        let mut allowed = line(limit.min(state.config.max), &state.held);
         if state.has_room() {
             // It waits for the ceiling, in a queue that is shared with whoever else does.
             let waits = |other: usize| self.lanes[other].has_room() && self.queue.waiting_in(other) > 0;
             let others = (0..self.lanes.len()).filter(|other| *other != lane && waits(*other)).count();
-            allowed = allowed.min(libm::ceil(f64::from(limit) * times / (others + 1) as f64));
+            allowed = allowed.min(libm::ceil(line(limit, &self.held) / (others + 1) as f64));
         }
         self.queue.waiting_in(lane) < state.config.queue.min(allowed as u32)
     }
@@ -436,18 +444,19 @@ impl<W> Limit<W> {
             let seconds = known(held)?.max(1e-9);
             Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
         };
-        let stands = |arrivals: f64, places: u32, drained: Option<f64>| {
-            drained.is_some_and(|drained| arrivals > drained * STANDING_RATIO + f64::from(places))
+        let stands = |stood: bool, arrivals: f64, places: u32, drained: Option<f64>| {
+            let ratio = if stood { DRAINING_RATIO } else { STANDING_RATIO };
+            drained.is_some_and(|drained| arrivals > drained * ratio + f64::from(places))
         };
         let limit = self.ceiling.limit();
         let mut pressing = 0.0;
         for lane in &mut self.lanes {
             let arrivals = lane.arrivals.total(now) as f64;
             let drained = drained(lane.config.max, &lane.held).filter(|_| lane.config.max < limit);
-            lane.stands = stands(arrivals, lane.config.max, drained);
+            lane.stands = stands(lane.stands, arrivals, lane.config.max, drained);
             pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
         }
-        let all_stand = stands(pressing, limit, drained(limit, &self.held));
+        let all_stand = stands(self.stands, pressing, limit, drained(limit, &self.held));
         self.lanes.iter_mut().for_each(|lane| lane.stands |= all_stand);
         let any_stands = self.lanes.iter().any(|lane| lane.stands);
         if any_stands != self.stands {
