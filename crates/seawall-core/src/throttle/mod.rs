@@ -96,7 +96,7 @@ impl Config {
     const fn shard_users(&self) -> u32 {
         match self.per {
             Per::Route => 1,
-            Per::User => self.max_users.div_ceil(self.shards()),
+            Per::User => self.max_users / self.shards(),
         }
     }
 
