@@ -1,0 +1,136 @@
+//! Random courses of several calls at once: nothing that they held is lost.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::rng::Rng;
+
+const CALLS: usize = 4;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Poll(usize),
+    Outcome { call: usize, outcome: Outcome, repeat: Repeat },
+    TakeTicket(usize),
+    Abandon(usize),
+    Restart(usize),
+    Pass(u64),
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => Just(Outcome::Failure),
+        2 => Just(Outcome::Success),
+        1 => Just(Outcome::TimedOut),
+        1 => Just(Outcome::Ignored),
+        1 => (0..200_u64).prop_map(|millis| Outcome::Overloaded { retry_after: Some(ms(millis)) }),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let repeat = prop_oneof![4 => Just(Repeat::Safe), 1 => Just(Repeat::Unsafe)];
+    prop_oneof![
+        8 => (0..CALLS).prop_map(Op::Poll),
+        6 => (0..CALLS, outcome(), repeat)
+            .prop_map(|(call, outcome, repeat)| Op::Outcome { call, outcome, repeat }),
+        1 => (0..CALLS).prop_map(Op::TakeTicket),
+        1 => (0..CALLS).prop_map(Op::Abandon),
+        2 => (0..CALLS).prop_map(Op::Restart),
+        4 => (0..40_u64).prop_map(Op::Pass),
+    ]
+}
+
+/// Several calls over two hosts with few places, with what they sent and earned.
+struct Crowd {
+    hosts: Hosts<Alone<u64>>,
+    budget: Cells<Budget>,
+    calls: Vec<Call>,
+    lanes: Vec<Lane>,
+    now: Time,
+    deposits: u64,
+    retries: u64,
+    tickets: Vec<(usize, Ticket)>,
+}
+
+impl Crowd {
+    fn new(retries: u32) -> Crowd {
+        let mut crowd = Crowd {
+            hosts: Hosts::new(vec![host(2), host(1)]),
+            budget: balance(retries),
+            calls: Vec::new(),
+            lanes: vec![Lane(0); CALLS],
+            now: at(0),
+            deposits: u64::from(retries) * 10,
+            retries: 0,
+            tickets: Vec::new(),
+        };
+        crowd.calls = (0..CALLS).map(|_| crowd.call()).collect();
+        crowd
+    }
+
+    fn call(&self) -> Call {
+        let backoff = Backoff::new(Kind::Full, ms(40), ms(80)).unwrap();
+        let config = Config { attempts: 3, per_attempt: Some(ms(60)), backoff };
+        let request = Request { deadline: self.now + ms(200), ..until(0) };
+        Call::new(config, request, Repeat::Safe, self.now)
+    }
+
+    fn step(&mut self, op: &Op, rng: &mut Rng) {
+        let parts = Parts { hosts: &self.hosts, budget: Some(&self.budget) };
+        match *op {
+            Op::Poll(call) => {
+                if let Step::Send(attempt) = self.calls[call].poll(self.now, &parts, rng) {
+                    assert!(attempt.deadline <= self.now + ms(60) && attempt.number <= 3);
+                    self.lanes[call] = attempt.lane;
+                    self.retries += u64::from(attempt.number > 1);
+                }
+            }
+            Op::Outcome { call, outcome, repeat } => {
+                let under_way = matches!(self.calls[call].state, State::InFlight { .. });
+                self.deposits += u64::from(under_way && outcome == Outcome::Success);
+                self.calls[call].on_outcome(self.now, self.lanes[call], outcome, repeat, &parts, rng);
+            }
+            Op::TakeTicket(call) => self.tickets.extend(self.calls[call].take_ticket()),
+            Op::Abandon(call) => self.calls[call].abandon(self.now, &parts),
+            Op::Restart(call) => {
+                self.calls[call].abandon(self.now, &parts);
+                self.calls[call] = self.call();
+                self.lanes[call] = Lane(0);
+            }
+            Op::Pass(millis) => self.now += ms(millis),
+        }
+        self.check();
+    }
+
+    /// Places are held by attempts under way and answers that stand, and by nothing else; retries
+    /// that were paid for were sent or still wait.
+    fn check(&self) {
+        let under_way =
+            |call: &&Call| matches!(call.state, State::InFlight { .. }) || call.standing.is_some();
+        let holding = self.calls.iter().filter(under_way).count() + self.tickets.len();
+        let held = |gate: &Arc<Gate<Alone<u64>>>| gate.snapshot(self.now).limit.unwrap().in_flight;
+        assert_eq!(self.hosts.gates().iter().map(held).sum::<u32>() as usize, holding);
+        let waiting = self.calls.iter().filter(|call| matches!(call.state, State::Backoff { .. })).count();
+        let budget = self.budget.with(Key(0), |budget| budget.snapshot());
+        assert_eq!(budget.withdrawn, self.retries + waiting as u64);
+        let earned = self.deposits as f64 / 10.0;
+        assert!((budget.balance + budget.withdrawn as f64 - earned).abs() < 1e-6, "{budget:?} of {earned}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn nothing_is_leaked(retries in 0..8_u32, seed: u64, ops in prop::collection::vec(op(), 1..120)) {
+        let mut crowd = Crowd::new(retries);
+        let mut rng = Rng::new(seed, 0);
+        ops.iter().for_each(|op| crowd.step(op, &mut rng));
+        (0..CALLS).for_each(|call| crowd.step(&Op::Abandon(call), &mut rng));
+        let tickets = core::mem::take(&mut crowd.tickets);
+        tickets.into_iter().for_each(|(host, ticket)| crowd.hosts.gates()[host].release(crowd.now, ticket));
+        crowd.check();
+        let held = |gate: &Arc<Gate<Alone<u64>>>| gate.snapshot(crowd.now).limit.unwrap().in_flight;
+        prop_assert!(crowd.hosts.gates().iter().all(|gate| held(gate) == 0));
+    }
+}
