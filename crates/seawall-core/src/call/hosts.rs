@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::balance::RoundRobin;
 use crate::decision::{Policy, Reason, Rejection};
 use crate::gate::{Admit, Gate, Own, Ownership, Ticket};
+use crate::limit;
 use crate::request::{Key, Request};
 use crate::time::{Span, Time};
 
@@ -33,18 +34,17 @@ impl<F: Ownership> Hosts<F> {
         for step in 0..self.gates.len() {
             let host = (first + step) % self.gates.len();
             let gate = &self.gates[host];
-            match gate.admit(now, request) {
+            let rejection = match gate.admit(now, request) {
                 Admit::Ticket(ticket) => return Ok((host, ticket)),
-                Admit::Reject(rejection) => {
-                    if step == 0 || rejection.retry_after < soonest.retry_after {
-                        soonest = rejection;
-                    }
-                }
+                Admit::Reject(rejection) => rejection,
                 // A back gate never waits; one that is configured to is full.
                 Admit::Wait(place) => {
                     gate.leave(now, place);
-                    soonest = Rejection::new(Policy::Limit, Reason::Full, Span::from_secs(1));
+                    limit::full()
                 }
+            };
+            if step == 0 || rejection.retry_after < soonest.retry_after {
+                soonest = rejection;
             }
         }
         Err(soonest)

@@ -10,6 +10,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::breaker;
+use crate::decision::Policy;
 use crate::gate::{Admit, Alone, Cells, Gate, Lane as Door, Settings};
 use crate::limit::{self, Ceiling};
 use crate::retry::backoff::Kind;
@@ -503,6 +504,33 @@ fn when_every_host_refuses_a_retry_the_answer_stands_and_the_budget_is_repaid() 
         holds 2, left 2.0
     "#]],
     );
+}
+
+#[test]
+fn the_refusal_that_ends_soonest_is_told() {
+    let breaker = |open| {
+        let settings = breaker::Settings { window: 1, min_calls: 1, open, ..breaker::Settings::default() };
+        let breaker = Some(breaker::Config::new(settings).unwrap());
+        let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8 });
+        Settings { breaker, limit, ..Settings::default() }
+    };
+    let gate = |settings| {
+        #[expect(clippy::arc_with_non_send_sync, reason = "as `host`")]
+        Arc::new(Gate::<Alone<u64>>::new(settings, Door::default(), at(0)))
+    };
+    let waits = gate(Settings { breaker: None, ..breaker(ms(1)) });
+    let gates = vec![gate(breaker(ms(300))), gate(breaker(ms(200))), waits.clone()];
+    for gate in &gates[..2] {
+        let Admit::Ticket(ticket) = gate.admit(at(0), &until(1_000)) else { panic!() };
+        gate.settle(at(0), ticket, Outcome::Failure);
+    }
+    let _held = waits.admit(at(0), &until(1_000));
+    let hosts = Hosts::new(gates);
+    for _ in 0..3 {
+        let soonest = hosts.pick(at(0), &until(1_000)).unwrap_err();
+        assert_eq!((soonest.policy, soonest.retry_after), (Policy::Breaker, ms(200)));
+    }
+    assert_eq!(waits.snapshot(at(0)).limit.unwrap().waiting, 0, "nobody is left in a back gate's line");
 }
 
 #[test]
