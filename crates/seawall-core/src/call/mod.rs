@@ -329,7 +329,7 @@ impl Call {
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) -> Result<Span, Stop> {
-        if self.attempts >= self.config.attempts {
+        if self.attempts >= self.config.attempts.min(ATTEMPTS_MAX) {
             return Err(Stop::Attempts);
         }
         if repeat == Repeat::Unsafe {

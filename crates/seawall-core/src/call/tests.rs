@@ -600,6 +600,16 @@ fn abandoned_in_any_state_it_gives_everything_back() {
     assert_eq!([bench.blame(0), bench.blame(1)], [0.0, 0.0]);
 }
 
+#[test]
+fn attempts_have_a_most() {
+    let config = Config { attempts: u32::MAX, backoff: Backoff::NONE, per_attempt: None };
+    let mut bench = Bench::new(config, 1_000).retries(100);
+    while bench.drain(at(0)).is_some() {
+        bench.take(at(0), FAILS);
+    }
+    assert_eq!(bench.call.attempts(), ATTEMPTS_MAX);
+}
+
 /// The load on the callee and the share of calls that succeed, when attempts fail with chance `p`.
 fn load(p: f64, attempts: u32, budget: Option<Cells<Budget>>) -> (f64, f64) {
     const CALLS: u64 = 100_000;
