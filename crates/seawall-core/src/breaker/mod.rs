@@ -254,8 +254,12 @@ impl Breaker {
         pass.epoch == self.epoch
     }
 
-    /// Changes the settings. An open breaker stays open, a window of another size starts empty.
+    /// Changes the settings. An open breaker stays open, a window of another size starts empty, and
+    /// with another number of probes the probing starts anew.
     pub fn configure(&mut self, config: Config) {
+        if matches!(self.state, State::HalfOpen { .. }) && config.0.probes != self.config.0.probes {
+            self.enter(State::HalfOpen { leases: Vec::new(), window: Window::new(config.0.probes) });
+        }
         if let State::Closed { window } = &mut self.state
             && config.0.window != self.config.0.window
         {

@@ -162,6 +162,19 @@ fn timed_out_calls_count_and_cancelled_ones_do_not() {
 }
 
 #[test]
+fn another_number_of_probes_starts_the_probing_anew() {
+    for (before, after) in [(2, 1), (2, 5)] {
+        let of = |probes| Config::new(Settings { probes, ..settings() }).unwrap();
+        let mut bench = Bench::new(Settings { probes: before, ..settings() });
+        bench.open(at(0));
+        assert!(bench.call(at(6_000), Outcome::Success));
+        bench.breaker.configure(of(after));
+        let passed = (0..100).filter(|_| bench.call(at(6_000), Outcome::Success)).count();
+        assert_eq!((passed, bench.mode()), (100, Mode::Closed), "{before} to {after}");
+    }
+}
+
+#[test]
 fn settings_out_of_range_say_which_and_what_may_be() {
     let refused = |change: fn(&mut Settings)| {
         let mut settings = Settings::default();

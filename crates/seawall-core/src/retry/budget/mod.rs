@@ -112,7 +112,7 @@ impl Budget {
     /// A retry that was paid for was never sent.
     pub fn refund(&mut self) {
         self.balance = (self.balance + WHOLE).min(u64::from(BALANCE_MAX) * WHOLE);
-        self.withdrawn -= 1;
+        self.withdrawn = self.withdrawn.saturating_sub(1);
     }
 
     /// Changes the ratio; the balance stays.
