@@ -6,8 +6,8 @@
 //! **Mechanics.** A [`Ceiling`] is fixed or learned ([`adaptive`]). Several *lanes* (the routes
 //! to one upstream) may share it, each with a bound and a queue of its own; whoever has waited
 //! longest in a lane with room is served first. The queue tells a *burst* from a *standing* queue
-//! by comparing arrivals over 1.5 s with what drains in that time at full use (the limit over the
-//! mean time that a place is held): a burst may fill [`BURST`] × the limit, a standing queue is cut
+//! by comparing arrivals over 1.5 s with what drained in that time, or could have at full use (the
+//! limit over the mean time that a place is held): a burst may fill [`BURST`] × the limit, a standing queue is cut
 //! to [`STAND`] × the limit, or to what drains in [`STAND_DELAY`] if that is more. Lanes that wait for the ceiling share that; one that waits for its own
 //! bound takes nothing from the others. When a newcomer finds no place and a less important request
 //! waits, that one gives way.
@@ -96,6 +96,7 @@ struct LaneState {
     config: Lane,
     in_flight: u32,
     arrivals: Flow,
+    drain: Flow,
     /// How long a place in flight is held, in seconds.
     held: Ewma,
     /// Whether more arrives than drains, in this lane or in all of them together.
@@ -216,6 +217,7 @@ impl<W> Limit<W> {
             config,
             in_flight: 0,
             arrivals: Flow::new(Time::ZERO),
+            drain: Flow::new(Time::ZERO),
             held: Ewma::new(HELD_WINDOW, HELD_LEAST),
             stands: false,
         });
@@ -334,6 +336,7 @@ impl<W> Limit<W> {
         let held = now.since(slot.since).as_secs_f64();
         self.held.add(held);
         self.lanes[slot.lane].held.add(held);
+        self.lanes[slot.lane].drain.add(now);
         self.vacate(slot.lane);
         self.grant(now);
     }
@@ -449,14 +452,24 @@ impl<W> Limit<W> {
             drained.is_some_and(|drained| arrivals > drained * ratio + f64::from(places))
         };
         let limit = self.ceiling.limit();
-        let mut pressing = 0.0;
+        // What did drain counts, too: where work becomes slow all at once, arrivals of a moment ago
+        // are held against the pace of a moment ago.
+        let (mut pressing, mut all_drained) = (0.0, 0.0);
         for lane in &mut self.lanes {
             let arrivals = lane.arrivals.total(now) as f64;
+            let did_drain = lane.drain.total(now) as f64;
+            all_drained += did_drain;
             let drained = drained(lane.config.max, &lane.held).filter(|_| lane.config.max < limit);
+            let drained = drained.map(|drained| drained.max(did_drain));
             lane.stands = stands(lane.stands, arrivals, lane.config.max, drained);
             pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
         }
-        let all_stand = stands(self.stands, pressing, limit, drained(limit, &self.held));
+        let all_stand = stands(
+            self.stands,
+            pressing,
+            limit,
+            drained(limit, &self.held).map(|could| could.max(all_drained)),
+        );
         self.lanes.iter_mut().for_each(|lane| lane.stands |= all_stand);
         let any_stands = self.lanes.iter().any(|lane| lane.stands);
         if any_stands != self.stands {
