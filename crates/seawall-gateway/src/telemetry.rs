@@ -11,7 +11,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use seawall::core::decision::Reason;
 use seawall::core::gate::Snapshot;
 use seawall::now;
@@ -59,12 +59,18 @@ pub(crate) fn metrics(road: &Road) -> String {
     text
 }
 
+/// A metric with labels, known to the registry.
+fn family<M>(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, M>
+where
+    Family<Labels, M>: Metric + Default + Clone,
+{
+    let family = Family::default();
+    registry.register(name, help, Family::clone(&family));
+    family
+}
+
 fn counters(registry: &mut Registry, road: &Road) {
-    let family = |registry: &mut Registry, name: &str, help: &str| {
-        let family = Family::<Labels, Counter>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
+    let family = family::<Counter>;
     let requests = family(registry, "requests", "Requests that matched a route");
     let responses = family(registry, "responses", "Responses, by class of status");
     let refused = family(registry, "refused", "Requests refused by a policy, by reason");
@@ -101,11 +107,7 @@ fn counters(registry: &mut Registry, road: &Road) {
 }
 
 fn gauges(registry: &mut Registry, road: &Road) {
-    let family = |registry: &mut Registry, name: &str, help: &str| {
-        let family = Family::<Labels, Floats>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
+    let family = family::<Floats>;
     let limit = family(registry, "limit", "Requests that may be in flight to an upstream");
     let in_flight = family(registry, "in_flight", "Requests in flight to an upstream");
     let waiting = family(registry, "waiting", "Requests waiting for a place in flight");

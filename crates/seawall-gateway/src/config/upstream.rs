@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Span = Span::from_secs(1);
 const IDLE_TIMEOUT: Span = Span::from_secs(60);
 
 /// How the hosts are spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     /// HTTP/1.1, one exchange at a time on each connection.
     #[default]

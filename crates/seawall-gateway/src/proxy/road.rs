@@ -21,7 +21,7 @@ use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
 use std::task::Waker;
 
-use super::upstream::{Protocol, Target};
+use super::upstream::Target;
 use crate::config::{self, Config, UserSource};
 use crate::telemetry::RouteStats;
 
@@ -302,13 +302,9 @@ fn bounded(lane: limit::Lane) -> limit::Lane {
 }
 
 fn targets(upstream: &config::Upstream) -> Vec<Target> {
-    let protocol = match upstream.protocol {
-        config::Protocol::Http1 => Protocol::Http1,
-        config::Protocol::H2c => Protocol::H2c,
-    };
     let target = |host: &config::Url| Target {
         authority: format!("{}:{}", host.host(), host.port()),
-        protocol,
+        protocol: upstream.protocol,
         connect_timeout: upstream.connect_timeout.into(),
         idle_timeout: upstream.idle_timeout.into(),
     };

@@ -18,7 +18,8 @@ use tokio::sync::{Notify, watch};
 
 use super::bare::Bare;
 use super::listen::{Handler, Phase, Serving, serve};
-use super::upstream::{Protocol, Target};
+use super::upstream::Target;
+use crate::config::Protocol;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const GRACE: Duration = Duration::from_secs(60);

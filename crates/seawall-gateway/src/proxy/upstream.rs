@@ -28,21 +28,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::listen::Local;
+use crate::config::Protocol;
 
 /// The most idle connections to a host, on one worker.
 pub(crate) const IDLE_MAX: usize = 256;
 /// How often an HTTP/2 connection with requests in flight is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(10);
-
-/// The protocol that a host speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    H2c,
-}
 
 /// A host and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
