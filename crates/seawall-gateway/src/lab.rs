@@ -1,6 +1,6 @@
 //! `seawall lab run`: plays a scenario file and prints what came of it.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,7 +30,12 @@ pub(crate) fn run(args: &LabRunArgs) -> Result<ExitCode, String> {
     if let Some(path) = &args.json {
         std::fs::write(path, report.json()).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    // With its output closed there is nobody left to tell.
-    let _ = std::io::stdout().write_all(report.text(&file).as_bytes());
+    match std::io::stdout().write_all(report.text(&file).as_bytes()) {
+        // A reader that has read enough is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(format!("standard output: {error}"));
+        }
+        _ => {}
+    }
     Ok(ExitCode::from(report.exit_code()))
 }

@@ -59,6 +59,8 @@ fn log() {
         .with_target(false)
         .with_ansi(matches!(colour(), Colour::Always))
         .with_writer(std::io::stderr)
+        // It would say so on standard error, which is just what cannot be written to.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -9,7 +9,7 @@
 //! open one finishes the request that it is serving, for [`GRACE`] at the most. A second signal
 //! ends at once.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -114,13 +114,17 @@ fn file(args: &RunArgs) -> Option<PathBuf> {
 
 fn greet(serving: &Serving, admin: std::net::SocketAddr, sample: bool) {
     let address = serving.address();
-    println!("seawall serves http://{address} (admin: http://{admin})");
+    let mut text = format!("seawall serves http://{address} (admin: http://{admin})\n");
     if sample {
-        println!("in front of an embedded sample service; try:");
-        println!("  curl -i http://{address}/");
-        println!("  curl -i http://{address}/fail");
-        println!("  curl -s http://{admin}/api/state");
+        text += &format!(
+            "in front of an embedded sample service; try:\n  \
+             curl -i http://{address}/\n  \
+             curl -i http://{address}/fail\n  \
+             curl -s http://{admin}/api/state\n"
+        );
     }
+    // A service goes on also where nobody can read what it says, as on a full disk.
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// The signals that ask for the end.
@@ -195,7 +199,7 @@ impl Control {
         let config = match Config::read(file) {
             Ok(config) => self.addresses.over(config),
             Err(error) => {
-                eprintln!("{}", error.render(self.colour));
+                let _ = writeln!(io::stderr(), "{}", error.render(self.colour));
                 return tracing::error!(file = %file.display(), "the config is refused, the old one stays");
             }
         };

@@ -217,3 +217,27 @@ fn a_bad_config_is_refused_with_its_place() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("bad.toml:8:") && error.contains("50/s"), "{error}");
 }
+
+#[test]
+fn a_full_disk_under_its_output_stops_nothing() {
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (address, admin) = (free(), free());
+    let file = config("full.toml", &quota(&origin(), "1/h", 2));
+    let child = Command::new(env!("CARGO_BIN_EXE_seawall"))
+        .args(["run", &file, "--listen", &address, "--admin", &admin])
+        .stdout(full())
+        .stderr(full())
+        .spawn()
+        .unwrap();
+    let mut gateway = Gateway { child, address, admin, log: channel().1 };
+    while TcpStream::connect(&gateway.address).is_err() {
+        assert!(gateway.child.try_wait().unwrap().is_none(), "it ended before it served");
+    }
+    // The reason of a refused reload cannot be written either.
+    config("full.toml", "nonsense = 1");
+    gateway.signal("-HUP");
+    assert_eq!(gateway.get("/", "x-api-key: one\r\n").status, 200);
+    gateway.signal("-TERM");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
