@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use seawall_core::call::{Attempt, Call, Config, Hosts, Lane, Parts, Repeat, Step, Verdict};
+use seawall_core::call::{
+    Attempt, Call, Config, Hosts, HostsConfig, Lane, Member, Parts, Repeat, Step, Verdict,
+};
 use seawall_core::gate::Gate;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
@@ -43,7 +45,12 @@ impl Upstream {
     /// These hosts by their back gates, retries paid for by `budget`. `seed` makes the jitter of
     /// this process differ from that of others: draw it at random, outside of tests.
     pub fn new(gates: Vec<Arc<Gate<Threads>>>, budget: Arc<Locks<Budget>>, seed: u64) -> Upstream {
-        Upstream { hosts: Hosts::new(gates), budget, seed, calls: AtomicU64::new(0) }
+        Upstream::of(Hosts::balanced(HostsConfig::default(), Member::numbered(gates)), budget, seed)
+    }
+
+    /// The same with hosts of the caller's making, perhaps known from before.
+    pub fn of(hosts: Hosts<Threads>, budget: Arc<Locks<Budget>>, seed: u64) -> Upstream {
+        Upstream { hosts, budget, seed, calls: AtomicU64::new(0) }
     }
 
     /// Its hosts.

@@ -33,7 +33,7 @@ use crate::retry::budget::Budget;
 use crate::rng::Rng;
 use crate::time::{Span, Time};
 
-pub use hosts::Hosts;
+pub use hosts::{Config as HostsConfig, Hosts, Member, Snapshot as HostSnapshot};
 
 /// The most attempts of one call.
 pub const ATTEMPTS_MAX: u32 = 10;
@@ -193,11 +193,11 @@ impl Call {
     pub fn poll<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
         match &self.state {
             State::Over(verdict) => Step::Finish(*verdict),
-            State::Ready => self.send(now, parts),
+            State::Ready => self.send(now, parts, rng),
             State::Backoff { since, until } if now >= *until => {
                 self.waited += until.since(*since);
                 self.state = State::Ready;
-                self.send(now, parts)
+                self.send(now, parts, rng)
             }
             State::Backoff { until, .. } => Step::WaitUntil(*until),
             State::InFlight { until, .. } if now < *until => Step::WaitUntil(*until),
@@ -251,8 +251,8 @@ impl Call {
     /// The caller has gone: whatever the call holds is given back.
     pub fn abandon<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
         match core::mem::replace(&mut self.state, State::Over(Verdict::Expired)) {
-            State::InFlight { host, ticket, .. } => {
-                parts.hosts.gates()[host].settle(now, ticket, Outcome::Cancelled);
+            State::InFlight { host, ticket, begun, .. } => {
+                parts.hosts.settle(now, host, ticket, Outcome::Cancelled, now.since(begun));
             }
             State::Backoff { .. } => self.refund(parts),
             State::Ready | State::Over(_) => {}
@@ -262,18 +262,18 @@ impl Call {
 
     fn release_standing<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
         if let Some((host, ticket)) = self.standing.take() {
-            parts.hosts.gates()[host].release(now, ticket);
+            parts.hosts.release(now, host, ticket);
         }
     }
 
-    fn send<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) -> Step {
+    fn send<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
         if self.request.deadline <= now {
             if self.attempts > 0 {
                 self.refund(parts);
             }
             return self.finish(Verdict::Expired);
         }
-        match parts.hosts.pick(now, &self.request) {
+        match parts.hosts.pick(now, &self.request, None, rng) {
             Ok((host, ticket)) => {
                 self.attempts += 1;
                 let longest = self.config.per_attempt.map_or(Time::MAX, |span| now + span);
@@ -312,8 +312,10 @@ impl Call {
             Err(stop) => self.stand(now, outcome, Some(stop), parts),
             Ok(wait) => {
                 let backoff = State::Backoff { since: now, until: now + wait };
-                if let State::InFlight { host, ticket, .. } = core::mem::replace(&mut self.state, backoff) {
-                    parts.hosts.gates()[host].settle(now, ticket, outcome);
+                if let State::InFlight { host, ticket, begun, .. } =
+                    core::mem::replace(&mut self.state, backoff)
+                {
+                    parts.hosts.settle(now, host, ticket, outcome, now.since(begun));
                 }
                 self.last_wait = wait;
             }
@@ -351,9 +353,8 @@ impl Call {
     /// The answer of the attempt under way stands.
     fn stand<F: Ownership>(&mut self, now: Time, outcome: Outcome, stop: Option<Stop>, parts: &Parts<'_, F>) {
         let over = State::Over(Verdict::Answered { stop });
-        if let State::InFlight { host, mut ticket, .. } = core::mem::replace(&mut self.state, over) {
-            let gate = &parts.hosts.gates()[host];
-            gate.report(now, &mut ticket, outcome, Span::ZERO);
+        if let State::InFlight { host, mut ticket, begun, .. } = core::mem::replace(&mut self.state, over) {
+            parts.hosts.report(now, host, &mut ticket, outcome, now.since(begun));
             self.standing = Some((host, ticket));
         }
     }

@@ -527,7 +527,7 @@ fn the_refusal_that_ends_soonest_is_told() {
     let _held = waits.admit(at(0), &until(1_000));
     let hosts = Hosts::new(gates);
     for _ in 0..3 {
-        let soonest = hosts.pick(at(0), &until(1_000)).unwrap_err();
+        let soonest = hosts.pick(at(0), &until(1_000), None, &mut Rng::new(1, 1)).unwrap_err();
         assert_eq!((soonest.policy, soonest.retry_after), (Policy::Breaker, ms(200)));
     }
     assert_eq!(waits.snapshot(at(0)).limit.unwrap().waiting, 0, "nobody is left in a back gate's line");

@@ -63,6 +63,13 @@ pub struct Ticket {
     reported: bool,
 }
 
+impl Ticket {
+    /// Whether its outcome is known: another report of it would be ignored.
+    pub fn is_reported(&self) -> bool {
+        self.reported
+    }
+}
+
 /// A place in the queue. It has no `Drop`: claim it or leave it.
 #[derive(Debug)]
 #[must_use = "a place is kept until it is claimed or left"]

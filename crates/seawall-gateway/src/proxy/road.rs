@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use seawall::call::Upstream;
-use seawall::core::call;
+use seawall::core::call::{self, Hosts, HostsConfig, Member};
 use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot};
 use seawall::core::limit;
@@ -133,6 +133,8 @@ pub(crate) struct Kept {
     /// By upstream and host.
     hosts: HashMap<(String, String), Arc<Gate<Threads>>>,
     /// By upstream.
+    balances: HashMap<String, Hosts<Threads>>,
+    /// By upstream.
     budgets: HashMap<String, Arc<Locks<Budget>>>,
     /// By route.
     stats: HashMap<String, Arc<RouteStats>>,
@@ -149,6 +151,7 @@ impl Default for Kept {
             pools: HashMap::new(),
             lanes: HashMap::new(),
             hosts: HashMap::new(),
+            balances: HashMap::new(),
             budgets: HashMap::new(),
             stats: HashMap::new(),
         }
@@ -170,8 +173,8 @@ impl Kept {
         let mut calls = HashMap::new();
         for (name, upstream) in &config.upstreams {
             let view = self.upstream(name, upstream, now);
-            let gates = view.hosts.iter().map(|(_, gate)| gate.clone()).collect();
-            calls.insert(name.as_str(), Arc::new(Upstream::new(gates, view.budget.clone(), self.seed)));
+            let hosts = self.balanced(name, &view);
+            calls.insert(name.as_str(), Arc::new(Upstream::of(hosts, view.budget.clone(), self.seed)));
             upstreams.insert(name.clone(), view);
         }
         let routes = config.routes.iter().filter_map(|route| {
@@ -222,6 +225,21 @@ impl Kept {
             (host, gate)
         });
         UpstreamView { hosts: hosts.collect(), budget }
+    }
+
+    /// The hosts to call, with what is known of those that stay.
+    fn balanced(&mut self, upstream: &str, view: &UpstreamView) -> Hosts<Threads> {
+        let member = |(name, gate): &(String, Arc<Gate<Threads>>)| Member {
+            name: Arc::from(name.as_str()),
+            gate: gate.clone(),
+        };
+        let members = view.hosts.iter().map(member).collect();
+        let hosts = match self.balances.get(upstream) {
+            Some(hosts) => hosts.replaced(HostsConfig::default(), members),
+            None => Hosts::balanced(HostsConfig::default(), members),
+        };
+        self.balances.insert(upstream.to_owned(), hosts.clone());
+        hosts
     }
 
     fn route(
@@ -292,6 +310,7 @@ impl Kept {
         });
         self.lanes.retain(|(upstream, _), _| config.upstreams.contains_key(upstream));
         self.pools.retain(|upstream, _| config.upstreams.contains_key(upstream));
+        self.balances.retain(|upstream, _| config.upstreams.contains_key(upstream));
         self.budgets.retain(|upstream, _| config.upstreams.contains_key(upstream));
     }
 }
