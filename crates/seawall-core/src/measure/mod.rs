@@ -3,4 +3,6 @@
 pub mod bucket;
 pub mod ewma;
 pub mod flow;
+pub mod quantile;
+pub mod slices;
 pub mod window;
