@@ -17,6 +17,8 @@ pub enum Policy {
     Ramp,
     /// The choice of a host.
     Balance,
+    /// A client holding itself back.
+    Backpressure,
     /// The deadline of the call.
     Deadline,
 }
@@ -31,6 +33,7 @@ impl Policy {
             Policy::Breaker => "breaker",
             Policy::Ramp => "ramp",
             Policy::Balance => "balance",
+            Policy::Backpressure => "backpressure",
             Policy::Deadline => "deadline",
         }
     }

@@ -4,6 +4,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod backpressure;
 pub mod balance;
 pub mod breaker;
 pub mod call;
