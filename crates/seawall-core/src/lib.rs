@@ -11,6 +11,7 @@ pub mod call;
 pub mod decision;
 pub mod event;
 pub mod gate;
+pub mod hedge;
 pub mod limit;
 pub mod measure;
 pub mod outcome;
