@@ -291,6 +291,11 @@ impl<F: Ownership> Gate<F> {
         self.shared.with(ONE, |shared| shared.wake_at())
     }
 
+    /// Plain values of the limit alone, without those of every throttle.
+    pub fn limit(&self, now: Time) -> Option<limit::Snapshot> {
+        self.shared.with(ONE, |shared| shared.limit_snapshot(now))
+    }
+
     /// Plain values.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let throttles = self.rules.iter().map(|rule| rule.snapshot()).collect();

@@ -224,11 +224,15 @@ impl<W> Shared<W> {
         self.breaker.as_ref()?.wake_at()
     }
 
+    pub(super) fn limit_snapshot(&self, now: Time) -> Option<limit::Snapshot> {
+        self.limit.as_ref().map(|limit| limit.snapshot(now))
+    }
+
     pub(super) fn snapshot(&self, now: Time, lane: usize, throttles: Vec<throttle::Snapshot>) -> Snapshot {
         Snapshot {
             throttles,
             shed: self.sheds[lane].as_ref().map(Shed::snapshot),
-            limit: self.limit.as_ref().map(|limit| limit.snapshot(now)),
+            limit: self.limit_snapshot(now),
             breaker: self.breaker.as_ref().map(Breaker::snapshot),
             share: self.ramp.as_ref().map_or(1.0, Ramp::share),
         }
