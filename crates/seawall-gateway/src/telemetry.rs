@@ -77,6 +77,7 @@ fn counters(registry: &mut Registry, road: &Road) {
     let attempts = family(registry, "attempts", "Attempts sent upstream");
     let failed = family(registry, "upstream_failed", "Calls without an answer of the upstream's own");
     let retries = family(registry, "retries", "Retries that the budget paid for");
+    let refunded = family(registry, "retries_refunded", "Of these, retries that were never sent");
     let evicted = family(registry, "throttle_evicted", "Users displaced before their bucket was full");
     let shared = family(registry, "throttle_shared", "Decisions made on the shared overflow bucket");
     let set = |family: &Family<Labels, Counter>, labels: Labels, value: u64| {
@@ -102,7 +103,9 @@ fn counters(registry: &mut Registry, road: &Road) {
         }
     }
     for (name, upstream) in &road.upstreams {
-        set(&retries, vec![("upstream", name.clone())], upstream.budget().withdrawn);
+        let (budget, labels) = (upstream.budget(), || vec![("upstream", name.clone())]);
+        set(&retries, labels(), budget.withdrawn);
+        set(&refunded, labels(), budget.refunded);
     }
 }
 
@@ -189,7 +192,7 @@ pub(crate) fn state(road: &Road) -> Value {
         json!({
             "name": name,
             "hosts": hosts.collect::<Vec<_>>(),
-            "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refused": budget.refused },
+            "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refunded": budget.refunded, "refused": budget.refused },
         })
     });
     json!({ "routes": routes.collect::<Vec<_>>(), "upstreams": upstreams.collect::<Vec<_>>() })

@@ -1,13 +1,14 @@
-//! Calls on tokio: attempts, backoff, budget and deadline around a service or a closure.
+//! Calls on tokio: attempts, backoff, hedges, budget and deadline around a service or a closure.
 //!
 //! **Mechanics.** [`Drive`] does what [`seawall_core::call::Call`] says: it sends, waits, gives up
-//! and finishes, and decides nothing. [`CallLayer`] is the same as a tower layer: always ready, and
-//! each attempt readies a clone of the inner service for itself.
+//! and finishes, and decides nothing. Several attempts may be under way at once; those that lose are
+//! dropped. [`CallLayer`] is the same as a tower layer: always ready, and each attempt readies a
+//! clone of the inner service for itself.
 //!
-//! **Edges.** When the driving future is dropped, the attempt under way is settled as cancelled and
+//! **Edges.** When the driving future is dropped, the attempts under way are settled as cancelled and
 //! a retry that was paid for but never sent is refunded. The answer of a failed attempt is kept
-//! until the next attempt is really sent, so that the last real error is never lost. A timer is
-//! armed only when an attempt does not answer at once.
+//! until another attempt answers, so that the last real error is never lost. A timer is armed only
+//! when an attempt does not answer at once; memory is allocated only for a hedge.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use seawall_core::backpressure::Backpressure;
 use seawall_core::call::{
-    Attempt, Call, Config, Hosts, HostsConfig, Lane, Member, Parts, Repeat, Step, Verdict,
+    Attempt, Call, Config, Hosts, HostsConfig, Lane, Member, Parts, Repeat, Shared, Step, Verdict,
 };
 use seawall_core::gate::Gate;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
-use seawall_core::retry::budget::Budget;
 use seawall_core::rng::Rng;
 use seawall_core::time::{Span, Time};
 use tokio::time::Sleep;
@@ -33,24 +34,37 @@ use crate::clock::{instant, now};
 use crate::enter::Guard;
 use crate::threads::{Locks, Threads};
 
-/// What calls to one upstream share: its hosts and its retry budget.
+/// What calls to one upstream share: its hosts, its retry budget, and what is known of it.
 pub struct Upstream {
     hosts: Hosts<Threads>,
-    budget: Arc<Locks<Budget>>,
+    shared: Arc<Locks<Shared>>,
+    backpressure: Option<Arc<Locks<Backpressure>>>,
+    front: Option<Arc<Gate<Threads>>>,
     seed: u64,
     calls: AtomicU64,
 }
 
 impl Upstream {
-    /// These hosts by their back gates, retries paid for by `budget`. `seed` makes the jitter of
-    /// this process differ from that of others: draw it at random, outside of tests.
-    pub fn new(gates: Vec<Arc<Gate<Threads>>>, budget: Arc<Locks<Budget>>, seed: u64) -> Upstream {
-        Upstream::of(Hosts::balanced(HostsConfig::default(), Member::numbered(gates)), budget, seed)
+    /// These hosts by their back gates, retries and hedges as `shared` says. `seed` makes the jitter
+    /// of this process differ from that of others: draw it at random, outside of tests.
+    pub fn new(gates: Vec<Arc<Gate<Threads>>>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
+        Upstream::of(Hosts::balanced(HostsConfig::default(), Member::numbered(gates)), shared, seed)
     }
 
     /// The same with hosts of the caller's making, perhaps known from before.
-    pub fn of(hosts: Hosts<Threads>, budget: Arc<Locks<Budget>>, seed: u64) -> Upstream {
-        Upstream { hosts, budget, seed, calls: AtomicU64::new(0) }
+    pub fn of(hosts: Hosts<Threads>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
+        Upstream { hosts, shared, backpressure: None, front: None, seed, calls: AtomicU64::new(0) }
+    }
+
+    /// The same, held back when the upstream accepts little.
+    pub fn with_backpressure(self, backpressure: Arc<Locks<Backpressure>>) -> Upstream {
+        Upstream { backpressure: Some(backpressure), ..self }
+    }
+
+    /// The same behind a gate whose limit is the upstream's: nothing is hedged while it is under
+    /// pressure.
+    pub fn behind(self, front: Arc<Gate<Threads>>) -> Upstream {
+        Upstream { front: Some(front), ..self }
     }
 
     /// Its hosts.
@@ -59,7 +73,12 @@ impl Upstream {
     }
 
     fn parts(&self) -> Parts<'_, Threads> {
-        Parts { hosts: &self.hosts, budget: Some(&self.budget) }
+        Parts {
+            hosts: &self.hosts,
+            shared: &self.shared,
+            backpressure: self.backpressure.as_deref(),
+            front: self.front.as_deref(),
+        }
     }
 
     fn rng(&self) -> Rng {
@@ -85,8 +104,10 @@ pub struct Ended<T> {
     pub answer: Option<T>,
     /// The place of that answer at its host, to be kept until its body ends.
     pub guard: Option<Guard>,
-    /// Attempts sent.
+    /// Attempts sent, hedges too.
     pub attempts: u32,
+    /// How many of them were hedges.
+    pub hedges: u32,
     /// Time spent between them.
     pub waited: Span,
 }
@@ -116,6 +137,12 @@ pub trait Exchange {
 
     /// Says how it went.
     fn judge(&mut self, answer: &Self::Answer) -> Judgement;
+
+    /// Whether there is something left to make an attempt of. A retry is asked for only after a
+    /// judgement that allows it, a hedge at any time.
+    fn can_send(&self) -> bool {
+        true
+    }
 }
 
 /// An exchange of two closures.
@@ -151,19 +178,71 @@ pin_project! {
     pub struct Drive<X: Exchange> {
         course: Course,
         exchange: X,
-        lane: Option<Lane>,
         answer: Option<X::Answer>,
         armed: Time,
         #[pin]
-        attempt: Option<X::Attempt>,
+        flights: Flights<X::Attempt>,
         #[pin]
         sleep: Option<Sleep>,
     }
 }
 
+pin_project! {
+    /// The attempts under way: one in place, hedges on the heap.
+    struct Flights<A> {
+        lane: Option<Lane>,
+        #[pin]
+        first: Option<A>,
+        more: Vec<(Lane, Pin<Box<A>>)>,
+    }
+}
+
+impl<A: Future> Flights<A> {
+    fn add(self: Pin<&mut Self>, lane: Lane, attempt: A) {
+        let mut this = self.project();
+        if this.lane.is_none() {
+            *this.lane = Some(lane);
+            this.first.set(Some(attempt));
+        } else {
+            this.more.push((lane, Box::pin(attempt)));
+        }
+    }
+
+    fn drop_lane(self: Pin<&mut Self>, lane: Lane) {
+        let mut this = self.project();
+        if *this.lane == Some(lane) {
+            *this.lane = None;
+            this.first.set(None);
+        } else {
+            this.more.retain(|(other, _)| *other != lane);
+        }
+    }
+
+    /// The first that has an answer; it is dropped.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<(Lane, A::Output)> {
+        let this = self.as_mut().project();
+        let first = match (*this.lane, this.first.as_pin_mut()) {
+            (Some(lane), Some(attempt)) => match attempt.poll(cx) {
+                Poll::Ready(answer) => Some((lane, answer)),
+                Poll::Pending => None,
+            },
+            _ => None,
+        };
+        let mut more = this.more.iter_mut();
+        let ended = first.or_else(|| {
+            more.find_map(|(lane, attempt)| match attempt.as_mut().poll(cx) {
+                Poll::Ready(answer) => Some((*lane, answer)),
+                Poll::Pending => None,
+            })
+        })?;
+        self.drop_lane(ended.0);
+        Some(ended)
+    }
+}
+
 impl<X: Exchange> Drive<X> {
     /// A call through `upstream`, to be over at the deadline of `request`. `repeat` says whether it
-    /// may be sent again after an attempt that never answered.
+    /// may be sent again after an attempt that never answered, and so whether it may be hedged.
     pub fn new(
         upstream: Arc<Upstream>,
         config: Config,
@@ -174,58 +253,74 @@ impl<X: Exchange> Drive<X> {
         let rng = upstream.rng();
         let call = Call::new(config, request, repeat, now());
         let course = Course { call, upstream, rng };
-        Drive { course, exchange, lane: None, answer: None, armed: Time::MAX, attempt: None, sleep: None }
+        let flights = Flights { lane: None, first: None, more: Vec::new() };
+        Drive { course, exchange, answer: None, armed: Time::MAX, flights, sleep: None }
+    }
+
+    /// Takes in the answer of an attempt, if one is there.
+    fn hear(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let this = self.project();
+        let Some((lane, answer)) = this.flights.poll(cx) else { return false };
+        let Judgement { outcome, repeat } = this.exchange.judge(&answer);
+        *this.answer = Some(answer);
+        let Course { call, upstream, rng } = this.course;
+        call.on_outcome(now(), lane, outcome, repeat, &upstream.parts(), rng);
+        true
+    }
+
+    /// Sends an attempt, if there is something left to send.
+    fn send(self: Pin<&mut Self>, attempt: Attempt) {
+        let this = self.project();
+        if this.exchange.can_send() {
+            this.flights.add(attempt.lane, this.exchange.send(attempt));
+        } else {
+            let Course { call, upstream, .. } = this.course;
+            call.on_unsent(now(), attempt.lane, &upstream.parts());
+        }
+    }
+
+    fn end(self: Pin<&mut Self>, verdict: Verdict) -> Ended<X::Answer> {
+        let this = self.project();
+        let Course { call, upstream, .. } = this.course;
+        let guard =
+            call.take_ticket().map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
+        let (attempts, hedges, waited) = (call.attempts(), call.hedges(), call.waited());
+        Ended { verdict, answer: this.answer.take(), guard, attempts, hedges, waited }
     }
 }
 
 impl<X: Exchange> Future for Drive<X> {
     type Output = Ended<X::Answer>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Whether all attempts under way know whom to wake.
+        let mut heard = false;
         loop {
-            let Course { call, upstream, rng } = &mut *this.course;
+            let this = self.as_mut().project();
+            let Course { call, upstream, rng } = this.course;
             match call.poll(now(), &upstream.parts(), rng) {
                 Step::Send(attempt) => {
-                    *this.answer = None;
-                    *this.lane = Some(attempt.lane);
-                    this.attempt.set(Some(this.exchange.send(attempt)));
+                    self.as_mut().send(attempt);
+                    // Most answer at once or not for long: ask before a timer is armed.
+                    heard = !self.as_mut().hear(cx);
                 }
-                Step::Cancel { .. } => this.attempt.set(None),
-                Step::Finish(verdict) => {
-                    let guard = call
-                        .take_ticket()
-                        .map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
-                    let (attempts, waited) = (call.attempts(), call.waited());
-                    return Poll::Ready(Ended {
-                        verdict,
-                        answer: this.answer.take(),
-                        guard,
-                        attempts,
-                        waited,
-                    });
-                }
+                Step::Cancel { lane } => this.flights.drop_lane(lane),
+                Step::Finish(verdict) => return Poll::Ready(self.end(verdict)),
                 Step::WaitUntil(until) => {
-                    if let (Some(attempt), Some(lane)) = (this.attempt.as_mut().as_pin_mut(), *this.lane)
-                        && let Poll::Ready(answer) = attempt.poll(cx)
-                    {
-                        let Judgement { outcome, repeat } = this.exchange.judge(&answer);
-                        *this.answer = Some(answer);
-                        this.attempt.set(None);
-                        call.on_outcome(now(), lane, outcome, repeat, &upstream.parts(), rng);
+                    if !heard {
+                        heard = !self.as_mut().hear(cx);
                         continue;
                     }
-                    if this.sleep.is_none() {
-                        this.sleep.set(Some(tokio::time::sleep_until(instant(until))));
+                    let mut sleep = this.sleep;
+                    if sleep.is_none() {
+                        sleep.set(Some(tokio::time::sleep_until(instant(until))));
                     }
-                    let mut sleep = this.sleep.as_mut().as_pin_mut().expect("armed above");
+                    let mut sleep = sleep.as_pin_mut().expect("armed above");
                     if *this.armed != until {
                         *this.armed = until;
                         sleep.as_mut().reset(instant(until));
                     }
-                    if sleep.poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
+                    ready!(sleep.poll(cx));
                 }
             }
         }
@@ -243,7 +338,8 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// Another one like it; `None` when it can be sent only once.
     fn copy(&self, request: &Req) -> Option<Req>;
 
-    /// Whether sending it twice is harmless even if the first was received.
+    /// Whether sending it twice is harmless even if the first was received. What cannot be copied
+    /// is never sent twice, whatever is said here.
     fn repeat(&self, request: &Req) -> Repeat;
 
     /// How an attempt went.
@@ -308,11 +404,12 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let CallLayer { upstream, config, adapter } = &self.layer;
         let seen = adapter.request(now(), &request);
-        let repeat = adapter.repeat(&request);
-        let exchange =
-            Copies { service: self.inner.clone(), adapter: adapter.clone(), request: Some(request) };
+        let first = adapter.copy(&request);
+        let repeat = if first.is_some() { adapter.repeat(&request) } else { Repeat::Unsafe };
+        let (service, adapter) = (self.inner.clone(), adapter.clone());
+        let exchange = Copies { service, adapter, first, request: Some(request) };
         CallFuture {
-            adapter: adapter.clone(),
+            adapter: exchange.adapter.clone(),
             drive: Drive::new(upstream.clone(), *config, seen, repeat, exchange),
         }
     }
@@ -350,6 +447,8 @@ where
 pub struct Copies<S, A, Req> {
     service: S,
     adapter: A,
+    /// The copy that is sent first.
+    first: Option<Req>,
     request: Option<Req>,
 }
 
@@ -362,9 +461,9 @@ where
     type Attempt = Readied<S, Outgoing<Req>>;
 
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
-        let copy = self.request.as_ref().and_then(|request| self.adapter.copy(request));
-        let request = copy.or_else(|| self.request.take());
-        let request = request.expect("what cannot be copied is judged as unsafe to repeat");
+        let copy = || self.request.as_ref().and_then(|request| self.adapter.copy(request));
+        let request = self.first.take().or_else(copy).or_else(|| self.request.take());
+        let request = request.expect("only what can be sent is asked for");
         Readied::Readying { pending: Some((self.service.clone(), Outgoing { request, attempt })) }
     }
 
@@ -372,6 +471,10 @@ where
         let judgement = self.adapter.judge(answer.as_ref());
         let repeat = if self.request.is_some() { judgement.repeat } else { Repeat::Unsafe };
         Judgement { repeat, ..judgement }
+    }
+
+    fn can_send(&self) -> bool {
+        self.request.is_some()
     }
 }
 

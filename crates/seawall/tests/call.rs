@@ -7,27 +7,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seawall::call::{Closures, Drive, Ended, Judgement, Upstream};
-use seawall::core::call::{Attempt, Config, Repeat, Stop, Verdict};
+use seawall::core::call::{Attempt, Config, Repeat, Settings as CallSettings, Shared, Stop, Verdict};
 use seawall::core::gate::{Gate, Lane, Own as _, Settings};
 use seawall::core::limit::{self, Ceiling};
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{Key, Request};
 use seawall::core::retry::backoff::{Backoff, Kind};
-use seawall::core::retry::budget::{self, Budget};
+use seawall::core::retry::budget;
 use seawall::core::time::Span;
 use seawall::{Locks, Threads, now};
 
-/// An upstream of one host with ten places, and a budget that holds so many retries.
-fn upstream(retries: u32) -> (Arc<Upstream>, Arc<Gate<Threads>>, Arc<Locks<Budget>>) {
+/// An upstream of one host with ten places, and a budget that so many successes have each paid a
+/// retry into.
+async fn upstream(retries: u32) -> (Arc<Upstream>, Arc<Gate<Threads>>, Arc<Locks<Shared>>) {
     let settings = Settings {
         limit: Some(limit::Config { ceiling: Ceiling::Fixed(10), queue: 0 }),
         ..Settings::default()
     };
     let gate = Arc::new(Gate::new(settings, Lane::default(), now()));
-    let mut budget = Budget::new(budget::Config::new(1_000_000).unwrap().without_floor(), now());
-    (0..retries).for_each(|_| budget.deposit());
-    let budget = Arc::new(Locks::own(vec![budget]));
-    (Arc::new(Upstream::new(vec![gate.clone()], budget.clone(), 7)), gate, budget)
+    let budget = budget::Config::new(1_000_000).unwrap().without_floor();
+    let settings = CallSettings { budget: Some(budget), ..CallSettings::default() };
+    let shared = Arc::new(Locks::own(vec![Shared::new(settings, now())]));
+    let upstream = Arc::new(Upstream::new(vec![gate.clone()], shared.clone(), 7));
+    for _ in 0..retries {
+        call(&upstream, &[(1, true)]).await;
+    }
+    (upstream, gate, shared)
 }
 
 fn config() -> Config {
@@ -67,7 +72,7 @@ fn in_flight(gate: &Gate<Threads>) -> u32 {
 
 #[tokio::test(start_paused = true)]
 async fn retries_after_its_backoff_and_holds_the_place_of_the_answer() {
-    let (upstream, gate, _) = upstream(5);
+    let (upstream, gate, _) = upstream(5).await;
     let begun = now();
     let ended = call(&upstream, &[(100, false), (2_000, true), (50, true)]).await;
     // 100 ms, 1 s of backoff, a timeout of 1 s, 1 s of backoff, 50 ms.
@@ -81,7 +86,7 @@ async fn retries_after_its_backoff_and_holds_the_place_of_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_empty_budget_the_real_error_is_returned() {
-    let (upstream, gate, _) = upstream(0);
+    let (upstream, gate, _) = upstream(0).await;
     let ended = call(&upstream, &[(100, false)]).await;
     assert_eq!(ended.verdict, Verdict::Answered { stop: Some(Stop::Budget) });
     assert_eq!(ended.answer, Some(Err(100)));
@@ -91,8 +96,8 @@ async fn with_an_empty_budget_the_real_error_is_returned() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_call_gives_back_its_place_and_its_retry() {
-    let (upstream, gate, budget) = upstream(1);
-    let balance = || budget.with(Key(0), |budget| budget.snapshot().balance);
+    let (upstream, gate, shared) = upstream(1).await;
+    let balance = || shared.with(Key(0), |shared| shared.snapshot().budget.unwrap().balance);
     let script = [(100, false), (100, true)];
     for cut_after in [50, 600] {
         let cut = tokio::time::timeout(Duration::from_millis(cut_after), call(&upstream, &script));

@@ -2,40 +2,59 @@
 //!
 //! **Prevents** the many small mistakes of hand-written retry loops: attempts past the deadline,
 //! retries that nobody pays for, a timer for each attempt, an answer lost because a later attempt
-//! could not be made.
+//! could not be made, a slow host that looks fast because nobody waited for it.
 //!
 //! ```text
-//!          pick: host and ticket            outcome: final
-//!   Ready ───────────────────────▶ InFlight ─────────────▶ Finish
-//!     ▲                              │
-//!     └────────── Backoff ◀──────────┘ outcome: failed, may be repeated, paid for
+//!          pick: host and ticket                     outcome: final
+//!   Ready ───────────────────────▶ InFlight (1..4) ─────────────────▶ Finish
+//!     ▲                              │   │   ▲
+//!     │                              │   └───┘ takes long: a hedge joins; one of several fails
+//!     └────────── Backoff ◀──────────┘ the last under way failed, may be repeated, is paid for
 //! ```
 //!
 //! **Mechanics.** Sans-I/O: [`Call::poll`] says what to do next, the driver does it and reports
 //! with [`Call::on_outcome`]. Poll again after every report and when the time of
 //! [`Step::WaitUntil`] has come. Picking a host and asking its back gate happen in here, so that no
 //! driver copies them; a refusal by one host's back gate tries the next and spends neither attempt
-//! nor budget. A retry is paid for *before* its backoff begins.
+//! nor budget. A retry is paid for *before* its backoff begins, a hedge when it is due; both from
+//! the same budget. Whichever attempt answers first wins, the others are given up as superseded. A
+//! failure is final only when it is the last attempt under way: a failing hedge never ends a healthy
+//! first attempt, nor the other way round.
 //!
 //! **Edges.** Outcomes after the end are ignored. When the last attempt failed and no other may be
-//! made, the driver still holds that attempt's answer and returns it: a real error is worth more
-//! than ours. An attempt that the call's own deadline cut short after less than a quarter of the
-//! whole time is not blamed on the host.
+//! made, the driver still holds the last answer that came and returns it: a real error is worth more
+//! than ours. An attempt that the call's own deadline cut short is blamed on the host only if it had
+//! at least the upstream's usual time (the 95th percentile) or, while that is not known, 100 ms and a
+//! quarter of the call's time: deadlines of a millisecond say nothing of a host. Only what may be
+//! sent again is hedged.
 
+mod flights;
 mod hosts;
+mod shared;
 
+use alloc::vec::Vec;
+
+use crate::backpressure::{Backpressure, Pass};
 use crate::decision::Rejection;
-use crate::gate::{Own, Ownership, Ticket};
+use crate::gate::{Gate, Own, Ownership, Ticket};
+use crate::hedge::{Load, Off};
+use crate::limit;
 use crate::outcome::Outcome;
 use crate::request::{Key, Request};
 use crate::retry::backoff::Backoff;
-use crate::retry::budget::Budget;
 use crate::rng::Rng;
 use crate::time::{Span, Time};
 
-pub use hosts::{Config as HostsConfig, Hosts, Member, Snapshot as HostSnapshot};
+use flights::{Flight, Flights, Kind};
+use shared::Paid;
 
-/// The most attempts of one call.
+pub use hosts::{Config as HostsConfig, Hosts, Member, Snapshot as HostSnapshot};
+pub use shared::{Settings, Shared, Snapshot};
+
+/// The key under which parts with one shard are reached.
+const ONE: Key = Key(0);
+
+/// The most attempts of one call, without hedges.
 pub const ATTEMPTS_MAX: u32 = 10;
 
 /// The longest `Retry-After` that is obeyed.
@@ -44,7 +63,7 @@ pub const RETRY_AFTER_MAX: Span = Span::from_secs(300);
 /// How a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Attempts, the first included, 1 to [`ATTEMPTS_MAX`]; default 3.
+    /// Attempts, the first included, 1 to [`ATTEMPTS_MAX`]; hedges come on top. Default 3.
     pub attempts: u32,
     /// The longest that one attempt may take; `None` for as long as the call has.
     pub per_attempt: Option<Span>,
@@ -58,13 +77,15 @@ impl Default for Config {
     }
 }
 
-/// Whether doing it twice is harmless.
+/// Whether it may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// It may be sent again.
+    /// It may be: doing it twice is harmless.
     Safe,
-    /// It must not.
+    /// It must not be: doing it twice could do harm.
     Unsafe,
+    /// It must not be: the callee asked for no other attempt (gRPC push-back, `x-envoy-ratelimited`).
+    Unwanted,
 }
 
 /// Names an attempt under way, for outcomes and tickets.
@@ -74,7 +95,7 @@ pub struct Lane(u32);
 /// What the driver shall do.
 #[derive(Debug)]
 pub enum Step {
-    /// Send the request to this host.
+    /// Send the request to this host, beside whatever is under way.
     Send(Attempt),
     /// Nothing, until then; or until an outcome is known.
     WaitUntil(Time),
@@ -92,7 +113,7 @@ pub enum Step {
 pub struct Attempt {
     /// Its name.
     pub lane: Lane,
-    /// Its number, from 1.
+    /// Its number, from 1; hedges count too.
     pub number: u32,
     /// The host, by its place among the hosts.
     pub host: usize,
@@ -124,27 +145,56 @@ pub enum Stop {
     Budget,
     /// Sending it twice could do harm.
     Unsafe,
+    /// The callee asked for no other attempt.
+    Unwanted,
     /// The wait would outlast the deadline.
     Deadline,
-    /// No host's back gate let it pass.
+    /// No host's back gate, or the client's own backpressure, let it pass: the policy says which.
     Rejected(Rejection),
 }
 
-/// What calls to one upstream share.
+impl Stop {
+    /// Its name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stop::Attempts => "attempts",
+            Stop::Budget => "budget",
+            Stop::Unsafe => "unsafe",
+            Stop::Unwanted => "unwanted",
+            Stop::Deadline => "deadline",
+            Stop::Rejected(_) => "rejected",
+        }
+    }
+}
+
+/// What a call reaches for.
 pub struct Parts<'a, F: Ownership> {
-    /// Its hosts.
+    /// The hosts.
     pub hosts: &'a Hosts<F>,
-    /// What pays for retries; `None` for retries without a budget, as only a naive client in the
-    /// lab makes them.
-    pub budget: Option<&'a F::Of<Budget>>,
+    /// Budget, hedging and latencies.
+    pub shared: &'a F::Of<Shared>,
+    /// What holds attempts back when the callee accepts little; `None` for nothing.
+    pub backpressure: Option<&'a F::Of<Backpressure>>,
+    /// The gate behind which the calls are made, if its limit is the upstream's: while it is under
+    /// pressure nothing is hedged.
+    pub front: Option<&'a Gate<F>>,
 }
 
 #[derive(Debug)]
 enum State {
     Ready,
-    InFlight { host: usize, ticket: Ticket, begun: Time, until: Time },
-    Backoff { since: Time, until: Time },
+    InFlight,
+    Backoff { since: Time, until: Time, paid: Paid },
     Over(Verdict),
+}
+
+/// When the next hedge is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Not asked yet: most calls are answered before anybody has to know.
+    Unasked,
+    At(Time),
+    Never,
 }
 
 /// One logical call.
@@ -154,17 +204,24 @@ pub struct Call {
     request: Request,
     repeat: Repeat,
     begun: Time,
+    /// Attempts sent, hedges too.
     attempts: u32,
+    hedges: u32,
     last_wait: Span,
     waited: Span,
+    last_host: Option<usize>,
     state: State,
+    flights: Flights,
+    due: Due,
+    /// Attempts that lost and that the driver shall give up.
+    losers: Vec<Lane>,
     /// The host and ticket of the answer that stands, until its body ends.
     standing: Option<(usize, Ticket)>,
 }
 
 impl Call {
     /// A call whose deadline is that of `request`. `repeat` says whether it may be sent again
-    /// after an attempt that never answered.
+    /// after an attempt that never answered, and so whether it may be hedged.
     pub fn new(config: Config, request: Request, repeat: Repeat, now: Time) -> Call {
         Call {
             config,
@@ -172,16 +229,26 @@ impl Call {
             repeat,
             begun: now,
             attempts: 0,
+            hedges: 0,
             last_wait: Span::ZERO,
             waited: Span::ZERO,
+            last_host: None,
             state: State::Ready,
+            flights: Flights::default(),
+            due: Due::Unasked,
+            losers: Vec::new(),
             standing: None,
         }
     }
 
-    /// Attempts sent so far.
+    /// Attempts sent so far, hedges too.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How many of them were hedges.
+    pub fn hedges(&self) -> u32 {
+        self.hedges
     }
 
     /// Time spent in backoff so far.
@@ -191,29 +258,24 @@ impl Call {
 
     /// What to do next.
     pub fn poll<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
+        if let Some(lane) = self.losers.pop() {
+            return Step::Cancel { lane };
+        }
         match &self.state {
             State::Over(verdict) => Step::Finish(*verdict),
-            State::Ready => self.send(now, parts, rng),
-            State::Backoff { since, until } if now >= *until => {
-                self.waited += until.since(*since);
-                self.state = State::Ready;
-                self.send(now, parts, rng)
+            State::Ready => self.send(now, None, parts, rng),
+            State::Backoff { until, .. } if now < *until => Step::WaitUntil(*until),
+            State::Backoff { .. } => {
+                let State::Backoff { since, until, paid } = self.over(Verdict::Expired) else {
+                    unreachable!("matched above")
+                };
+                self.waited += until.since(since);
+                self.send(now, Some(paid), parts, rng)
             }
-            State::Backoff { until, .. } => Step::WaitUntil(*until),
-            State::InFlight { until, .. } if now < *until => Step::WaitUntil(*until),
-            State::InFlight { begun, .. } => {
-                let lane = Lane(self.attempts);
-                let whole = self.request.deadline.since(self.begun);
-                let cut_short =
-                    now >= self.request.deadline && now.since(*begun).times(4) < whole && self.attempts > 1;
-                let outcome = if cut_short { Outcome::Ignored } else { Outcome::TimedOut };
-                self.attempt_failed(now, outcome, self.repeat, parts, rng);
-                self.release_standing(now, parts); // There is no answer whose body could keep it.
-                if self.request.deadline <= now {
-                    self.state = State::Over(Verdict::Expired);
-                }
-                Step::Cancel { lane }
-            }
+            State::InFlight => match self.flights.take(|flight| flight.until <= now) {
+                Some(flight) => self.time_out(now, flight, parts, rng),
+                None => self.hedge_or_wait(now, parts, rng),
+            },
         }
     }
 
@@ -228,18 +290,27 @@ impl Call {
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) {
-        if lane != Lane(self.attempts) || !matches!(self.state, State::InFlight { .. }) {
-            return;
-        }
-        if outcome == Outcome::Success
-            && let Some(budget) = parts.budget
-        {
-            budget.with(Key(0), Budget::deposit);
-        }
+        let Some(flight) = self.flights.take(|flight| flight.lane == lane) else { return };
         if outcome.is_failure() {
-            self.attempt_failed(now, outcome, repeat, parts, rng);
+            parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
+            self.failed(now, flight, outcome, repeat, parts, rng);
         } else {
-            self.stand(now, outcome, None, parts);
+            self.won(now, flight, outcome, parts);
+        }
+    }
+
+    /// The attempt in `lane` could not be sent, because there is no other copy of the request.
+    /// Neither host nor budget pay for it, and nothing more is sent.
+    pub fn on_unsent<F: Ownership>(&mut self, now: Time, lane: Lane, parts: &Parts<'_, F>) {
+        let Some(flight) = self.flights.take(|flight| flight.lane == lane) else { return };
+        self.attempts -= 1;
+        self.hedges -= u32::from(flight.kind == Kind::Hedge);
+        (self.repeat, self.due) = (Repeat::Unsafe, Due::Never);
+        report(now, flight.pass, Outcome::Ignored, parts);
+        parts.hosts.settle(now, flight.host, flight.ticket, Outcome::Ignored, Span::ZERO);
+        refund(now, flight.paid, parts);
+        if self.flights.is_empty() {
+            self.over(Verdict::Answered { stop: Some(Stop::Unsafe) });
         }
     }
 
@@ -250,74 +321,173 @@ impl Call {
 
     /// The caller has gone: whatever the call holds is given back.
     pub fn abandon<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
-        match core::mem::replace(&mut self.state, State::Over(Verdict::Expired)) {
-            State::InFlight { host, ticket, begun, .. } => {
-                parts.hosts.settle(now, host, ticket, Outcome::Cancelled, now.since(begun));
-            }
-            State::Backoff { .. } => self.refund(parts),
-            State::Ready | State::Over(_) => {}
+        if let State::Backoff { paid, .. } = self.over(Verdict::Expired) {
+            refund(now, Some(paid), parts);
         }
+        self.give_up(now, Outcome::Cancelled, parts);
+        self.losers.clear();
         self.release_standing(now, parts);
     }
 
-    fn release_standing<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
-        if let Some((host, ticket)) = self.standing.take() {
-            parts.hosts.release(now, host, ticket);
-        }
-    }
-
-    fn send<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
+    /// Sends an attempt that is needed; all but the first are `paid` for.
+    fn send<F: Ownership>(
+        &mut self,
+        now: Time,
+        paid: Option<Paid>,
+        parts: &Parts<'_, F>,
+        rng: &mut Rng,
+    ) -> Step {
         if self.request.deadline <= now {
-            if self.attempts > 0 {
-                self.refund(parts);
-            }
+            refund(now, paid, parts);
             return self.finish(Verdict::Expired);
         }
-        match parts.hosts.pick(now, &self.request, None, rng) {
-            Ok((host, ticket)) => {
-                self.attempts += 1;
-                let longest = self.config.per_attempt.map_or(Time::MAX, |span| now + span);
-                let until = longest.min(self.request.deadline);
-                self.state = State::InFlight { host, ticket, begun: now, until };
-                Step::Send(Attempt {
-                    lane: Lane(self.attempts),
-                    number: self.attempts,
-                    host,
-                    deadline: until,
-                })
+        match self.pick(now, parts, rng) {
+            Ok((host, ticket, pass)) => {
+                self.state = State::InFlight;
+                self.take_off(now, Kind::Plain, paid, (host, ticket, pass))
             }
             Err(rejection) if self.attempts == 0 => self.finish(Verdict::Rejected(rejection)),
             Err(rejection) => {
-                self.refund(parts);
+                refund(now, paid, parts);
                 self.finish(Verdict::Answered { stop: Some(Stop::Rejected(rejection)) })
             }
         }
     }
 
-    fn finish(&mut self, verdict: Verdict) -> Step {
-        self.state = State::Over(verdict);
-        Step::Finish(verdict)
+    /// A host that lets an attempt pass, after the client's own backpressure did. Not the host of
+    /// the attempt before, if there is another.
+    fn pick<F: Ownership>(
+        &self,
+        now: Time,
+        parts: &Parts<'_, F>,
+        rng: &mut Rng,
+    ) -> Result<(usize, Ticket, Option<Pass>), Rejection> {
+        let pass = match parts.backpressure {
+            Some(backpressure) => Some(backpressure.with(ONE, |pressure| pressure.admit(now, rng))?),
+            None => None,
+        };
+        match parts.hosts.pick(now, &self.request, self.last_host, rng) {
+            Ok((host, ticket)) => Ok((host, ticket, pass)),
+            Err(rejection) => {
+                report(now, pass, Outcome::Ignored, parts);
+                Err(rejection)
+            }
+        }
     }
 
-    /// The attempt under way failed: schedules the next, or lets its answer stand.
-    fn attempt_failed<F: Ownership>(
+    fn take_off(
         &mut self,
         now: Time,
+        kind: Kind,
+        paid: Option<Paid>,
+        (host, ticket, pass): (usize, Ticket, Option<Pass>),
+    ) -> Step {
+        self.attempts += 1;
+        self.last_host = Some(host);
+        self.due = Due::Unasked;
+        let longest = self.config.per_attempt.map_or(Time::MAX, |span| now + span);
+        let until = longest.min(self.request.deadline);
+        let lane = Lane(self.attempts);
+        self.flights.add(Flight { lane, kind, host, ticket, pass, paid, begun: now, until });
+        Step::Send(Attempt { lane, number: self.attempts, host, deadline: until })
+    }
+
+    /// Nobody has answered and nobody is overdue: a hedge, if it is time for one.
+    fn hedge_or_wait<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
+        if self.due == Due::Unasked {
+            self.due = self.next_hedge(parts);
+        }
+        let wake = match self.due {
+            Due::At(due) if due <= now => {
+                self.due = Due::Never;
+                match self.hedge(now, parts, rng) {
+                    Ok(step) => return step,
+                    Err(off) => {
+                        parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.withheld(off)));
+                        Time::MAX
+                    }
+                }
+            }
+            Due::At(due) => due,
+            Due::Unasked | Due::Never => Time::MAX,
+        };
+        Step::WaitUntil(wake.min(self.flights.overdue_at()))
+    }
+
+    fn next_hedge<F: Ownership>(&self, parts: &Parts<'_, F>) -> Due {
+        let latest = self.flights.iter().map(|flight| flight.begun).max();
+        match latest.filter(|_| self.repeat == Repeat::Safe) {
+            Some(latest) => match parts.shared.with(ONE, |shared| shared.hedge_after(self.hedges)) {
+                Some(after) => Due::At(latest + after),
+                None => Due::Never,
+            },
+            None => Due::Never,
+        }
+    }
+
+    fn hedge<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Result<Step, Off> {
+        let load = load(now, parts);
+        let paid = parts.shared.with(ONE, |shared| shared.hedge(now, load))?;
+        match self.pick(now, parts, rng) {
+            Ok(picked) => {
+                parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.sent()));
+                self.hedges += 1;
+                Ok(self.take_off(now, Kind::Hedge, Some(paid), picked))
+            }
+            Err(_) => {
+                refund(now, Some(paid), parts);
+                Err(Off::Refused)
+            }
+        }
+    }
+
+    /// An attempt took all its time: it is blamed if that was fair.
+    fn time_out<F: Ownership>(
+        &mut self,
+        now: Time,
+        flight: Flight,
+        parts: &Parts<'_, F>,
+        rng: &mut Rng,
+    ) -> Step {
+        let (lane, elapsed) = (flight.lane, flight.elapsed(now));
+        let whole = self.request.deadline.since(self.begun);
+        let full = self.config.per_attempt.is_some_and(|span| flight.begun + span <= flight.until);
+        let blamed = parts.shared.with(ONE, |shared| {
+            let fair = full || shared.was_fair(elapsed, whole);
+            shared.ended(now, Outcome::TimedOut, elapsed);
+            fair
+        });
+        let outcome = if blamed { Outcome::TimedOut } else { Outcome::Ignored };
+        self.failed(now, flight, outcome, self.repeat, parts, rng);
+        self.release_standing(now, parts); // There is no answer whose body could keep it.
+        if self.request.deadline <= now && self.flights.is_empty() {
+            self.over(Verdict::Expired);
+        }
+        Step::Cancel { lane }
+    }
+
+    /// An attempt failed: the others go on, or the next is scheduled, or its answer stands.
+    fn failed<F: Ownership>(
+        &mut self,
+        now: Time,
+        flight: Flight,
         outcome: Outcome,
         repeat: Repeat,
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) {
+        if !self.flights.is_empty() {
+            if repeat != Repeat::Safe {
+                (self.repeat, self.due) = (repeat, Due::Never);
+            }
+            return settle(now, flight, outcome, parts);
+        }
         match self.next_wait(now, outcome, repeat, parts, rng) {
-            Err(stop) => self.stand(now, outcome, Some(stop), parts),
-            Ok(wait) => {
-                let backoff = State::Backoff { since: now, until: now + wait };
-                if let State::InFlight { host, ticket, begun, .. } =
-                    core::mem::replace(&mut self.state, backoff)
-                {
-                    parts.hosts.settle(now, host, ticket, outcome, now.since(begun));
-                }
+            Err(stop) => self.stand(now, flight, outcome, Some(stop), parts),
+            Ok((wait, paid)) => {
                 self.last_wait = wait;
+                self.state = State::Backoff { since: now, until: now + wait, paid };
+                settle(now, flight, outcome, parts);
             }
         }
     }
@@ -330,40 +500,118 @@ impl Call {
         repeat: Repeat,
         parts: &Parts<'_, F>,
         rng: &mut Rng,
-    ) -> Result<Span, Stop> {
-        if self.attempts >= self.config.attempts.min(ATTEMPTS_MAX) {
+    ) -> Result<(Span, Paid), Stop> {
+        let tries = self.attempts - self.hedges;
+        if tries >= self.config.attempts.min(ATTEMPTS_MAX) {
             return Err(Stop::Attempts);
         }
-        if repeat == Repeat::Unsafe {
-            return Err(Stop::Unsafe);
+        // What another attempt of this call was told holds too, unless this one was never received.
+        match if self.hedges > 0 && repeat == Repeat::Safe { self.repeat } else { repeat } {
+            Repeat::Safe => {}
+            Repeat::Unsafe => return Err(Stop::Unsafe),
+            Repeat::Unwanted => return Err(Stop::Unwanted),
         }
-        let mut wait = self.config.backoff.wait(self.attempts - 1, self.last_wait, rng);
+        let mut wait = self.config.backoff.wait(tries - 1, self.last_wait, rng);
         if let Outcome::Overloaded { retry_after: Some(asked) } = outcome {
             wait = wait.max(asked.min(RETRY_AFTER_MAX));
         }
         if now + wait >= self.request.deadline {
             return Err(Stop::Deadline);
         }
-        match parts.budget {
-            Some(budget) if !budget.with(Key(0), |budget| budget.withdraw(now)) => Err(Stop::Budget),
-            _ => Ok(wait),
+        match parts.shared.with(ONE, |shared| shared.pay(now)) {
+            Some(paid) => Ok((wait, paid)),
+            None => Err(Stop::Budget),
         }
     }
 
-    /// The answer of the attempt under way stands.
-    fn stand<F: Ownership>(&mut self, now: Time, outcome: Outcome, stop: Option<Stop>, parts: &Parts<'_, F>) {
-        let over = State::Over(Verdict::Answered { stop });
-        if let State::InFlight { host, mut ticket, begun, .. } = core::mem::replace(&mut self.state, over) {
-            parts.hosts.report(now, host, &mut ticket, outcome, now.since(begun));
-            self.standing = Some((host, ticket));
+    /// An attempt answered: the others have lost.
+    fn won<F: Ownership>(&mut self, now: Time, flight: Flight, outcome: Outcome, parts: &Parts<'_, F>) {
+        if outcome == Outcome::Success {
+            parts.shared.with(ONE, |shared| {
+                shared.succeeded(now, flight.elapsed(now));
+                if flight.kind == Kind::Hedge {
+                    shared.with_hedge(|hedge| hedge.won());
+                }
+            });
+        }
+        self.give_up(now, Outcome::Superseded, parts);
+        self.stand(now, flight, outcome, None, parts);
+    }
+
+    /// Nobody waits for what is still under way.
+    fn give_up<F: Ownership>(&mut self, now: Time, outcome: Outcome, parts: &Parts<'_, F>) {
+        while let Some(flight) = self.flights.take(|_| true) {
+            parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
+            self.losers.push(flight.lane);
+            settle(now, flight, outcome, parts);
         }
     }
 
-    fn refund<F: Ownership>(&self, parts: &Parts<'_, F>) {
-        if let Some(budget) = parts.budget {
-            budget.with(Key(0), Budget::refund);
+    /// The answer of this attempt stands.
+    fn stand<F: Ownership>(
+        &mut self,
+        now: Time,
+        mut flight: Flight,
+        outcome: Outcome,
+        stop: Option<Stop>,
+        parts: &Parts<'_, F>,
+    ) {
+        let elapsed = flight.elapsed(now);
+        self.over(Verdict::Answered { stop });
+        report(now, flight.pass, outcome, parts);
+        parts.hosts.report(now, flight.host, &mut flight.ticket, outcome, elapsed);
+        self.standing = Some((flight.host, flight.ticket));
+    }
+
+    fn release_standing<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
+        if let Some((host, ticket)) = self.standing.take() {
+            parts.hosts.release(now, host, ticket);
         }
     }
+
+    fn finish(&mut self, verdict: Verdict) -> Step {
+        self.over(verdict);
+        Step::Finish(verdict)
+    }
+
+    /// Ends the call; returns the state before.
+    fn over(&mut self, verdict: Verdict) -> State {
+        core::mem::replace(&mut self.state, State::Over(verdict))
+    }
+}
+
+/// Tells everybody how an attempt went whose answer, if any, does not stand.
+fn settle<F: Ownership>(now: Time, flight: Flight, outcome: Outcome, parts: &Parts<'_, F>) {
+    let elapsed = flight.elapsed(now);
+    report(now, flight.pass, outcome, parts);
+    parts.hosts.settle(now, flight.host, flight.ticket, outcome, elapsed);
+}
+
+fn report<F: Ownership>(now: Time, pass: Option<Pass>, outcome: Outcome, parts: &Parts<'_, F>) {
+    if let (Some(backpressure), Some(pass)) = (parts.backpressure, pass) {
+        backpressure.with(ONE, |pressure| pressure.report(now, pass, outcome));
+    }
+}
+
+fn refund<F: Ownership>(now: Time, paid: Option<Paid>, parts: &Parts<'_, F>) {
+    if let Some(paid) = paid {
+        parts.shared.with(ONE, |shared| shared.refund(now, paid));
+    }
+}
+
+/// How busy the upstream is, as the limits in front of it know.
+fn load<F: Ownership>(now: Time, parts: &Parts<'_, F>) -> Load {
+    let add = |load: Load, limit: limit::Snapshot| Load {
+        in_flight: load.in_flight.saturating_add(limit.in_flight),
+        limit: load.limit.saturating_add(limit.limit),
+        stands: load.stands || limit.stands,
+    };
+    let hosts = parts.hosts.gates().iter().filter_map(|gate| gate.limit(now)).fold(Load::default(), add);
+    let Some(front) = parts.front.and_then(|front| front.limit(now)) else { return hosts };
+    let front = add(Load::default(), front);
+    let share = |load: Load| f64::from(load.in_flight) / f64::from(load.limit.max(1));
+    let busier = if share(front) > share(hosts) { front } else { hosts };
+    Load { stands: front.stands || hosts.stands, ..busier }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::breaker;
 use crate::decision::Policy;
-use crate::gate::{Admit, Alone, Cells, Gate, Lane as Door, Settings};
+use crate::gate::{self, Admit, Alone, Cells, Lane as Door};
 use crate::limit::{self, Ceiling};
 use crate::retry::backoff::Kind;
 use crate::retry::budget;
@@ -49,7 +49,7 @@ fn asks_for(millis: u64) -> Input {
 /// A call and all it touches.
 struct Bench {
     hosts: Hosts<Alone<u64>>,
-    budget: Option<Cells<Budget>>,
+    shared: Cells<Shared>,
     call: Call,
     rng: Rng,
     log: String,
@@ -68,7 +68,7 @@ fn until(deadline: u64) -> Request {
 #[expect(clippy::arc_with_non_send_sync, reason = "hosts take their gates in an `Arc`, also on one thread")]
 fn host(places: u32) -> Arc<Gate<Alone<u64>>> {
     let breaker = breaker::Settings { window: 10, min_calls: 10, ..breaker::Settings::default() };
-    let settings = Settings {
+    let settings = gate::Settings {
         breaker: Some(breaker::Config::new(breaker).unwrap()),
         ramp: Span::ZERO,
         limit: Some(limit::Config { ceiling: Ceiling::Fixed(places), queue: 0 }),
@@ -76,18 +76,29 @@ fn host(places: u32) -> Arc<Gate<Alone<u64>>> {
     Arc::new(Gate::new(settings, Door::default(), at(0)))
 }
 
-/// A balance of so many retries, with which successes start.
-fn balance(retries: u32) -> Cells<Budget> {
-    let mut budget = Budget::new(budget::Config::default().without_floor(), at(0));
-    (0..retries * 10).for_each(|_| budget.deposit());
-    Cells::own(vec![budget])
+/// A balance of so many retries, with which successes start; it lasts for as long as a test.
+fn balance(retries: u32) -> Cells<Shared> {
+    let budget = budget::Config::default().without_floor().lasting(budget::LIFETIME_MAX).unwrap();
+    let mut shared = Shared::new(Settings { budget: Some(budget), ..Settings::default() }, at(0));
+    (0..retries * 10).for_each(|_| shared.deposit(at(0)));
+    Cells::own(vec![shared])
+}
+
+/// Attempts that nobody pays for.
+fn unpaid() -> Cells<Shared> {
+    Cells::own(vec![Shared::new(Settings { budget: None, ..Settings::default() }, at(0))])
+}
+
+/// Parts without backpressure and without a gate in front.
+fn parts<'a>(hosts: &'a Hosts<Alone<u64>>, shared: &'a Cells<Shared>) -> Parts<'a, Alone<u64>> {
+    Parts { hosts, shared, backpressure: None, front: None }
 }
 
 impl Bench {
     fn new(config: Config, deadline: u64) -> Bench {
         Bench {
             hosts: Hosts::new(vec![host(1), host(1)]),
-            budget: Some(balance(2)),
+            shared: balance(2),
             call: Call::new(config, until(deadline), Repeat::Safe, at(0)),
             rng: Rng::new(1, 1),
             log: String::new(),
@@ -99,11 +110,11 @@ impl Bench {
     }
 
     fn retries(self, retries: u32) -> Bench {
-        Bench { budget: Some(balance(retries)), ..self }
+        Bench { shared: balance(retries), ..self }
     }
 
     fn poll(&mut self, now: Time) -> Step {
-        let parts = Parts { hosts: &self.hosts, budget: self.budget.as_ref() };
+        let parts = parts(&self.hosts, &self.shared);
         self.call.poll(now, &parts, &mut self.rng)
     }
 
@@ -140,7 +151,7 @@ impl Bench {
     }
 
     fn take(&mut self, now: Time, input: Input) {
-        let parts = Parts { hosts: &self.hosts, budget: self.budget.as_ref() };
+        let parts = parts(&self.hosts, &self.shared);
         let latest = Lane(self.call.attempts());
         let (lane, outcome, repeat) = match input {
             Says(outcome) => (latest, outcome, Repeat::Safe),
@@ -166,7 +177,8 @@ impl Bench {
             wake = self.drain(now);
         }
         let held = self.held();
-        let left = self.budget.as_ref().map_or(0.0, |budget| budget.with(Key(0), |b| b.snapshot().balance));
+        let left =
+            self.shared.with(ONE, |shared| shared.snapshot().budget).map_or(0.0, |budget| budget.balance);
         writeln!(self.log, "holds {held}, left {left:.1}").unwrap();
         expect.assert_eq(&self.log);
         self
@@ -512,13 +524,13 @@ fn the_refusal_that_ends_soonest_is_told() {
         let settings = breaker::Settings { window: 1, min_calls: 1, open, ..breaker::Settings::default() };
         let breaker = Some(breaker::Config::new(settings).unwrap());
         let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8 });
-        Settings { breaker, limit, ..Settings::default() }
+        gate::Settings { breaker, limit, ..gate::Settings::default() }
     };
     let gate = |settings| {
         #[expect(clippy::arc_with_non_send_sync, reason = "as `host`")]
         Arc::new(Gate::<Alone<u64>>::new(settings, Door::default(), at(0)))
     };
-    let waits = gate(Settings { breaker: None, ..breaker(ms(1)) });
+    let waits = gate(gate::Settings { breaker: None, ..breaker(ms(1)) });
     let gates = vec![gate(breaker(ms(300))), gate(breaker(ms(200))), waits.clone()];
     for gate in &gates[..2] {
         let Admit::Ticket(ticket) = gate.admit(at(0), &until(1_000)) else { panic!() };
@@ -611,11 +623,11 @@ fn attempts_have_a_most() {
 }
 
 /// The load on the callee and the share of calls that succeed, when attempts fail with chance `p`.
-fn load(p: f64, attempts: u32, budget: Option<Cells<Budget>>) -> (f64, f64) {
+fn load(p: f64, attempts: u32, shared: &Cells<Shared>) -> (f64, f64) {
     const CALLS: u64 = 100_000;
     let config = Config { attempts, per_attempt: None, backoff: Backoff::NONE };
     let hosts: Hosts<Alone<u64>> = Hosts::new(vec![open_host()]);
-    let parts = Parts { hosts: &hosts, budget: budget.as_ref() };
+    let parts = parts(&hosts, shared);
     let (mut sent, mut succeeded, mut luck) = (0_u64, 0_u64, Rng::new(7, 0));
     for number in 0..CALLS {
         let mut rng = Rng::new(1, number);
@@ -633,19 +645,19 @@ fn load(p: f64, attempts: u32, budget: Option<Cells<Budget>>) -> (f64, f64) {
 
 #[expect(clippy::arc_with_non_send_sync, reason = "as `host`")]
 fn open_host() -> Arc<Gate<Alone<u64>>> {
-    Arc::new(Gate::new(Settings::default(), Door::default(), at(0)))
+    Arc::new(Gate::new(gate::Settings::default(), Door::default(), at(0)))
 }
 
 #[test]
 fn retries_load_the_callee_as_the_closed_forms_say() {
-    for (p, attempts, budget, exact) in [
-        (0.5, 4, None, (1.875, 0.9375)),
-        (1.0, 4, None, (4.0, 0.0)),
-        (0.5, 4, Some(balance(0)), (1.052632, 0.526316)),
-        (1.0, 4, Some(balance(0)), (1.0, 0.0)),
-        (0.0, 4, Some(balance(0)), (1.0, 1.0)),
+    for (p, attempts, shared, exact) in [
+        (0.5, 4, unpaid(), (1.875, 0.9375)),
+        (1.0, 4, unpaid(), (4.0, 0.0)),
+        (0.5, 4, balance(0), (1.052632, 0.526316)),
+        (1.0, 4, balance(0), (1.0, 0.0)),
+        (0.0, 4, balance(0), (1.0, 1.0)),
     ] {
-        let (load, success) = load(p, attempts, budget);
+        let (load, success) = load(p, attempts, &shared);
         // Three standard errors of 100 000 calls.
         let near = |value: f64, exact: f64| (value - exact).abs() <= 0.01 * exact.min(1.0);
         assert!(near(load, exact.0) && near(success, exact.1), "p {p}: {load} {success}, not {exact:?}");

@@ -15,7 +15,7 @@ use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot};
 use seawall::core::limit;
 use seawall::core::request::{Key, Tier};
-use seawall::core::retry::budget::{self, Budget};
+use seawall::core::retry::budget;
 use seawall::core::time::{Span, Time};
 use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
@@ -108,13 +108,13 @@ impl Route {
 pub(crate) struct UpstreamView {
     /// Its hosts and their back gates.
     pub(crate) hosts: Vec<(String, Arc<Gate<Threads>>)>,
-    budget: Arc<Locks<Budget>>,
+    shared: Arc<Locks<call::Shared>>,
 }
 
 impl UpstreamView {
     /// Plain values of its retry budget.
     pub(crate) fn budget(&self) -> budget::Snapshot {
-        self.budget.with(Key(0), |budget| budget.snapshot())
+        self.shared.with(Key(0), |shared| shared.snapshot()).budget.unwrap_or_default()
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct Kept {
     /// By upstream.
     balances: HashMap<String, Hosts<Threads>>,
     /// By upstream.
-    budgets: HashMap<String, Arc<Locks<Budget>>>,
+    shared: HashMap<String, Arc<Locks<call::Shared>>>,
     /// By route.
     stats: HashMap<String, Arc<RouteStats>>,
 }
@@ -152,7 +152,7 @@ impl Default for Kept {
             lanes: HashMap::new(),
             hosts: HashMap::new(),
             balances: HashMap::new(),
-            budgets: HashMap::new(),
+            shared: HashMap::new(),
             stats: HashMap::new(),
         }
     }
@@ -174,7 +174,7 @@ impl Kept {
         for (name, upstream) in &config.upstreams {
             let view = self.upstream(name, upstream, now);
             let hosts = self.balanced(name, &view);
-            calls.insert(name.as_str(), Arc::new(Upstream::of(hosts, view.budget.clone(), self.seed)));
+            calls.insert(name.as_str(), Arc::new(Upstream::of(hosts, view.shared.clone(), self.seed)));
             upstreams.insert(name.clone(), view);
         }
         let routes = config.routes.iter().filter_map(|route| {
@@ -202,12 +202,13 @@ impl Kept {
                 self.pools.insert(name.to_owned(), Arc::new(pool));
             }
         }
-        let budget = self
-            .budgets
+        let calls = call::Settings { budget: Some(upstream.budget), ..call::Settings::default() };
+        let shared = self
+            .shared
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(Locks::own(vec![Budget::new(upstream.budget, now)])));
-        budget.with(Key(0), |budget| budget.configure(upstream.budget));
-        let budget = budget.clone();
+            .or_insert_with(|| Arc::new(Locks::own(vec![call::Shared::new(calls, now)])));
+        shared.with(Key(0), |shared| shared.configure(calls, now));
+        let shared = shared.clone();
         let settings = Settings { breaker: upstream.breaker, ramp: RAMP, limit: None };
         let hosts = upstream.hosts.as_slice().iter().map(|host| {
             let host = host.to_string();
@@ -224,7 +225,7 @@ impl Kept {
             };
             (host, gate)
         });
-        UpstreamView { hosts: hosts.collect(), budget }
+        UpstreamView { hosts: hosts.collect(), shared }
     }
 
     /// The hosts to call, with what is known of those that stay.
@@ -311,7 +312,7 @@ impl Kept {
         self.lanes.retain(|(upstream, _), _| config.upstreams.contains_key(upstream));
         self.pools.retain(|upstream, _| config.upstreams.contains_key(upstream));
         self.balances.retain(|upstream, _| config.upstreams.contains_key(upstream));
-        self.budgets.retain(|upstream, _| config.upstreams.contains_key(upstream));
+        self.shared.retain(|upstream, _| config.upstreams.contains_key(upstream));
     }
 }
 

@@ -73,7 +73,7 @@ impl Scenario {
     pub fn protection() -> Protection {
         let settings = gate::Settings { limit: Some(limit::Config::default()), ..gate::Settings::default() };
         let lane = gate::Lane { shed: Some(shed::Config::default()), ..gate::Lane::default() };
-        Protection { gate: Some((settings, lane)), budget: Some(budget::Config::default()) }
+        Protection { gate: Some((settings, lane)), budget: Some(budget::Config::default()), hedge: None }
     }
 
     /// When a run ends, in whole seconds.

@@ -9,11 +9,14 @@
 
 use std::sync::Arc;
 
-use seawall_core::call::{Attempt, Call, Config as CallConfig, Hosts, Lane, Parts, Repeat, Step, Verdict};
+use seawall_core::call::{
+    self, Attempt, Call, Config as CallConfig, Hosts, Lane, Parts, Repeat, Shared, Step, Verdict,
+};
 use seawall_core::gate::{self, Admit, Alone, Cells, Gate, Own as _, Place, Ticket};
+use seawall_core::hedge;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::{Key, Request};
-use seawall_core::retry::budget::{self, Budget};
+use seawall_core::retry::budget;
 use seawall_core::rng::{Rng, mix};
 use seawall_core::time::{Span, Time};
 
@@ -46,6 +49,8 @@ pub struct Protection {
     pub gate: Option<(gate::Settings, gate::Lane)>,
     /// The clients' retry budget.
     pub budget: Option<budget::Config>,
+    /// How clients hedge.
+    pub hedge: Option<hedge::Config>,
 }
 
 /// What one run plays.
@@ -209,7 +214,7 @@ struct World<'a> {
     service: Service<u64>,
     gate: Option<Gate<Alone<u64>>>,
     hosts: Hosts<Alone<u64>>,
-    budget: Option<Cells<Budget>>,
+    shared: Cells<Shared>,
     outcomes: Outcomes,
     keep_sojourns: bool,
 }
@@ -229,7 +234,8 @@ impl<'a> World<'a> {
     fn new(play: &'a Play, seed: u64, keep_sojourns: bool) -> World<'a> {
         let open = Gate::new(gate::Settings::default(), gate::Lane::default(), Time::ZERO);
         let seconds = play.end.as_nanos().div_ceil(1_000_000_000) as usize + 1;
-        let budget = play.protection.budget.map(|config| Cells::own(vec![Budget::new(config, Time::ZERO)]));
+        let Protection { budget, hedge, .. } = play.protection;
+        let shared = Cells::own(vec![Shared::new(call::Settings { budget, hedge }, Time::ZERO)]);
         World {
             play,
             seed,
@@ -245,7 +251,7 @@ impl<'a> World<'a> {
             service: Service::new(play.service, Rng::new(seed, WORK)),
             gate: play.protection.gate.map(|(settings, lane)| Gate::new(settings, lane, Time::ZERO)),
             hosts: Hosts::new(vec![Arc::new(open)]),
-            budget,
+            shared,
             outcomes: Outcomes { offered: vec![0; seconds], ok: vec![0; seconds], ..Outcomes::default() },
             keep_sojourns,
         }
@@ -326,7 +332,7 @@ impl<'a> World<'a> {
     /// Does what a call says until it has nothing to say.
     fn step(&mut self, number: u64) {
         loop {
-            let parts = Parts { hosts: &self.hosts, budget: self.budget.as_ref() };
+            let parts = parts(&self.hosts, &self.shared);
             let Some(under) = self.calls.get(number) else { return };
             match under.call.poll(self.now, &parts, &mut under.rng) {
                 Step::Send(attempt) => self.send(number, attempt),
@@ -352,7 +358,7 @@ impl<'a> World<'a> {
     }
 
     fn finish(&mut self, number: u64, verdict: Verdict) {
-        let parts = Parts { hosts: &self.hosts, budget: self.budget.as_ref() };
+        let parts = parts(&self.hosts, &self.shared);
         let Some(mut under) = self.calls.take(number) else { return };
         under.call.abandon(self.now, &parts);
         let second = self.second();
@@ -455,12 +461,16 @@ impl<'a> World<'a> {
     }
 
     fn answer(&mut self, number: u64, lane: Lane, outcome: Outcome) {
-        let parts = Parts { hosts: &self.hosts, budget: self.budget.as_ref() };
+        let parts = parts(&self.hosts, &self.shared);
         let Some(under) = self.calls.get(number) else { return };
         under.refused = matches!(outcome, Outcome::Overloaded { .. });
         under.call.on_outcome(self.now, lane, outcome, Repeat::Safe, &parts, &mut under.rng);
         self.step(number);
     }
+}
+
+fn parts<'a>(hosts: &'a Hosts<Alone<u64>>, shared: &'a Cells<Shared>) -> Parts<'a, Alone<u64>> {
+    Parts { hosts, shared, backpressure: None, front: None }
 }
 
 #[cfg(test)]

@@ -43,12 +43,13 @@ fn op() -> impl Strategy<Value = Op> {
 /// Several calls over two hosts with few places, with what they sent and earned.
 struct Crowd {
     hosts: Hosts<Alone<u64>>,
-    budget: Cells<Budget>,
+    shared: Cells<Shared>,
     calls: Vec<Call>,
     lanes: Vec<Lane>,
     now: Time,
     deposits: u64,
     retries: u64,
+    withdrawn: u64,
     tickets: Vec<(usize, Ticket)>,
 }
 
@@ -56,12 +57,13 @@ impl Crowd {
     fn new(retries: u32) -> Crowd {
         let mut crowd = Crowd {
             hosts: Hosts::new(vec![host(2), host(1)]),
-            budget: balance(retries),
+            shared: balance(retries),
             calls: Vec::new(),
             lanes: vec![Lane(0); CALLS],
             now: at(0),
             deposits: u64::from(retries) * 10,
             retries: 0,
+            withdrawn: 0,
             tickets: Vec::new(),
         };
         crowd.calls = (0..CALLS).map(|_| crowd.call()).collect();
@@ -76,7 +78,7 @@ impl Crowd {
     }
 
     fn step(&mut self, op: &Op, rng: &mut Rng) {
-        let parts = Parts { hosts: &self.hosts, budget: Some(&self.budget) };
+        let parts = parts(&self.hosts, &self.shared);
         match *op {
             Op::Poll(call) => {
                 if let Step::Send(attempt) = self.calls[call].poll(self.now, &parts, rng) {
@@ -86,7 +88,7 @@ impl Crowd {
                 }
             }
             Op::Outcome { call, outcome, repeat } => {
-                let under_way = matches!(self.calls[call].state, State::InFlight { .. });
+                let under_way = !self.calls[call].flights.is_empty();
                 self.deposits += u64::from(under_way && outcome == Outcome::Success);
                 self.calls[call].on_outcome(self.now, self.lanes[call], outcome, repeat, &parts, rng);
             }
@@ -104,17 +106,19 @@ impl Crowd {
 
     /// Places are held by attempts under way and answers that stand, and by nothing else; retries
     /// that were paid for were sent or still wait.
-    fn check(&self) {
-        let under_way =
-            |call: &&Call| matches!(call.state, State::InFlight { .. }) || call.standing.is_some();
-        let holding = self.calls.iter().filter(under_way).count() + self.tickets.len();
+    fn check(&mut self) {
+        let held = |call: &Call| call.flights.iter().count() + usize::from(call.standing.is_some());
+        let holding = self.calls.iter().map(held).sum::<usize>() + self.tickets.len();
         let held = |gate: &Arc<Gate<Alone<u64>>>| gate.snapshot(self.now).limit.unwrap().in_flight;
         assert_eq!(self.hosts.gates().iter().map(held).sum::<u32>() as usize, holding);
         let waiting = self.calls.iter().filter(|call| matches!(call.state, State::Backoff { .. })).count();
-        let budget = self.budget.with(Key(0), |budget| budget.snapshot());
-        assert_eq!(budget.withdrawn, self.retries + waiting as u64);
+        let budget = self.shared.with(ONE, |shared| shared.snapshot().budget).unwrap();
+        let spent = budget.withdrawn - budget.refunded;
+        assert_eq!(spent, self.retries + waiting as u64);
         let earned = self.deposits as f64 / 10.0;
-        assert!((budget.balance + budget.withdrawn as f64 - earned).abs() < 1e-6, "{budget:?} of {earned}");
+        assert!((budget.balance + spent as f64 - earned).abs() < 1e-6, "{budget:?} of {earned}");
+        assert!(budget.withdrawn >= self.withdrawn, "a counter fell");
+        self.withdrawn = budget.withdrawn;
     }
 }
 
