@@ -24,6 +24,17 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// Every policy.
+    pub const ALL: [Policy; 7] = [
+        Policy::Throttle,
+        Policy::Shed,
+        Policy::Limit,
+        Policy::Breaker,
+        Policy::Ramp,
+        Policy::Balance,
+        Policy::Deadline,
+    ];
+
     /// Its name in config files, headers and metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ pub mod balance;
 pub mod breaker;
 pub mod call;
 pub mod decision;
+pub mod enforcement;
 pub mod event;
 pub mod gate;
 pub mod hedge;

@@ -28,7 +28,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::breaker;
-use crate::decision::{Rejection, Standing};
+use crate::decision::{Policy, Rejection, Standing};
+use crate::enforcement::{Enforcement, Policies, Stance, Switch};
 use crate::event::Event;
 use crate::limit;
 use crate::outcome::Outcome;
@@ -77,8 +78,8 @@ pub struct Place {
     turn: limit::Turn,
     request: Request,
     standing: Option<Standing>,
-    /// The throttles, a bit for each, whose overflow bucket it took from.
-    overflowed: u64,
+    /// The throttles, a bit for each, from which it took nothing of the user's own.
+    untaken: u64,
 }
 
 impl Place {
@@ -112,6 +113,10 @@ pub struct Snapshot {
     pub breaker: Option<breaker::Snapshot>,
     /// The share of traffic that the ramp passes, 0 to 1.
     pub share: f64,
+    /// How each policy is enforced.
+    pub stance: Stance,
+    /// Requests of this lane that each policy in shadow would have refused, as [`Policy::ALL`] orders them.
+    pub shadowed: [u64; Policy::ALL.len()],
 }
 
 /// A throttle, whole: its shards under one ownership.
@@ -150,6 +155,31 @@ pub struct Gate<F: Ownership> {
     rules: Vec<Arc<Rule<F>>>,
     shared: Arc<F::Of<Shared<F::Waiter>>>,
     lane: usize,
+    switch: Arc<Switch>,
+}
+
+/// What a request brings along on its way through the gate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Passage {
+    /// The tightest quota that it takes from.
+    tightest: Option<Standing>,
+    /// How the policies are enforced.
+    stance: Stance,
+    /// Those in shadow that would have refused it.
+    shadowed: Policies,
+}
+
+impl Passage {
+    /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
+    fn overrule(&mut self, rejection: Rejection) -> Result<(), Rejection> {
+        match self.stance.of(rejection.policy) {
+            Enforcement::Enforced => Err(rejection),
+            Enforcement::Shadow | Enforcement::Off => {
+                self.shadowed.add(rejection.policy);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl<F: Ownership> Gate<F> {
@@ -162,17 +192,22 @@ impl<F: Ownership> Gate<F> {
     /// A gate with a new lane in the shared part of an upstream.
     pub fn joining(shared: Arc<F::Of<Shared<F::Waiter>>>, lane: Lane) -> Gate<F> {
         let lane = shared.with(ONE, |shared| shared.add_lane(lane));
-        Gate { rules: Vec::new(), shared, lane }
+        Gate { rules: Vec::new(), shared, lane, switch: Arc::default() }
     }
 
     /// The same lane behind these throttles, asked in this order.
     pub fn throttled(&self, rules: Vec<Arc<Rule<F>>>) -> Gate<F> {
-        Gate { rules, shared: self.shared.clone(), lane: self.lane }
+        Gate { rules, shared: self.shared.clone(), lane: self.lane, switch: self.switch.clone() }
     }
 
     /// The throttles, in the order in which they are asked.
     pub fn rules(&self) -> &[Arc<Rule<F>>] {
         &self.rules
+    }
+
+    /// How the policies of this gate are enforced: the override by hand.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
     }
 
     /// The part that is shared with other gates.
@@ -192,18 +227,31 @@ impl<F: Ownership> Gate<F> {
 
     /// Asks for admission.
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
-        self.admit_from(0, now, request, None)
+        let passage = Passage { stance: self.switch.stance(), ..Passage::default() };
+        self.admit_from(0, now, request, passage)
     }
 
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
-    fn admit_from(&self, first: usize, now: Time, request: &Request, tightest: Option<Standing>) -> Admit {
+    fn admit_from(&self, first: usize, now: Time, request: &Request, mut passage: Passage) -> Admit {
         let Some(rule) = self.rules.get(first) else {
-            return self.shared.with(ONE, |shared| shared.admit(now, self.lane, request, tightest));
+            return self.shared.with(ONE, |shared| shared.admit(now, self.lane, request, passage));
         };
+        // What was taken comes back to those who leave the queue; where nothing was, nothing does.
+        let beyond = |passage| {
+            let mut admit = self.admit_from(first + 1, now, request, passage);
+            if let Admit::Wait(place) = &mut admit {
+                place.untaken |= bit(first);
+            }
+            admit
+        };
+        if passage.stance.of(Policy::Throttle) == Enforcement::Off {
+            return beyond(passage);
+        }
         let then = |standing: Standing| {
             let standing = Standing { quota: first as u8, ..standing };
-            let tightest = tightest.filter(|other| other.remaining <= standing.remaining).unwrap_or(standing);
-            match self.admit_from(first + 1, now, request, Some(tightest)) {
+            let tightest = passage.tightest.filter(|other| other.remaining <= standing.remaining);
+            let passage = Passage { tightest: tightest.or(Some(standing)), ..passage };
+            match self.admit_from(first + 1, now, request, passage) {
                 reject @ Admit::Reject(_) => Err(reject),
                 agreed => Ok(agreed),
             }
@@ -213,7 +261,7 @@ impl<F: Ownership> Gate<F> {
         if let Look::Overflow = look {
             look = rule.shards.with(ONE, |shard| shard.overflow_if(now, request.cost, then));
             if let Look::Taken(Admit::Wait(place)) = &mut look {
-                place.overflowed |= bit(first);
+                place.untaken |= bit(first);
             }
         }
         match look {
@@ -222,7 +270,10 @@ impl<F: Ownership> Gate<F> {
                 if let Some(standing) = &mut rejection.standing {
                     standing.quota = first as u8;
                 }
-                Admit::Reject(rejection)
+                match passage.overrule(rejection) {
+                    Ok(()) => beyond(passage),
+                    Err(rejection) => Admit::Reject(rejection),
+                }
             }
             Look::Overflow => unreachable!("the overflow bucket takes everybody"),
         }
@@ -240,7 +291,7 @@ impl<F: Ownership> Gate<F> {
             }),
             limit::Answer::Wait(turn) => Admit::Wait(Place { turn, ..place }),
             limit::Answer::Reject(rejection) => {
-                self.give_back(now, &place.request, place.overflowed);
+                self.give_back(now, &place.request, place.untaken);
                 Admit::Reject(rejection)
             }
         }
@@ -249,7 +300,7 @@ impl<F: Ownership> Gate<F> {
     /// The request that waited here has gone: its tokens come back, its place goes to the next.
     pub fn leave(&self, now: Time, place: Place) {
         self.shared.with(ONE, |shared| shared.leave(now, place.turn));
-        self.give_back(now, &place.request, place.overflowed);
+        self.give_back(now, &place.request, place.untaken);
     }
 
     /// Says how an admitted request went, once; what follows the first report is ignored. `waited`
@@ -299,13 +350,14 @@ impl<F: Ownership> Gate<F> {
     /// Plain values.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let throttles = self.rules.iter().map(|rule| rule.snapshot()).collect();
-        self.shared.with(ONE, |shared| shared.snapshot(now, self.lane, throttles))
+        let stance = self.switch.stance();
+        self.shared.with(ONE, |shared| shared.snapshot(now, self.lane, throttles, stance))
     }
 
     /// Returns what was taken from the user's own buckets. Nothing comes back to an overflow bucket,
     /// and what was taken there is not the user's own.
-    fn give_back(&self, now: Time, request: &Request, overflowed: u64) {
-        let own = |(index, _): &(usize, _)| overflowed & bit(*index) == 0;
+    fn give_back(&self, now: Time, request: &Request, untaken: u64) {
+        let own = |(index, _): &(usize, _)| untaken & bit(*index) == 0;
         for (_, rule) in self.rules.iter().enumerate().filter(own) {
             let key = rule.config.key(request.user);
             rule.shards.with(key, |shard| shard.give_back(now, key, request.cost));

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::{Admit, Lane, Place, Snapshot, Ticket};
+use super::{Admit, Lane, Passage, Place, Snapshot, Ticket};
 use crate::breaker::{self, Breaker, Mode, Pass};
-use crate::decision::{Rejection, Standing};
+use crate::decision::{Policy, Rejection};
+use crate::enforcement::{Enforcement, Stance};
 use crate::event::{Event, Events};
 use crate::limit::{self, Answer, Limit, Slot, Turn};
 use crate::outcome::Outcome;
@@ -38,6 +39,8 @@ pub struct Shared<W> {
     /// Shedding, by lane.
     sheds: Vec<Option<Shed>>,
     lanes: Vec<limit::Lane>,
+    /// Requests that policies in shadow would have refused, by lane.
+    shadowed: Vec<[u64; Policy::ALL.len()]>,
     events: Events,
 }
 
@@ -51,6 +54,7 @@ impl<W> Shared<W> {
             limit: settings.limit.map(|config| Limit::new(config, now)),
             sheds: Vec::new(),
             lanes: Vec::new(),
+            shadowed: Vec::new(),
             events: Events::default(),
         }
     }
@@ -58,6 +62,7 @@ impl<W> Shared<W> {
     pub(super) fn add_lane(&mut self, lane: Lane) -> usize {
         self.sheds.push(lane.shed.map(Shed::new));
         self.lanes.push(lane.limit);
+        self.shadowed.push([0; Policy::ALL.len()]);
         if let Some(limit) = &mut self.limit {
             limit.add_lane(lane.limit);
         }
@@ -100,29 +105,40 @@ impl<W> Shared<W> {
         }
     }
 
-    pub(super) fn admit(
-        &mut self,
-        now: Time,
-        lane: usize,
-        request: &Request,
-        standing: Option<Standing>,
-    ) -> Admit {
-        match self.try_admit(now, lane, request) {
+    pub(super) fn admit(&mut self, now: Time, lane: usize, request: &Request, mut passage: Passage) -> Admit {
+        let held = self.try_admit(now, lane, request, &mut passage);
+        for policy in passage.shadowed.iter() {
+            self.shadowed[lane][policy as usize] += 1;
+        }
+        let standing = passage.tightest;
+        match held {
             Ok((slot, pass, None)) => Admit::Ticket(Ticket { standing, slot, pass, reported: false }),
-            Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing, overflowed: 0 }),
+            Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing, untaken: 0 }),
             Err(rejection) => Admit::Reject(rejection),
         }
     }
 
-    fn try_admit(&mut self, now: Time, lane: usize, request: &Request) -> Result<Held, Rejection> {
+    fn try_admit(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+        passage: &mut Passage,
+    ) -> Result<Held, Rejection> {
         let pass = match &mut self.breaker {
-            Some(breaker) => Some(breaker.admit(now, &mut self.events)?),
-            None => None,
+            Some(breaker) if passage.stance.of(Policy::Breaker) != Enforcement::Off => {
+                match breaker.admit(now, &mut self.events) {
+                    Ok(pass) => Some(pass),
+                    Err(rejection) => passage.overrule(rejection).map(|()| None)?,
+                }
+            }
+            _ => None,
         };
         let mut ramp = self.ramp.clone();
         let passed = ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
+        let passed = passed.or_else(|rejection| passage.overrule(rejection));
         let by_ramp = passed.is_err();
-        let answer = passed.and_then(|()| self.ask_limit(now, lane, request));
+        let answer = passed.and_then(|()| self.ask_limit(now, lane, request, passage));
         // A refusal behind the ramp spends none of its share.
         if answer.is_ok() || by_ramp {
             self.ramp = ramp;
@@ -138,11 +154,22 @@ impl<W> Shared<W> {
         now: Time,
         lane: usize,
         request: &Request,
+        passage: &mut Passage,
     ) -> Result<(Option<Slot>, Option<Turn>), Rejection> {
         let Some(limit) = &mut self.limit else { return Ok((None, None)) };
         let pressure = limit.arrive(now, lane, &mut self.events);
-        if let Some(shed) = &mut self.sheds[lane] {
-            shed.admit(request.tier, &pressure)?;
+        if let Some(shed) = &mut self.sheds[lane]
+            && passage.stance.of(Policy::Shed) != Enforcement::Off
+        {
+            shed.admit(request.tier, &pressure).or_else(|rejection| passage.overrule(rejection))?;
+        }
+        let enforcement = passage.stance.of(Policy::Limit);
+        if enforcement != Enforcement::Enforced {
+            let (slot, refusal) = limit.admit_beyond(now, lane);
+            if let (Enforcement::Shadow, Some(refusal)) = (enforcement, refusal) {
+                passage.overrule(refusal)?;
+            }
+            return Ok((Some(slot), None));
         }
         match limit.admit(now, lane, request) {
             Answer::Slot(slot) => Ok((Some(slot), None)),
@@ -228,13 +255,21 @@ impl<W> Shared<W> {
         self.limit.as_ref().map(|limit| limit.snapshot(now))
     }
 
-    pub(super) fn snapshot(&self, now: Time, lane: usize, throttles: Vec<throttle::Snapshot>) -> Snapshot {
+    pub(super) fn snapshot(
+        &self,
+        now: Time,
+        lane: usize,
+        throttles: Vec<throttle::Snapshot>,
+        stance: Stance,
+    ) -> Snapshot {
         Snapshot {
             throttles,
             shed: self.sheds[lane].as_ref().map(Shed::snapshot),
             limit: self.limit_snapshot(now),
             breaker: self.breaker.as_ref().map(Breaker::snapshot),
             share: self.ramp.as_ref().map_or(1.0, Ramp::share),
+            stance,
+            shadowed: self.shadowed[lane],
         }
     }
 }

@@ -1,3 +1,4 @@
+mod enforcing;
 mod taking;
 
 use std::vec;

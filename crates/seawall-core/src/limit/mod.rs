@@ -282,6 +282,14 @@ impl<W> Limit<W> {
         }
     }
 
+    /// A place in flight whatever the limit, and the refusal that it stands for: what is in flight
+    /// beyond the limit counts as if it waited.
+    pub fn admit_beyond(&mut self, now: Time, lane: usize) -> (Slot, Option<Rejection>) {
+        let beyond = self.in_flight.saturating_sub(self.ceiling.limit());
+        let refused = !self.has_room(lane) && beyond >= self.lane_queue_places(lane).min(self.queue_max);
+        (self.occupy(now, lane), refused.then(full))
+    }
+
     /// Asks whether it is this one's turn, and parks its waiter if not.
     pub fn claim(&mut self, now: Time, turn: Turn, waiter: W) -> Answer {
         let Some(entry) = self.queue.get(turn) else { return Answer::Reject(expired()) };
@@ -373,6 +381,11 @@ impl<W> Limit<W> {
     }
 
     fn lane_queue_has_room(&self, lane: usize) -> bool {
+        self.queue.waiting_in(lane) < self.lane_queue_places(lane)
+    }
+
+    /// The most that may wait in this lane, as its queue stands now.
+    fn lane_queue_places(&self, lane: usize) -> u32 {
         let state = &self.lanes[lane];
         let limit = self.ceiling.limit();
         let times = if state.stands { STAND } else { BURST };
@@ -388,7 +401,7 @@ impl<W> Limit<W> {
             let others = (0..self.lanes.len()).filter(|other| *other != lane && waits(*other)).count();
             allowed = allowed.min(libm::ceil(line(limit, &self.held) / (others + 1) as f64));
         }
-        self.queue.waiting_in(lane) < state.config.queue.min(allowed as u32)
+        state.config.queue.min(allowed as u32)
     }
 
     fn occupy(&mut self, now: Time, lane: usize) -> Slot {
