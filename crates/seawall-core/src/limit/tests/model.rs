@@ -229,6 +229,8 @@ impl Pair {
             }
             Op::Release(index) if !self.slots.is_empty() => {
                 let slot = self.slots.remove(index % self.slots.len());
+                // Held so long that a line is bounded by the limit alone, not by STAND_DELAY.
+                self.now = self.now.max(slot.since + ms(11));
                 self.model.lanes[slot.lane].1 -= 1;
                 self.limit.release(self.now, slot);
                 self.model.grant(self.now);
