@@ -26,6 +26,7 @@ mod shared;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::breaker;
 use crate::decision::{Policy, Rejection, Standing};
@@ -156,6 +157,8 @@ pub struct Gate<F: Ownership> {
     shared: Arc<F::Of<Shared<F::Waiter>>>,
     lane: usize,
     switch: Arc<Switch>,
+    /// Whether anybody is due.
+    hint: Arc<AtomicBool>,
 }
 
 /// What a request brings along on its way through the gate.
@@ -191,13 +194,19 @@ impl<F: Ownership> Gate<F> {
 
     /// A gate with a new lane in the shared part of an upstream.
     pub fn joining(shared: Arc<F::Of<Shared<F::Waiter>>>, lane: Lane) -> Gate<F> {
-        let lane = shared.with(ONE, |shared| shared.add_lane(lane));
-        Gate { rules: Vec::new(), shared, lane, switch: Arc::default() }
+        let (lane, hint) = shared.with(ONE, |shared| (shared.add_lane(lane), shared.hint()));
+        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), hint }
     }
 
     /// The same lane behind these throttles, asked in this order.
     pub fn throttled(&self, rules: Vec<Arc<Rule<F>>>) -> Gate<F> {
-        Gate { rules, shared: self.shared.clone(), lane: self.lane, switch: self.switch.clone() }
+        Gate {
+            rules,
+            shared: self.shared.clone(),
+            lane: self.lane,
+            switch: self.switch.clone(),
+            hint: self.hint.clone(),
+        }
     }
 
     /// The throttles, in the order in which they are asked.
@@ -222,7 +231,7 @@ impl<F: Ownership> Gate<F> {
 
     /// Changes this gate's lane; state stays.
     pub fn configure_lane(&self, lane: Lane, now: Time) {
-        self.shared.with(ONE, |shared| shared.configure_lane(now, self.lane, lane));
+        self.on(|shared| shared.configure_lane(now, self.lane, lane));
     }
 
     /// Asks for admission.
@@ -234,7 +243,7 @@ impl<F: Ownership> Gate<F> {
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
     fn admit_from(&self, first: usize, now: Time, request: &Request, mut passage: Passage) -> Admit {
         let Some(rule) = self.rules.get(first) else {
-            return self.shared.with(ONE, |shared| shared.admit(now, self.lane, request, passage));
+            return self.on(|shared| shared.admit(now, self.lane, request, passage));
         };
         // What was taken comes back to those who leave the queue; where nothing was, nothing does.
         let beyond = |passage| {
@@ -281,7 +290,7 @@ impl<F: Ownership> Gate<F> {
 
     /// "My turn?" Parks the waiter if not.
     pub fn claim(&self, now: Time, place: Place, waiter: F::Waiter) -> Admit {
-        let answer = self.shared.with(ONE, |shared| shared.claim(now, place.turn, waiter));
+        let answer = self.on(|shared| shared.claim(now, place.turn, waiter));
         match answer {
             limit::Answer::Slot(slot) => Admit::Ticket(Ticket {
                 standing: place.standing,
@@ -299,7 +308,7 @@ impl<F: Ownership> Gate<F> {
 
     /// The request that waited here has gone: its tokens come back, its place goes to the next.
     pub fn leave(&self, now: Time, place: Place) {
-        self.shared.with(ONE, |shared| shared.leave(now, place.turn));
+        self.on(|shared| shared.leave(now, place.turn));
         self.give_back(now, &place.request, place.untaken);
     }
 
@@ -307,7 +316,7 @@ impl<F: Ownership> Gate<F> {
     /// is the time that it spent waiting between attempts, which says nothing about the callee.
     pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome, waited: Span) {
         if !core::mem::replace(&mut ticket.reported, true) {
-            self.shared.with(ONE, |shared| {
+            self.on(|shared| {
                 shared.report(now, ticket.slot.as_ref(), ticket.pass.as_ref(), outcome, waited);
             });
         }
@@ -317,7 +326,7 @@ impl<F: Ownership> Gate<F> {
     pub fn release(&self, now: Time, mut ticket: Ticket) {
         self.report(now, &mut ticket, Outcome::Cancelled, Span::ZERO);
         if let Some(slot) = ticket.slot {
-            self.shared.with(ONE, |shared| shared.release(now, slot));
+            self.on(|shared| shared.release(now, slot));
         }
     }
 
@@ -327,9 +336,9 @@ impl<F: Ownership> Gate<F> {
         self.release(now, ticket);
     }
 
-    /// The next waiter that became due.
+    /// The next waiter that became due. Costs no lock when nobody is.
     pub fn turn(&self) -> Option<F::Waiter> {
-        self.shared.with(ONE, Shared::turn)
+        self.hint.load(Ordering::Acquire).then(|| self.shared.with(ONE, Shared::turn))?
     }
 
     /// The next change that nobody has pulled.
@@ -352,6 +361,15 @@ impl<F: Ownership> Gate<F> {
         let throttles = self.rules.iter().map(|rule| rule.snapshot()).collect();
         let stance = self.switch.stance();
         self.shared.with(ONE, |shared| shared.snapshot(now, self.lane, throttles, stance))
+    }
+
+    /// A verb of the shared part.
+    fn on<R>(&self, verb: impl FnOnce(&mut Shared<F::Waiter>) -> R) -> R {
+        self.shared.with(ONE, |shared| {
+            let answer = verb(shared);
+            shared.tell();
+            answer
+        })
     }
 
     /// Returns what was taken from the user's own buckets. Nothing comes back to an overflow bucket,

@@ -1,6 +1,8 @@
 //! The parts of a gate that all its requests share, under one short lock.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Admit, Lane, Passage, Place, Snapshot, Ticket};
 use crate::breaker::{self, Breaker, Mode, Pass};
@@ -42,6 +44,8 @@ pub struct Shared<W> {
     /// Requests that policies in shadow would have refused, by lane.
     shadowed: Vec<[u64; Policy::ALL.len()]>,
     events: Events,
+    /// Whether anything waits to be pulled; read without the lock.
+    hint: Arc<AtomicBool>,
 }
 
 impl<W> Shared<W> {
@@ -56,6 +60,19 @@ impl<W> Shared<W> {
             lanes: Vec::new(),
             shadowed: Vec::new(),
             events: Events::default(),
+            hint: Arc::default(),
+        }
+    }
+
+    /// Set while anybody is due, so that those who pull in vain need no lock.
+    pub(super) fn hint(&self) -> Arc<AtomicBool> {
+        self.hint.clone()
+    }
+
+    /// Sets the hint after any verb.
+    pub(super) fn tell(&self) {
+        if self.limit.as_ref().is_some_and(Limit::is_anyone_due) {
+            self.hint.store(true, Ordering::Release);
         }
     }
 
@@ -92,6 +109,7 @@ impl<W> Shared<W> {
             }
             (None, None) => {}
         }
+        self.tell();
     }
 
     pub(super) fn configure_lane(&mut self, now: Time, lane: usize, config: Lane) {
@@ -240,7 +258,11 @@ impl<W> Shared<W> {
     }
 
     pub(super) fn turn(&mut self) -> Option<W> {
-        self.limit.as_mut()?.turn()
+        let turn = self.limit.as_mut().and_then(Limit::turn);
+        if turn.is_none() {
+            self.hint.store(false, Ordering::Release);
+        }
+        turn
     }
 
     pub(super) fn event(&mut self) -> Option<Event> {

@@ -349,6 +349,11 @@ impl<W> Limit<W> {
         self.grant(now);
     }
 
+    /// Whether [`Limit::turn`] has a waiter.
+    pub fn is_anyone_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// The next waiter that became due.
     pub fn turn(&mut self) -> Option<W> {
         self.due.pop_front()
