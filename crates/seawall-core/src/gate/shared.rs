@@ -11,8 +11,9 @@ use crate::enforcement::{Enforcement, Stance};
 use crate::event::{Event, Events};
 use crate::limit::{self, Answer, Limit, Slot, Turn};
 use crate::outcome::Outcome;
-use crate::ramp::Ramp;
+use crate::ramp::{Ramp, Strain};
 use crate::request::Request;
+use crate::rng::Rng;
 use crate::shed::Shed;
 use crate::throttle;
 use crate::time::{Span, Time};
@@ -27,6 +28,9 @@ pub struct Settings {
     /// A limit on concurrency.
     pub limit: Option<limit::Config>,
 }
+
+/// The stream of chance of the ramps.
+const RAMPS: u64 = 1;
 
 /// What an admission holds: a place in flight or in line, and the breaker's pass.
 type Held = (Option<Slot>, Option<Pass>, Option<Turn>);
@@ -240,13 +244,14 @@ impl<W> Shared<W> {
         breaker.report(now, pass, outcome, &mut self.events);
         match (before, breaker.snapshot().mode) {
             (Mode::HalfOpen, Mode::Closed) if self.ramp_over > Span::ZERO => {
-                self.ramp = Some(Ramp::new(self.ramp_over, now));
+                // The instant of closing is chance enough: no two instances share it.
+                self.ramp = Some(Ramp::new(self.ramp_over, now, &mut Rng::new(now.as_nanos(), RAMPS)));
             }
             (_, Mode::Open) => self.ramp = None,
             _ => {}
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.report(now, outcome);
+            ramp.report(now, outcome, Strain::NONE);
             self.ramp.take_if(|ramp| ramp.is_over());
         }
     }
