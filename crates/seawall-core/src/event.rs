@@ -4,6 +4,28 @@ use alloc::collections::VecDeque;
 
 use crate::time::Time;
 
+/// Why a host was ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Too many of its calls failed.
+    FailureRate,
+    /// Too many failed one after the other.
+    Consecutive,
+    /// It is too slow for its pool.
+    Slow,
+}
+
+impl Cause {
+    /// Its name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::FailureRate => "failure_rate",
+            Cause::Consecutive => "consecutive",
+            Cause::Slow => "slow",
+        }
+    }
+}
+
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Change {
@@ -25,6 +47,21 @@ pub enum Change {
     QueueStands,
     /// The queue drains again.
     QueueDrains,
+    /// A host does worse than its pool and is left out.
+    HostEjected {
+        /// Why.
+        cause: Cause,
+    },
+    /// The time of an ejected host is over; traffic comes back by its ramp.
+    HostReturned,
+    /// A host fails its health checks.
+    HostUnhealthy,
+    /// A host passes its health checks again; traffic comes back by its ramp.
+    HostHealthy,
+    /// So many hosts are out that all are used.
+    PanicBegan,
+    /// Enough hosts are back.
+    PanicEnded,
 }
 
 impl Change {
@@ -37,6 +74,12 @@ impl Change {
             Change::LimitChanged { .. } => "limit_changed",
             Change::QueueStands => "queue_stands",
             Change::QueueDrains => "queue_drains",
+            Change::HostEjected { .. } => "host_ejected",
+            Change::HostReturned => "host_returned",
+            Change::HostUnhealthy => "host_unhealthy",
+            Change::HostHealthy => "host_healthy",
+            Change::PanicBegan => "panic_began",
+            Change::PanicEnded => "panic_ended",
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod call;
 pub mod decision;
 pub mod enforcement;
+pub mod eject;
 pub mod event;
 pub mod gate;
 pub mod hedge;
