@@ -14,6 +14,7 @@ pub mod eject;
 pub mod event;
 pub mod gate;
 pub mod hedge;
+pub mod health;
 pub mod limit;
 pub mod measure;
 pub mod outcome;
