@@ -34,6 +34,9 @@ use crate::clock::{instant, now};
 use crate::enter::Guard;
 use crate::threads::{Locks, Threads};
 
+/// The stream of chance of the hosts; calls have those from zero on.
+const HOSTS: u64 = u64::MAX;
+
 /// What calls to one upstream share: its hosts, its retry budget, and what is known of it.
 pub struct Upstream {
     hosts: Hosts<Threads>,
@@ -48,7 +51,8 @@ impl Upstream {
     /// These hosts by their back gates, retries and hedges as `shared` says. `seed` makes the jitter
     /// of this process differ from that of others: draw it at random, outside of tests.
     pub fn new(gates: Vec<Arc<Gate<Threads>>>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
-        Upstream::of(Hosts::balanced(HostsConfig::default(), Member::numbered(gates)), shared, seed)
+        let (members, mut rng) = (Member::numbered(gates), Rng::new(seed, HOSTS));
+        Upstream::of(Hosts::balanced(HostsConfig::default(), members, now(), &mut rng), shared, seed)
     }
 
     /// The same with hosts of the caller's making, perhaps known from before.

@@ -220,6 +220,11 @@ impl Balance {
         Snapshot { in_flight, latency: latency.map(faded) }
     }
 
+    /// The latency of the pool's successes; zero before the first.
+    pub fn typical_latency(&self) -> Span {
+        Span::from_secs_f64(self.typical.map_or(0.0, |typical| typical.mean))
+    }
+
     fn typical(&self) -> f64 {
         self.typical.map_or(UNKNOWN, |typical| typical.mean)
     }

@@ -48,7 +48,9 @@ use crate::time::{Span, Time};
 use flights::{Flight, Flights, Kind};
 use shared::Paid;
 
-pub use hosts::{Config as HostsConfig, Hosts, Member, Snapshot as HostSnapshot};
+pub use hosts::{
+    Config as HostsConfig, Happening, HostSnapshot, Hosts, Member, Probe, Snapshot as HostsSnapshot,
+};
 pub use shared::{Settings, Shared, Snapshot};
 
 /// The key under which parts with one shard are reached.

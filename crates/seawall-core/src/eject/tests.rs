@@ -112,8 +112,9 @@ fn a_host_ten_times_as_slow_is_ejected_within_two_seconds() {
 #[test]
 fn a_few_very_slow_calls_eject_nobody() {
     let mut eject = pool(10);
-    let tail =
-        |place: usize, step: u64| (OK, if (step + place as u64 * 7) % 20 == 0 { ms(1_000) } else { ms(10) });
+    let tail = |place: usize, step: u64| {
+        (OK, if (step + place as u64 * 7).is_multiple_of(20) { ms(1_000) } else { ms(10) })
+    };
     play(&mut eject, 0, 60_000, tail);
     assert_eq!(turns(&mut eject), []);
 }

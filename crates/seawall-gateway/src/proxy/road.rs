@@ -16,6 +16,7 @@ use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot
 use seawall::core::limit;
 use seawall::core::request::{Key, Tier};
 use seawall::core::retry::budget;
+use seawall::core::rng::Rng;
 use seawall::core::time::{Span, Time};
 use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
@@ -173,7 +174,7 @@ impl Kept {
         let mut calls = HashMap::new();
         for (name, upstream) in &config.upstreams {
             let view = self.upstream(name, upstream, now);
-            let hosts = self.balanced(name, &view);
+            let hosts = self.balanced(name, &view, now);
             calls.insert(name.as_str(), Arc::new(Upstream::of(hosts, view.shared.clone(), self.seed)));
             upstreams.insert(name.clone(), view);
         }
@@ -229,15 +230,16 @@ impl Kept {
     }
 
     /// The hosts to call, with what is known of those that stay.
-    fn balanced(&mut self, upstream: &str, view: &UpstreamView) -> Hosts<Threads> {
+    fn balanced(&mut self, upstream: &str, view: &UpstreamView, now: Time) -> Hosts<Threads> {
+        let rng = &mut Rng::new(self.seed, now.as_nanos());
         let member = |(name, gate): &(String, Arc<Gate<Threads>>)| Member {
             name: Arc::from(name.as_str()),
             gate: gate.clone(),
         };
         let members = view.hosts.iter().map(member).collect();
         let hosts = match self.balances.get(upstream) {
-            Some(hosts) => hosts.replaced(HostsConfig::default(), members),
-            None => Hosts::balanced(HostsConfig::default(), members),
+            Some(hosts) => hosts.replaced(HostsConfig::default(), members, now, rng),
+            None => Hosts::balanced(HostsConfig::default(), members, now, rng),
         };
         self.balances.insert(upstream.to_owned(), hosts.clone());
         hosts

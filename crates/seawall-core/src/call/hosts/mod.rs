@@ -3,7 +3,15 @@
 //! **Mechanics.** [`Hosts::pick`] asks the balance for a host and that host's back gate for a place.
 //! When the gate refuses, others are asked, first by the balance's choice and then whoever is left;
 //! that spends neither attempt nor budget. Whatever is picked is reported once, by
-//! [`Hosts::report`] or [`Hosts::settle`], which tell the back gate *and* the balance.
+//! [`Hosts::report`] or [`Hosts::settle`], which tell the back gate, the balance and the ejection.
+//!
+//! A host is called unless it is ejected or unwell. Who comes back, from either or as a new host
+//! among others, comes back by a ramp of its own: what it may not have yet, the others get.
+//!
+//! **Panic**: when more than [`Config::panic_ppm`] of the hosts are out, all are used, for the few that
+//! are left would drown; snapshot and events say so. In the same way ramps are passed over while what is
+//! back is less than that leaves: a lone host, or a list that is all new, starts whole. The ramp
+//! after a breaker, in the back gate, is never passed over.
 //!
 //! **Edges.** Hosts have names. [`Hosts::replaced`] makes the hosts of another list: those that stay
 //! keep their state, those that are new begin anew. A value of this type never changes its list, so
@@ -12,29 +20,63 @@
 //! held while a back gate is asked.
 
 mod pool;
+mod roster;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::balance;
 use crate::decision::{Policy, Reason, Rejection};
+use crate::eject;
+use crate::event::Event;
 use crate::gate::{Admit, Gate, Own, Ownership, Ticket};
+use crate::health::{self, Check};
 use crate::limit;
 use crate::outcome::Outcome;
 use crate::request::{Key, Request};
 use crate::rng::Rng;
 use crate::time::{Span, Time};
 
-use pool::{Pool, Search, Seat};
+use pool::{Pool, Search};
+use roster::Seat;
 
 /// The key under which the pool is reached.
 const ONE: Key = Key(0);
 
 /// How the hosts of one upstream share its calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Which host is asked first.
     pub balance: balance::Config,
+    /// Who is left out for a while; `None` for nobody. On by default.
+    pub eject: Option<eject::Config>,
+    /// Who is asked whether it is well; `None` for nobody, the default. The driver makes the probes.
+    pub health: Option<health::Config>,
+    /// The time in which a host comes back; zero for at once, default 10 s.
+    pub slow_start: Span,
+    /// When more hosts than this are out, all are used; in parts per million, default 50 %. From
+    /// 100 % on never.
+    pub panic_ppm: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            balance: balance::Config::default(),
+            eject: Some(eject::Config::default()),
+            health: None,
+            slow_start: Span::from_secs(10),
+            panic_ppm: 500_000,
+        }
+    }
+}
+
+impl Config {
+    /// Each host in turn, whatever comes of it.
+    pub fn in_turn() -> Config {
+        let balance = balance::Config::IN_TURN;
+        Config { balance, eject: None, slow_start: Span::ZERO, ..Config::default() }
+    }
 }
 
 /// A host: its name, which is its identity, and its back gate.
@@ -69,24 +111,24 @@ impl<F: Ownership> Clone for Hosts<F> {
 impl<F: Ownership> Hosts<F> {
     /// Hosts without names, by their back gates, each in turn.
     pub fn new(gates: Vec<Arc<Gate<F>>>) -> Hosts<F> {
-        let config = Config { balance: balance::Config::IN_TURN };
-        Hosts::balanced(config, Member::numbered(gates))
+        // Without ramps and checks nothing depends on time or chance.
+        Hosts::balanced(Config::in_turn(), Member::numbered(gates), Time::ZERO, &mut Rng::new(0, 0))
     }
 
     /// These hosts. Of two with the same name the later one shares the state of the first.
-    pub fn balanced(config: Config, members: Vec<Member<F>>) -> Hosts<F> {
-        Hosts::seated(Arc::new(F::Of::own(alloc::vec![Pool::new(config)])), members)
+    pub fn balanced(config: Config, members: Vec<Member<F>>, now: Time, rng: &mut Rng) -> Hosts<F> {
+        Hosts::seated(Arc::new(F::Of::own(alloc::vec![Pool::new(config)])), members, now, rng)
     }
 
     /// Another list of hosts, perhaps with another config: those that stay keep their state.
-    pub fn replaced(&self, config: Config, members: Vec<Member<F>>) -> Hosts<F> {
-        self.pool.with(ONE, |pool| pool.configure(config));
-        Hosts::seated(self.pool.clone(), members)
+    pub fn replaced(&self, config: Config, members: Vec<Member<F>>, now: Time, rng: &mut Rng) -> Hosts<F> {
+        self.pool.with(ONE, |pool| pool.configure(now, config, rng));
+        Hosts::seated(self.pool.clone(), members, now, rng)
     }
 
-    fn seated(pool: Arc<F::Of<Pool>>, members: Vec<Member<F>>) -> Hosts<F> {
+    fn seated(pool: Arc<F::Of<Pool>>, members: Vec<Member<F>>, now: Time, rng: &mut Rng) -> Hosts<F> {
         let names: Vec<&Arc<str>> = members.iter().map(|member| &member.name).collect();
-        let seats = pool.with(ONE, |pool| pool.seat(&names));
+        let seats = pool.with(ONE, |pool| pool.seat(now, &names, rng));
         let gates = members.into_iter().map(|member| member.gate).collect();
         Hosts { gates, seats, pool }
     }
@@ -117,11 +159,15 @@ impl<F: Ownership> Hosts<F> {
                     limit::full()
                 }
             };
+            search.refused = Some((host, rejection.policy));
             if soonest.is_none_or(|soonest| rejection.retry_after < soonest.retry_after) {
                 soonest = Some(rejection);
             }
         }
-        Err(soonest.unwrap_or(Rejection::new(Policy::Balance, Reason::NoHost, Span::MAX)))
+        Err(soonest.unwrap_or_else(|| {
+            let back_in = self.pool.with(ONE, |pool| pool.back_in(now));
+            Rejection::new(Policy::Balance, Reason::NoHost, back_in)
+        }))
     }
 
     /// Says how an attempt at a host went and how long it took, to its back gate and to the balance;
@@ -146,19 +192,78 @@ impl<F: Ownership> Hosts<F> {
         self.release(now, host, ticket);
     }
 
-    /// Plain values of each host, in their order.
-    pub fn snapshot(&self, now: Time) -> Vec<Snapshot> {
-        self.pool.with(ONE, |pool| self.seats.iter().map(|seat| pool.snapshot(now, seat)).collect())
+    /// A host to probe now; ask until there is none, and on the youngest list only.
+    pub fn due(&self, now: Time, rng: &mut Rng) -> Option<Probe> {
+        let (host, of) = self.pool.with(ONE, |pool| pool.due(now, &self.seats, rng))?;
+        Some(Probe { host, deadline: of.deadline, of })
     }
+
+    /// When to ask again whom to probe; [`Time::MAX`] for never.
+    pub fn probe_at(&self) -> Time {
+        self.pool.with(ONE, |pool| pool.probe_at())
+    }
+
+    /// Says how a probe went.
+    pub fn probed(&self, now: Time, probe: &Probe, check: Check, rng: &mut Rng) {
+        self.pool.with(ONE, |pool| pool.probed(now, &probe.of, check, rng));
+    }
+
+    /// The next change that nobody has pulled.
+    pub fn event(&self) -> Option<Happening> {
+        self.pool.with(ONE, Pool::event)
+    }
+
+    /// Plain values.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        self.pool.with(ONE, |pool| pool.snapshot(now, &self.seats))
+    }
+}
+
+/// A health check to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// The host, by its place among the hosts.
+    pub host: usize,
+    /// When it has failed.
+    pub deadline: Time,
+    of: health::Probe,
+}
+
+/// A change, and which host it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happening {
+    /// The host; `None` when it is about all.
+    pub host: Option<Arc<str>>,
+    /// What happened, and when.
+    pub event: Event,
+}
+
+/// Plain values of the hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Each host, in their order; `None` for one that is no longer listed.
+    pub hosts: Vec<Option<HostSnapshot>>,
+    /// How many are neither ejected nor unwell.
+    pub usable: u64,
+    /// Whether so many are out that all are used.
+    pub panics: bool,
+    /// How often the cap on ejections spared a host.
+    pub spared: u64,
 }
 
 /// Plain values of one host.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
+pub struct HostSnapshot {
     /// Its name.
     pub name: Arc<str>,
-    /// What the balance knows of it; `None` once it is no longer listed.
-    pub load: Option<balance::Snapshot>,
+    /// What the balance knows of it.
+    pub load: balance::Snapshot,
+    /// What the ejection knows of it.
+    pub ejection: Option<eject::Snapshot>,
+    /// How its checks went.
+    pub health: Option<health::Mode>,
+    /// The share of its traffic that it gets while it comes back, 0 to 1.
+    pub share: f64,
 }
 
 #[cfg(test)]

@@ -3,43 +3,41 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Config, Snapshot};
-use crate::balance::{self, Balance};
+use super::roster::{Roster, Seat};
+use super::{Config, Happening, HostSnapshot, Snapshot};
+use crate::balance::Balance;
+use crate::decision::Policy;
+use crate::health::{Check, Probe};
 use crate::outcome::Outcome;
 use crate::rng::Rng;
 use crate::time::{Span, Time};
 
 /// Choices of the balance before those that are left are asked in order.
-const CHOICES: usize = 3;
-
-/// Where the state of a host is: its place, and its number, which is never used twice.
-#[derive(Clone, Debug)]
-pub(super) struct Seat {
-    name: Arc<str>,
-    place: usize,
-    number: u64,
-}
-
-/// Who sits at a place.
-#[derive(Clone, Debug)]
-struct Sitter {
-    name: Arc<str>,
-    number: u64,
-    listed: bool,
-}
+const CHOICES: usize = 4;
+/// How many times the pool's typical latency holds a host that comes back.
+const RAMP_TARGET: u64 = 4;
 
 /// A search for a host that takes the call: whom it has asked.
 #[derive(Debug)]
 pub(super) struct Search {
     avoid: Option<usize>,
-    asked: [usize; CHOICES],
+    asked: [(usize, Asked); CHOICES],
     choices: usize,
     walk: Option<Walk>,
-    /// Whom it is asking.
-    asking: Option<usize>,
+    /// Who refused last, by which policy.
+    pub(super) refused: Option<(usize, Policy)>,
 }
 
-/// A walk through those that are left.
+/// What became of a choice of the balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Its back gate was asked.
+    Gate,
+    /// Its ramp held it back; still better than none.
+    Held,
+}
+
+/// A walk through those that are left: those that were not asked, then those that were held back.
 #[derive(Clone, Copy, Debug)]
 struct Walk {
     begin: usize,
@@ -50,62 +48,39 @@ struct Walk {
 
 impl Search {
     pub(super) fn new(avoid: Option<usize>) -> Search {
-        Search { avoid, asked: [usize::MAX; CHOICES], choices: 0, walk: None, asking: None }
+        Search { avoid, asked: [(usize::MAX, Asked::Gate); CHOICES], choices: 0, walk: None, refused: None }
     }
 
-    fn has_asked(&self, host: usize) -> bool {
-        self.asked[..self.choices].contains(&host)
+    fn asked(&self, host: usize) -> Option<Asked> {
+        self.asked[..self.choices].iter().find(|(asked, _)| *asked == host).map(|(_, how)| *how)
+    }
+
+    fn may_choose(&self, host: usize) -> bool {
+        self.asked(host).is_none() && self.avoid != Some(host)
     }
 }
 
 /// The state that outlives a list of hosts.
 #[derive(Debug)]
 pub(super) struct Pool {
-    config: Config,
-    sitters: Vec<Sitter>,
-    numbers: u64,
     balance: Balance,
+    roster: Roster,
 }
 
 impl Pool {
     pub(super) fn new(config: Config) -> Pool {
-        Pool { config, sitters: Vec::new(), numbers: 0, balance: Balance::new(config.balance) }
+        Pool { balance: Balance::new(config.balance), roster: Roster::new(config) }
     }
 
-    pub(super) fn configure(&mut self, config: Config) {
-        self.config = config;
+    pub(super) fn configure(&mut self, now: Time, config: Config, rng: &mut Rng) {
         self.balance.configure(config.balance);
+        self.roster.configure(now, config, rng);
     }
 
-    /// The places of hosts with these names. Those that are not named lose theirs.
-    pub(super) fn seat(&mut self, names: &[&Arc<str>]) -> Vec<Seat> {
-        for sitter in &mut self.sitters {
-            sitter.listed = names.contains(&&sitter.name);
-        }
-        names.iter().map(|name| self.seat_one(name)).collect()
-    }
-
-    fn seat_one(&mut self, name: &Arc<str>) -> Seat {
-        let seated = self.sitters.iter().position(|sitter| sitter.listed && sitter.name == *name);
-        let place = seated.unwrap_or_else(|| {
-            let free = self.sitters.iter().position(|sitter| !sitter.listed);
-            let place = free.unwrap_or(self.sitters.len());
-            let sitter = Sitter { name: name.clone(), number: self.numbers, listed: true };
-            self.numbers += 1;
-            match self.sitters.get_mut(place) {
-                Some(free) => *free = sitter,
-                None => self.sitters.push(sitter),
-            }
-            self.balance.join(place);
-            place
-        });
-        Seat { name: name.clone(), place, number: self.sitters[place].number }
-    }
-
-    /// The place of a host that is still listed.
-    fn place(&self, seat: &Seat) -> Option<usize> {
-        let sitter = self.sitters.get(seat.place)?;
-        (sitter.listed && sitter.number == seat.number).then_some(seat.place)
+    /// The places of hosts with these names.
+    pub(super) fn seat(&mut self, now: Time, names: &[&Arc<str>], rng: &mut Rng) -> Vec<Seat> {
+        let balance = &mut self.balance;
+        self.roster.seat(now, names, rng, |place| balance.join(place))
     }
 
     /// The next host to ask; the one before has refused. `None` when all have.
@@ -116,30 +91,31 @@ impl Pool {
         search: &mut Search,
         rng: &mut Rng,
     ) -> Option<usize> {
-        if let Some(refused) = search.asking.take()
-            && let Some(place) = self.place(&seats[refused])
+        if let Some((refused, policy)) = search.refused.take()
+            && let Some(place) = self.roster.place(&seats[refused])
         {
             self.balance.undo(place);
+            if matches!(policy, Policy::Breaker | Policy::Ramp) {
+                self.roster.end_ramp(now, place); // Its breaker brings it back: one ramp is enough.
+            }
         }
+        self.roster.expire(now, rng);
         let host = self.choose(now, seats, search, rng)?;
-        search.asking = Some(host);
-        if let Some(place) = self.place(&seats[host]) {
+        if let Some(place) = self.roster.place(&seats[host]) {
             self.balance.begin(place);
         }
         Some(host)
     }
 
     fn choose(&mut self, now: Time, seats: &[Seat], search: &mut Search, rng: &mut Rng) -> Option<usize> {
-        if search.choices < CHOICES && search.walk.is_none() {
-            let Pool { sitters, balance, .. } = self;
-            let usable = |host: usize| {
-                let Seat { place, number, .. } = seats[host];
-                let seated = sitters.get(place).is_some_and(|by| by.listed && by.number == number);
-                (seated && !search.has_asked(host) && search.avoid != Some(host)).then_some(place)
-            };
-            if let Some(host) = balance.pick(now, seats.len(), usable, rng) {
-                search.asked[search.choices] = host;
-                search.choices += 1;
+        let Pool { balance, roster } = self;
+        while search.choices < CHOICES && search.walk.is_none() {
+            let candidate = |host: usize| roster.usable(&seats[host]).filter(|_| search.may_choose(host));
+            let Some(host) = balance.pick(now, seats.len(), candidate, rng) else { break };
+            let passes = roster.place(&seats[host]).is_none_or(|place| roster.passes(now, place));
+            search.asked[search.choices] = (host, if passes { Asked::Gate } else { Asked::Held });
+            search.choices += 1;
+            if passes {
                 return Some(host);
             }
         }
@@ -151,14 +127,15 @@ impl Pool {
         let mut walk = search.walk.unwrap_or_else(|| Walk {
             begin: rng.below(seats.len() as u64) as usize,
             steps: 0,
-            all_gone: seats.iter().all(|seat| self.place(seat).is_none()),
+            all_gone: seats.iter().all(|seat| self.roster.place(seat).is_none()),
         });
         let mut found = None;
-        while found.is_none() && walk.steps < seats.len() {
+        while found.is_none() && walk.steps < 2 * seats.len() {
             let host = (walk.begin + walk.steps) % seats.len();
+            let wanted = if walk.steps < seats.len() { None } else { Some(Asked::Held) };
             walk.steps += 1;
-            let listed = walk.all_gone || self.place(&seats[host]).is_some();
-            if listed && !search.has_asked(host) && search.avoid != Some(host) {
+            let usable = walk.all_gone || self.roster.usable(&seats[host]).is_some();
+            if usable && search.asked(host) == wanted && search.avoid != Some(host) {
                 found = Some(host);
             }
         }
@@ -168,13 +145,46 @@ impl Pool {
     }
 
     pub(super) fn report(&mut self, now: Time, seat: &Seat, outcome: Outcome, elapsed: Span) {
-        if let Some(place) = self.place(seat) {
+        if let Some(place) = self.roster.place(seat) {
             self.balance.report(now, place, outcome, elapsed);
+            let target = self.balance.typical_latency().times(RAMP_TARGET);
+            self.roster.report(now, place, outcome, elapsed, target);
         }
     }
 
-    pub(super) fn snapshot(&self, now: Time, seat: &Seat) -> Snapshot {
-        let load: Option<balance::Snapshot> = self.place(seat).map(|place| self.balance.snapshot(now, place));
-        Snapshot { name: seat.name.clone(), load }
+    pub(super) fn due(&mut self, now: Time, seats: &[Seat], rng: &mut Rng) -> Option<(usize, Probe)> {
+        self.roster.due(now, seats, rng)
+    }
+
+    pub(super) fn probed(&mut self, now: Time, probe: &Probe, check: Check, rng: &mut Rng) {
+        self.roster.probed(now, probe, check, rng);
+    }
+
+    pub(super) fn probe_at(&self) -> Time {
+        self.roster.probe_at()
+    }
+
+    pub(super) fn back_in(&self, now: Time) -> Span {
+        self.roster.back_in(now)
+    }
+
+    pub(super) fn event(&mut self) -> Option<Happening> {
+        self.roster.event()
+    }
+
+    pub(super) fn snapshot(&self, now: Time, seats: &[Seat]) -> Snapshot {
+        let host = |seat: &Seat| {
+            let place = self.roster.place(seat)?;
+            let (ejection, health, share) = self.roster.look(now, place);
+            let load = self.balance.snapshot(now, place);
+            Some(HostSnapshot { name: seat.name.clone(), load, ejection, health, share })
+        };
+        let standing = self.roster.standing();
+        Snapshot {
+            hosts: seats.iter().map(host).collect(),
+            usable: standing.usable,
+            panics: standing.panics,
+            spared: self.roster.spared(),
+        }
     }
 }

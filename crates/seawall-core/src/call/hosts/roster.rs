@@ -1,0 +1,356 @@
+//! Who is in the pool, and who of them may be called.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{Config, Happening};
+use crate::eject::{self, Eject};
+use crate::event::{Change, EVENTS_MAX, Event};
+use crate::health::{self, Check, Health, Probe};
+use crate::outcome::Outcome;
+use crate::ramp::{Ramp, Strain};
+use crate::rng::Rng;
+use crate::time::{Span, Time};
+
+/// Where the state of a host is: its place, and its number, which is never used twice.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) name: Arc<str>,
+    place: usize,
+    number: u64,
+}
+
+/// Who sits at a place.
+#[derive(Debug)]
+struct Sitter {
+    name: Arc<str>,
+    number: u64,
+    listed: bool,
+    /// While it comes back, and since when.
+    ramp: Option<(Ramp, Time)>,
+}
+
+/// How many hosts can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Hosts on the list.
+    pub(super) listed: u64,
+    /// Those that are neither ejected nor unwell.
+    pub(super) usable: u64,
+    /// So many are out that all are used.
+    pub(super) panics: bool,
+    /// So little is back that ramps would leave too few.
+    outgrown: bool,
+}
+
+/// The hosts at their places.
+#[derive(Debug)]
+pub(super) struct Roster {
+    config: Config,
+    sitters: Vec<Sitter>,
+    numbers: u64,
+    eject: Option<Eject>,
+    health: Option<Health>,
+    standing: Standing,
+    happened: VecDeque<Happening>,
+}
+
+impl Roster {
+    pub(super) fn new(config: Config) -> Roster {
+        Roster {
+            config,
+            sitters: Vec::new(),
+            numbers: 0,
+            eject: config.eject.map(Eject::new),
+            health: config.health.map(Health::new),
+            standing: Standing::default(),
+            happened: VecDeque::new(),
+        }
+    }
+
+    /// Other settings. State stays; what is turned on knows nothing yet.
+    pub(super) fn configure(&mut self, now: Time, config: Config, rng: &mut Rng) {
+        self.config = config;
+        let listed = |(place, sitter): (usize, &Sitter)| sitter.listed.then_some(place);
+        let places: Vec<usize> = self.sitters.iter().enumerate().filter_map(listed).collect();
+        match (&mut self.eject, config.eject) {
+            (Some(eject), Some(config)) => eject.configure(config),
+            (eject, None) => *eject = None,
+            (None, Some(config)) => {
+                let mut eject = Eject::new(config);
+                places.iter().for_each(|place| eject.join(now, *place));
+                self.eject = Some(eject);
+            }
+        }
+        match (&mut self.health, config.health) {
+            (Some(health), Some(config)) => health.configure(config),
+            (health, None) => *health = None,
+            (None, Some(config)) => {
+                let mut health = Health::new(config);
+                places.iter().for_each(|place| health.join(now, *place, rng));
+                self.health = Some(health);
+            }
+        }
+        self.stand(now);
+    }
+
+    /// The places of hosts with these names; `join` is told of each that is new. Those that are not
+    /// named lose theirs.
+    pub(super) fn seat(
+        &mut self,
+        now: Time,
+        names: &[&Arc<str>],
+        rng: &mut Rng,
+        mut join: impl FnMut(usize),
+    ) -> Vec<Seat> {
+        for (place, sitter) in self.sitters.iter_mut().enumerate() {
+            if sitter.listed && !names.contains(&&sitter.name) {
+                (sitter.listed, sitter.ramp) = (false, None);
+                if let Some(eject) = &mut self.eject {
+                    eject.leave(place);
+                }
+                if let Some(health) = &mut self.health {
+                    health.leave(place);
+                }
+            }
+        }
+        // The first hosts of all have nobody to leave their traffic to.
+        let joins_others = self.sitters.iter().any(|sitter| sitter.listed);
+        let seats = names.iter().map(|name| {
+            let seated = self.sitters.iter().position(|sitter| sitter.listed && sitter.name == **name);
+            let place = seated.unwrap_or_else(|| {
+                let place = self.join(now, name, rng);
+                if joins_others {
+                    self.begin_ramp(now, place, rng);
+                }
+                join(place);
+                place
+            });
+            Seat { name: (*name).clone(), place, number: self.sitters[place].number }
+        });
+        let seats = seats.collect();
+        self.stand(now);
+        seats
+    }
+
+    /// Gives a new host the first free place.
+    fn join(&mut self, now: Time, name: &Arc<str>, rng: &mut Rng) -> usize {
+        let free = self.sitters.iter().position(|sitter| !sitter.listed);
+        let place = free.unwrap_or(self.sitters.len());
+        let sitter = Sitter { name: name.clone(), number: self.numbers, listed: true, ramp: None };
+        self.numbers += 1;
+        match self.sitters.get_mut(place) {
+            Some(free) => *free = sitter,
+            None => self.sitters.push(sitter),
+        }
+        if let Some(eject) = &mut self.eject {
+            eject.join(now, place);
+        }
+        if let Some(health) = &mut self.health {
+            health.join(now, place, rng);
+        }
+        place
+    }
+
+    /// The place of a host that is still listed.
+    pub(super) fn place(&self, seat: &Seat) -> Option<usize> {
+        let sitter = self.sitters.get(seat.place)?;
+        (sitter.listed && sitter.number == seat.number).then_some(seat.place)
+    }
+
+    /// The place of a host that may be called.
+    pub(super) fn usable(&self, seat: &Seat) -> Option<usize> {
+        self.place(seat).filter(|place| self.standing.panics || self.is_in(*place))
+    }
+
+    /// Whether the host at this place is neither ejected nor unwell.
+    fn is_in(&self, place: usize) -> bool {
+        let ejected = self.eject.as_ref().is_some_and(|eject| eject.is_out(place));
+        !ejected && self.health.as_ref().is_none_or(|health| health.is_well(place))
+    }
+
+    /// Whether the ramp of the host at this place, if it has one, lets a call pass.
+    pub(super) fn passes(&mut self, now: Time, place: usize) -> bool {
+        match &mut self.sitters[place].ramp {
+            Some((ramp, _)) if !self.standing.outgrown => ramp.admit(now).is_ok(),
+            _ => true,
+        }
+    }
+
+    /// Something else brings the host at this place back.
+    pub(super) fn end_ramp(&mut self, now: Time, place: usize) {
+        if self.sitters[place].ramp.take().is_some() {
+            self.stand(now);
+        }
+    }
+
+    fn begin_ramp(&mut self, now: Time, place: usize, rng: &mut Rng) {
+        if self.config.slow_start > Span::ZERO && self.is_in(place) {
+            self.sitters[place].ramp = Some((Ramp::new(self.config.slow_start, now, rng), now));
+        }
+    }
+
+    /// Brings back the hosts whose ejection is over.
+    pub(super) fn expire(&mut self, now: Time, rng: &mut Rng) {
+        let Some(eject) = self.eject.as_mut().filter(|eject| eject.wake_at() <= now) else { return };
+        eject.expire(now);
+        self.take_ejections(now, Some(rng));
+    }
+
+    /// Takes in how a call to the host at this place went.
+    pub(super) fn report(&mut self, now: Time, place: usize, outcome: Outcome, elapsed: Span, target: Span) {
+        if let Some(eject) = &mut self.eject {
+            eject.report(now, place, outcome, elapsed);
+            self.take_ejections(now, None);
+        }
+        // A call that began before the ramp did says nothing of what it lets pass.
+        if let Some((ramp, since)) = &mut self.sitters[place].ramp
+            && now - elapsed >= *since
+        {
+            let before = ramp.share();
+            ramp.report(now, outcome, Strain::of(elapsed, target));
+            if ramp.is_over() {
+                self.end_ramp(now, place);
+            } else if ramp.share() != before {
+                self.stand(now);
+            }
+        }
+    }
+
+    /// Does what follows from ejections and their ends. Only [`Roster::expire`] meets ends.
+    fn take_ejections(&mut self, now: Time, mut rng: Option<&mut Rng>) {
+        let mut turned = false;
+        while let Some(turn) = self.eject.as_mut().and_then(Eject::turn) {
+            turned = true;
+            match turn {
+                eject::Turn::Out { place, cause } => {
+                    self.sitters[place].ramp = None;
+                    self.say(now, Some(place), Change::HostEjected { cause });
+                }
+                eject::Turn::In { place } => {
+                    if let Some(rng) = &mut rng {
+                        self.begin_ramp(now, place, rng);
+                    }
+                    self.say(now, Some(place), Change::HostReturned);
+                }
+            }
+        }
+        if turned {
+            self.stand(now);
+        }
+    }
+
+    /// When somebody is to be probed.
+    pub(super) fn probe_at(&self) -> Time {
+        self.health.as_ref().map_or(Time::MAX, Health::wake_at)
+    }
+
+    /// Whom to probe now, by its place among `seats`. Probes of others, who are on a younger list, are
+    /// lost and fail.
+    pub(super) fn due(&mut self, now: Time, seats: &[Seat], rng: &mut Rng) -> Option<(usize, Probe)> {
+        let probe = self.health.as_mut()?.due(now, rng);
+        self.take_checks(now, rng);
+        let probe = probe?;
+        let host = seats.iter().position(|seat| self.place(seat) == Some(probe.place))?;
+        Some((host, probe))
+    }
+
+    /// Takes in how a probe went.
+    pub(super) fn probed(&mut self, now: Time, probe: &Probe, check: Check, rng: &mut Rng) {
+        if let Some(health) = &mut self.health {
+            health.report(probe, check);
+            self.take_checks(now, rng);
+        }
+    }
+
+    /// Does what follows from hosts that became unwell or well.
+    fn take_checks(&mut self, now: Time, rng: &mut Rng) {
+        let mut turned = false;
+        while let Some(turn) = self.health.as_mut().and_then(Health::turn) {
+            turned = true;
+            match turn {
+                health::Turn::Unwell { place } => {
+                    self.sitters[place].ramp = None;
+                    self.say(now, Some(place), Change::HostUnhealthy);
+                }
+                health::Turn::Well { place } => {
+                    self.begin_ramp(now, place, rng);
+                    self.say(now, Some(place), Change::HostHealthy);
+                }
+            }
+        }
+        if turned {
+            self.stand(now);
+        }
+    }
+
+    /// Counts anew who can be used.
+    fn stand(&mut self, now: Time) {
+        let mut standing = Standing::default();
+        let mut shares = 0.0;
+        for place in (0..self.sitters.len()).filter(|place| self.sitters[*place].listed) {
+            standing.listed += 1;
+            if self.is_in(place) {
+                standing.usable += 1;
+                shares += self.share(place);
+            }
+        }
+        let panic_ppm = u64::from(self.config.panic_ppm);
+        let out = standing.listed - standing.usable;
+        standing.panics = out * 1_000_000 > panic_ppm * standing.listed;
+        let least = standing.listed as f64 * (1.0 - panic_ppm as f64 / 1e6);
+        standing.outgrown = standing.panics || shares < least;
+        match (self.standing.panics, standing.panics) {
+            (false, true) => self.say(now, None, Change::PanicBegan),
+            (true, false) => self.say(now, None, Change::PanicEnded),
+            _ => {}
+        }
+        self.standing = standing;
+    }
+
+    fn share(&self, place: usize) -> f64 {
+        self.sitters[place].ramp.as_ref().map_or(1.0, |(ramp, _)| ramp.share())
+    }
+
+    fn say(&mut self, at: Time, place: Option<usize>, change: Change) {
+        if self.happened.len() == EVENTS_MAX {
+            self.happened.pop_front();
+        }
+        let host = place.map(|place| self.sitters[place].name.clone());
+        self.happened.push_back(Happening { host, event: Event { at, change } });
+    }
+
+    /// The next change that nobody has pulled.
+    pub(super) fn event(&mut self) -> Option<Happening> {
+        self.happened.pop_front()
+    }
+
+    /// When a host may come back, if none can be used.
+    pub(super) fn back_in(&self, now: Time) -> Span {
+        let ejected = self.eject.as_ref().map_or(Time::MAX, Eject::wake_at);
+        match ejected.min(self.probe_at()) {
+            Time::MAX => Span::MAX,
+            at => at.since(now).max(Span::from_nanos(1)),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// How often the cap spared a host.
+    pub(super) fn spared(&self) -> u64 {
+        self.eject.as_ref().map_or(0, Eject::spared)
+    }
+
+    /// Ejection, health and share of the host at this place.
+    pub(super) fn look(
+        &self,
+        now: Time,
+        place: usize,
+    ) -> (Option<eject::Snapshot>, Option<health::Mode>, f64) {
+        let ejection = self.eject.as_ref().and_then(|eject| eject.snapshot(now, place));
+        (ejection, self.health.as_ref().and_then(|health| health.mode(place)), self.share(place))
+    }
+}
