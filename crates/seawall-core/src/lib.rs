@@ -12,6 +12,7 @@ pub mod decision;
 pub mod eject;
 pub mod enforcement;
 pub mod event;
+pub mod fallback;
 pub mod gate;
 pub mod health;
 pub mod hedge;
