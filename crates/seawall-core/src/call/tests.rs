@@ -1,4 +1,8 @@
+mod chain;
+mod hedging;
 mod leaks;
+mod table;
+mod tail;
 
 use alloc::sync::Arc;
 use std::fmt::Write as _;
@@ -12,6 +16,7 @@ use super::*;
 use crate::breaker;
 use crate::decision::Policy;
 use crate::gate::{self, Admit, Alone, Cells, Lane as Door};
+use crate::hedge;
 use crate::limit::{self, Ceiling};
 use crate::retry::backoff::Kind;
 use crate::retry::budget;
@@ -78,8 +83,13 @@ fn host(places: u32) -> Arc<Gate<Alone<u64>>> {
 
 /// A balance of so many retries, with which successes start; it lasts for as long as a test.
 fn balance(retries: u32) -> Cells<Shared> {
+    hedging(retries, None)
+}
+
+/// The same, with hedges.
+fn hedging(retries: u32, hedge: Option<hedge::Config>) -> Cells<Shared> {
     let budget = budget::Config::default().without_floor().lasting(budget::LIFETIME_MAX).unwrap();
-    let mut shared = Shared::new(Settings { budget: Some(budget), ..Settings::default() }, at(0));
+    let mut shared = Shared::new(Settings { budget: Some(budget), hedge }, at(0));
     (0..retries * 10).for_each(|_| shared.deposit(at(0)));
     Cells::own(vec![shared])
 }

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::backpressure;
+use crate::hedge::After;
 use crate::rng::Rng;
 
 const CALLS: usize = 4;
@@ -10,7 +12,8 @@ const CALLS: usize = 4;
 #[derive(Clone, Debug)]
 enum Op {
     Poll(usize),
-    Outcome { call: usize, outcome: Outcome, repeat: Repeat },
+    Outcome { call: usize, older: bool, outcome: Outcome, repeat: Repeat },
+    Unsent(usize),
     TakeTicket(usize),
     Abandon(usize),
     Restart(usize),
@@ -28,11 +31,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let repeat = prop_oneof![4 => Just(Repeat::Safe), 1 => Just(Repeat::Unsafe)];
+    let repeat = prop_oneof![4 => Just(Repeat::Safe), 1 => Just(Repeat::Unsafe), 1 => Just(Repeat::Unwanted)];
     prop_oneof![
         8 => (0..CALLS).prop_map(Op::Poll),
-        6 => (0..CALLS, outcome(), repeat)
-            .prop_map(|(call, outcome, repeat)| Op::Outcome { call, outcome, repeat }),
+        6 => (0..CALLS, any::<bool>(), outcome(), repeat)
+            .prop_map(|(call, older, outcome, repeat)| Op::Outcome { call, older, outcome, repeat }),
+        1 => (0..CALLS).prop_map(Op::Unsent),
         1 => (0..CALLS).prop_map(Op::TakeTicket),
         1 => (0..CALLS).prop_map(Op::Abandon),
         2 => (0..CALLS).prop_map(Op::Restart),
@@ -44,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Crowd {
     hosts: Hosts<Alone<u64>>,
     shared: Cells<Shared>,
+    pressure: Cells<Backpressure>,
     calls: Vec<Call>,
     lanes: Vec<Lane>,
     now: Time,
@@ -55,9 +60,11 @@ struct Crowd {
 
 impl Crowd {
     fn new(retries: u32) -> Crowd {
+        let hedge = hedge::Config::new(After::Delay(ms(20))).unwrap().up_to(2).unwrap();
         let mut crowd = Crowd {
-            hosts: Hosts::new(vec![host(2), host(1)]),
-            shared: balance(retries),
+            hosts: Hosts::new(vec![host(4), host(2)]),
+            shared: hedging(retries, Some(hedge)),
+            pressure: Cells::own(vec![Backpressure::new(backpressure::Config::default(), at(0))]),
             calls: Vec::new(),
             lanes: vec![Lane(0); CALLS],
             now: at(0),
@@ -78,19 +85,26 @@ impl Crowd {
     }
 
     fn step(&mut self, op: &Op, rng: &mut Rng) {
-        let parts = parts(&self.hosts, &self.shared);
+        let parts = Parts { backpressure: Some(&self.pressure), ..parts(&self.hosts, &self.shared) };
         match *op {
             Op::Poll(call) => {
                 if let Step::Send(attempt) = self.calls[call].poll(self.now, &parts, rng) {
-                    assert!(attempt.deadline <= self.now + ms(60) && attempt.number <= 3);
+                    assert!(attempt.deadline <= self.now + ms(60) && attempt.number <= 5);
                     self.lanes[call] = attempt.lane;
                     self.retries += u64::from(attempt.number > 1);
                 }
             }
-            Op::Outcome { call, outcome, repeat } => {
-                let under_way = !self.calls[call].flights.is_empty();
+            Op::Outcome { call, older, outcome, repeat } => {
+                let lane = Lane(self.lanes[call].0.saturating_sub(u32::from(older)));
+                let under_way = self.calls[call].flights.iter().any(|flight| flight.lane == lane);
                 self.deposits += u64::from(under_way && outcome == Outcome::Success);
-                self.calls[call].on_outcome(self.now, self.lanes[call], outcome, repeat, &parts, rng);
+                self.calls[call].on_outcome(self.now, lane, outcome, repeat, &parts, rng);
+            }
+            Op::Unsent(call) => {
+                let lane = self.lanes[call];
+                let unsent = self.calls[call].flights.iter().find(|flight| flight.lane == lane);
+                self.retries -= u64::from(unsent.is_some_and(|flight| flight.paid.is_some()));
+                self.calls[call].on_unsent(self.now, lane, &parts);
             }
             Op::TakeTicket(call) => self.tickets.extend(self.calls[call].take_ticket()),
             Op::Abandon(call) => self.calls[call].abandon(self.now, &parts),

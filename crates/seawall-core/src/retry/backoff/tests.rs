@@ -1,3 +1,5 @@
+mod occ;
+
 use std::vec::Vec;
 
 use proptest::prelude::*;
