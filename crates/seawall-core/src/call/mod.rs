@@ -88,6 +88,8 @@ pub enum Repeat {
     Unsafe,
     /// It must not be: the callee asked for no other attempt (gRPC push-back, `x-envoy-ratelimited`).
     Unwanted,
+    /// It need not be: another attempt would fare no better (most 4xx and 500).
+    Final,
 }
 
 /// Names an attempt under way, for outcomes and tickets.
@@ -149,6 +151,8 @@ pub enum Stop {
     Unsafe,
     /// The callee asked for no other attempt.
     Unwanted,
+    /// Another attempt would fare no better.
+    Final,
     /// The wait would outlast the deadline.
     Deadline,
     /// No host's back gate, or the client's own backpressure, let it pass: the policy says which.
@@ -163,6 +167,7 @@ impl Stop {
             Stop::Budget => "budget",
             Stop::Unsafe => "unsafe",
             Stop::Unwanted => "unwanted",
+            Stop::Final => "final",
             Stop::Deadline => "deadline",
             Stop::Rejected(_) => "rejected",
         }
@@ -512,6 +517,7 @@ impl Call {
             Repeat::Safe => {}
             Repeat::Unsafe => return Err(Stop::Unsafe),
             Repeat::Unwanted => return Err(Stop::Unwanted),
+            Repeat::Final => return Err(Stop::Final),
         }
         let mut wait = self.config.backoff.wait(tries - 1, self.last_wait, rng);
         if let Outcome::Overloaded { retry_after: Some(asked) } = outcome {

@@ -184,17 +184,7 @@ impl Exchange for Sending {
                 self.request = unsent.or_else(|| self.request.take());
                 Judgement { outcome: Outcome::Failure, repeat }
             }
-            Ok((response, _)) => {
-                let outcome = seawall::http::outcome(response.status(), response.headers());
-                let worth_it = match response.status() {
-                    StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT => true,
-                    StatusCode::TOO_MANY_REQUESTS => response.headers().contains_key(header::RETRY_AFTER),
-                    _ => false,
-                } && !response.headers().contains_key("x-envoy-ratelimited");
-                Judgement { outcome, repeat: if worth_it { self.repeat } else { Repeat::Unsafe } }
-            }
+            Ok((response, _)) => seawall::http::judge(response.status(), response.headers(), self.repeat),
         }
     }
 }

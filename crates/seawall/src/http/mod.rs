@@ -1,17 +1,19 @@
 //! HTTP: how gates see requests and responses, and what a refusal looks like on the wire.
 
 mod body;
+mod judge;
 mod refusal;
 
 use std::sync::Arc;
 
-use ::http::{HeaderMap, Response, StatusCode, header};
+use ::http::Response;
 use seawall_core::decision::Rejection;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
 use seawall_core::time::{Span, Time};
 
 pub use body::{Full, Held};
+pub use judge::{PushBack, judge, outcome, push_back, retry_after, retry_after_at};
 pub use refusal::{Families, NamedQuota, Refusals};
 
 use crate::admission::Adapter;
@@ -61,21 +63,4 @@ where
     fn refuse(&self, rejection: Rejection) -> Self::Response {
         self.refusals.response(&rejection).map(Held::full)
     }
-}
-
-/// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded.
-pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-            Outcome::Overloaded { retry_after: retry_after(headers) }
-        }
-        status if status.is_server_error() => Outcome::Failure,
-        _ => Outcome::Success,
-    }
-}
-
-/// The delay that `Retry-After` asks for, when it is written in seconds.
-pub fn retry_after(headers: &HeaderMap) -> Option<Span> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Span::from_secs)
 }

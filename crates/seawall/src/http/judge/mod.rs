@@ -1,0 +1,106 @@
+//! How a response speaks of the service, and whether its request may be sent again.
+//!
+//! `Retry-After` is read in both of its forms, seconds and IMF-fixdate, and only on 429 and 503; a
+//! date that has passed asks for no wait. gRPC answers with HTTP 200 and says the rest in
+//! `grpc-status`, which is here to read when the answer has no body (trailers-only).
+//! `grpc-retry-pushback-ms` asks for a wait, or, negative or unparsable, for no other attempt; so
+//! does `x-envoy-ratelimited`. Waits are told at most [`RETRY_AFTER_MAX`] long.
+
+use std::time::SystemTime;
+
+use ::http::{HeaderMap, StatusCode, header};
+use seawall_core::call::{RETRY_AFTER_MAX, Repeat};
+use seawall_core::outcome::Outcome;
+use seawall_core::time::Span;
+
+use crate::call::Judgement;
+
+/// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded. A
+/// gRPC status in the headers is read likewise.
+pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            Outcome::Overloaded { retry_after: retry_after(headers) }
+        }
+        StatusCode::OK => headers.get("grpc-status").map_or(Outcome::Success, |code| of_grpc(code, headers)),
+        status if status.is_server_error() => Outcome::Failure,
+        _ => Outcome::Success,
+    }
+}
+
+/// How an attempt went that this response answered. `repeat` says whether its request may be sent
+/// twice; a failure that another attempt would meet again, and a callee that wants no other, forbid
+/// it too.
+pub fn judge(status: StatusCode, headers: &HeaderMap, repeat: Repeat) -> Judgement {
+    let outcome = outcome(status, headers);
+    let unwanted = headers.contains_key("x-envoy-ratelimited") || push_back(headers) == Some(PushBack::Never);
+    let worth_it = match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
+        // Without a time to come back at, the next attempt would only be throttled again.
+        StatusCode::TOO_MANY_REQUESTS => headers.contains_key(header::RETRY_AFTER),
+        StatusCode::OK => matches!(outcome, Outcome::Overloaded { .. }),
+        _ => false,
+    };
+    let repeat = match () {
+        () if unwanted => Repeat::Unwanted,
+        () if worth_it => repeat,
+        () => Repeat::Final,
+    };
+    Judgement { outcome, repeat }
+}
+
+/// UNAVAILABLE and RESOURCE_EXHAUSTED speak of overload, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and
+/// DATA_LOSS of a failure; everything else is the client's own affair.
+fn of_grpc(code: &header::HeaderValue, headers: &HeaderMap) -> Outcome {
+    match code.as_bytes() {
+        b"8" | b"14" => {
+            let retry_after = match push_back(headers) {
+                Some(PushBack::After(wait)) => Some(wait),
+                Some(PushBack::Never) | None => None,
+            };
+            Outcome::Overloaded { retry_after }
+        }
+        b"2" | b"4" | b"13" | b"15" => Outcome::Failure,
+        _ => Outcome::Success,
+    }
+}
+
+/// The delay that `Retry-After` asks for, from now.
+pub fn retry_after(headers: &HeaderMap) -> Option<Span> {
+    retry_after_at(headers, SystemTime::now())
+}
+
+/// The delay that `Retry-After` asks for when it is `now` by the clock on the wall.
+pub fn retry_after_at(headers: &HeaderMap, now: SystemTime) -> Option<Span> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = if value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
+        // More digits than fit are more than the longest wait.
+        value.parse().map_or(Span::MAX, Span::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(value).ok()?;
+        date.duration_since(now).map_or(Span::ZERO, Span::from)
+    };
+    Some(asked.min(RETRY_AFTER_MAX))
+}
+
+/// What a gRPC callee asks for in `grpc-retry-pushback-ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushBack {
+    /// To be left alone for so long.
+    After(Span),
+    /// No other attempt.
+    Never,
+}
+
+/// What a gRPC callee asks for; `None` when it does not say.
+pub fn push_back(headers: &HeaderMap) -> Option<PushBack> {
+    let value = headers.get("grpc-retry-pushback-ms")?;
+    let millis = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
+    Some(match millis.map(u64::try_from) {
+        Some(Ok(millis)) => PushBack::After(Span::from_millis(millis).min(RETRY_AFTER_MAX)),
+        Some(Err(_)) | None => PushBack::Never,
+    })
+}
+
+#[cfg(test)]
+mod tests;
