@@ -1,0 +1,9 @@
+//! What well-known libraries were seen to get wrong, each line a test named after what must happen
+//! instead. One module for each room of the house.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "conformance/hedge.rs"]
+mod hedge;
+#[path = "conformance/retry.rs"]
+mod retry;
