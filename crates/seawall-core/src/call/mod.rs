@@ -331,7 +331,9 @@ impl Call {
         if let State::Backoff { paid, .. } = self.over(Verdict::Expired) {
             refund(now, Some(paid), parts);
         }
-        self.give_up(now, Outcome::Cancelled, parts);
+        while let Some(flight) = self.flights.take(|_| true) {
+            give_up(now, flight, Outcome::Cancelled, parts);
+        }
         self.losers.clear();
         self.release_standing(now, parts);
     }
@@ -542,17 +544,11 @@ impl Call {
                 }
             });
         }
-        self.give_up(now, Outcome::Superseded, parts);
-        self.stand(now, flight, outcome, None, parts);
-    }
-
-    /// Nobody waits for what is still under way.
-    fn give_up<F: Ownership>(&mut self, now: Time, outcome: Outcome, parts: &Parts<'_, F>) {
         while let Some(flight) = self.flights.take(|_| true) {
-            parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
             self.losers.push(flight.lane);
-            settle(now, flight, outcome, parts);
+            give_up(now, flight, Outcome::Superseded, parts);
         }
+        self.stand(now, flight, outcome, None, parts);
     }
 
     /// The answer of this attempt stands.
@@ -593,6 +589,12 @@ fn settle<F: Ownership>(now: Time, flight: Flight, outcome: Outcome, parts: &Par
     let elapsed = flight.elapsed(now);
     report(now, flight.pass, outcome, parts);
     parts.hosts.settle(now, flight.host, flight.ticket, outcome, elapsed);
+}
+
+/// Nobody waits any more for an attempt that is under way.
+fn give_up<F: Ownership>(now: Time, flight: Flight, outcome: Outcome, parts: &Parts<'_, F>) {
+    parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
+    settle(now, flight, outcome, parts);
 }
 
 fn report<F: Ownership>(now: Time, pass: Option<Pass>, outcome: Outcome, parts: &Parts<'_, F>) {
