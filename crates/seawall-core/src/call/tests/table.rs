@@ -41,42 +41,37 @@ fn state(call: &Call) -> String {
     }
 }
 
+const STATES: [&str; 5] = ["Ready", "InFlight 1", "InFlight 2", "Backoff", "Over"];
+
+const EVENTS: [&str; 9] =
+    ["polled", "succeeds", "fails", "older fails", "spoils", "hedge due", "overdue", "deadline", "abandoned"];
+
+/// A line of the table: the state after the event, what the call then says, and the state after that.
+fn transition(from: &str, event: &str) -> Option<String> {
+    let (mut bench, mut now) = in_state(from);
+    match event {
+        "succeeds" => bench.take(at(now), OK),
+        "fails" => bench.take(at(now), FAILS),
+        "spoils" => bench.take(at(now), Spoils(Outcome::Failure)),
+        "older fails" if bench.call.attempts() > 1 => bench.take(at(now), Late(Outcome::Failure)),
+        "older fails" => return None,
+        "hedge due" => now += 30,
+        "overdue" => now += 100,
+        "deadline" => now = 500,
+        "abandoned" => bench.take(at(now), Abandon),
+        _ => {}
+    }
+    let between = state(&bench.call);
+    bench.drain(at(now));
+    let steps: Vec<&str> = bench.log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let steps = if steps.is_empty() { "waits".into() } else { steps.join(", ") };
+    Some(std::format!("{from:10} {event:11} → {between:10} {steps} → {}\n", state(&bench.call)))
+}
+
 #[test]
 fn every_state_by_every_event() {
-    let mut table = String::new();
-    for from in ["Ready", "InFlight 1", "InFlight 2", "Backoff", "Over"] {
-        for event in [
-            "polled",
-            "succeeds",
-            "fails",
-            "older fails",
-            "spoils",
-            "hedge due",
-            "overdue",
-            "deadline",
-            "abandoned",
-        ] {
-            let (mut bench, mut now) = in_state(from);
-            let latest = bench.call.attempts();
-            match event {
-                "succeeds" => bench.take(at(now), OK),
-                "fails" => bench.take(at(now), FAILS),
-                "spoils" => bench.take(at(now), Spoils(Outcome::Failure)),
-                "older fails" if latest > 1 => bench.take(at(now), Late(Outcome::Failure)),
-                "older fails" => continue,
-                "hedge due" => now += 30,
-                "overdue" => now += 100,
-                "deadline" => now = 500,
-                "abandoned" => bench.take(at(now), Abandon),
-                _ => {}
-            }
-            let between = state(&bench.call);
-            bench.drain(at(now));
-            let steps: Vec<&str> = bench.log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
-            let steps = if steps.is_empty() { "waits".into() } else { steps.join(", ") };
-            writeln!(table, "{from:10} {event:11} → {between:10} {steps} → {}", state(&bench.call)).unwrap();
-        }
-    }
+    let lines = STATES.iter().flat_map(|state| EVENTS.iter().filter_map(|event| transition(state, event)));
+    let table: String = lines.collect();
     expect![[r#"
         Ready      polled      → Ready      send 1 to host 0 by 100 → InFlight 1
         Ready      succeeds    → Ready      send 1 to host 0 by 100 → InFlight 1
