@@ -73,25 +73,32 @@ impl Backoff {
     /// The wait before the retry that follows `retries` earlier ones; `previous` is the wait
     /// before the last of those, or zero.
     pub fn wait(&self, retries: u32, previous: Span, rng: &mut Rng) -> Span {
-        let grown = self.base.times(1_u64.checked_shl(retries).unwrap_or(u64::MAX)).min(self.cap);
-        let just_above = |span: Span| span + Span::from_nanos(1);
+        let (least, most) = self.range(retries, previous);
         match self.kind {
-            Kind::None => Span::ZERO,
-            Kind::Fixed => self.base,
-            Kind::Exponential => grown,
-            Kind::Equal => {
-                let half = Span::from_nanos(grown.as_nanos() / 2);
-                rng.span(half, just_above(grown))
+            Kind::None | Kind::Fixed | Kind::Exponential => least,
+            Kind::Equal | Kind::Full | Kind::Decorrelated | Kind::Additive => {
+                rng.span(least, most + Span::from_nanos(1))
             }
-            Kind::Full => rng.span(Span::ZERO, just_above(grown)),
-            Kind::Decorrelated => {
-                let high = previous.max(self.base).times(3).min(self.cap);
-                rng.span(self.base, just_above(high))
-            }
-            Kind::Additive => {
-                let high = (self.base + grown.times(3)).min(self.cap);
-                rng.span(self.base, just_above(high))
-            }
+        }
+    }
+
+    /// The shortest and the longest wait before the retry that follows `retries` earlier ones.
+    pub fn bounds(&self, retries: u32) -> (Span, Span) {
+        let longest = self.base.times(3_u64.checked_pow(retries).unwrap_or(u64::MAX)).min(self.cap);
+        self.range(retries, longest)
+    }
+
+    /// What the wait is drawn from.
+    fn range(&self, retries: u32, previous: Span) -> (Span, Span) {
+        let grown = self.base.times(1_u64.checked_shl(retries).unwrap_or(u64::MAX)).min(self.cap);
+        match self.kind {
+            Kind::None => (Span::ZERO, Span::ZERO),
+            Kind::Fixed => (self.base, self.base),
+            Kind::Exponential => (grown, grown),
+            Kind::Equal => (Span::from_nanos(grown.as_nanos() / 2), grown),
+            Kind::Full => (Span::ZERO, grown),
+            Kind::Decorrelated => (self.base, previous.max(self.base).times(3).min(self.cap)),
+            Kind::Additive => (self.base, (self.base + grown.times(3)).min(self.cap)),
         }
     }
 }

@@ -72,6 +72,21 @@ fn calls_of_one_process_never_share_a_sequence() {
 }
 
 #[test]
+fn no_wait_leaves_its_bounds() {
+    for kind in KINDS {
+        let (backoff, mut rng) = (backoff(kind, 5, 100), Rng::new(4, 4));
+        for _ in 0..100 {
+            let mut previous = Span::ZERO;
+            for retries in 0..8 {
+                previous = backoff.wait(retries, previous, &mut rng);
+                let (least, most) = backoff.bounds(retries);
+                assert!((least..=most).contains(&previous), "{kind:?} {retries}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_cap_below_the_base_is_refused() {
     assert_eq!(Backoff::new(Kind::Full, Span::from_millis(2), Span::from_millis(1)), Err(CapBelowBase));
 }
