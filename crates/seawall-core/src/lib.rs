@@ -17,6 +17,7 @@ pub mod gate;
 pub mod health;
 pub mod hedge;
 pub mod limit;
+pub mod lint;
 pub mod measure;
 pub mod outcome;
 pub mod pressure;

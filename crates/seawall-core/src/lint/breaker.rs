@@ -1,0 +1,130 @@
+//! Rules on breakers, and on the way back from one.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::ramp;
+use crate::time::Span;
+
+use super::{Breaker, Composition, Finding, Number, Rule, Severity, WHOLE};
+
+/// A ramp that lasts longer than this many times the pause before it is out of proportion.
+const RAMP_OPENS_MAX: u64 = 60;
+
+pub(super) fn check(composition: &Composition, findings: &mut Vec<Finding>) {
+    if let Some(breaker) = &composition.breaker {
+        trips(composition, breaker, findings);
+        timing(composition, breaker, findings);
+    }
+    ramps(composition, findings);
+}
+
+/// Whether it can trip at all.
+fn trips(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Finding>) {
+    let min_calls = breaker.min_calls;
+    if let Some(window) = breaker.window_calls.filter(|window| min_calls > *window) {
+        findings.push(Finding {
+            rule: Rule::BreakerMinCallsAboveWindow,
+            severity: Severity::Error,
+            happens: format!(
+                "the breaker never opens: it needs {min_calls} calls and its window holds {window}"
+            ),
+            change: format!("set `min_calls` to at most {window}"),
+        });
+    }
+    if let (Some(window), Some(rate)) = (breaker.window, composition.rate) {
+        let hosts = f64::from(composition.hosts.max(1));
+        let calls = rate / hosts * window.as_secs_f64();
+        if calls < f64::from(min_calls) {
+            let enough = Span::from_secs_f64(libm::ceil(2.0 * f64::from(min_calls) * hosts / rate));
+            findings.push(Finding {
+                rule: Rule::BreakerTooFewCalls,
+                severity: Severity::Error,
+                happens: format!(
+                    "the breaker never opens: at {}/s a host sees about {} calls in {window}, it needs {min_calls}",
+                    Number(rate),
+                    Number(calls),
+                ),
+                change: format!(
+                    "set `min_calls` to at most {}, or `window` to at least {enough}",
+                    libm::floor(calls / 2.0).max(1.0),
+                ),
+            });
+        }
+    }
+    if breaker.failure_rate_ppm >= WHOLE {
+        findings.push(Finding {
+            rule: Rule::BreakerTotalFailure,
+            severity: Severity::Warning,
+            happens: "one success in the window keeps the breaker closed, whatever else fails".into(),
+            change: "set `failure_rate` to 50 %".into(),
+        });
+    }
+    if let (Some(slow), Some(timeout)) = (breaker.slow, composition.timeout())
+        && slow >= timeout
+    {
+        findings.push(Finding {
+            rule: Rule::BreakerSlowNeverCounts,
+            severity: Severity::Warning,
+            happens: format!(
+                "no call counts as slow: after {timeout} it has timed out, slow begins at {slow}"
+            ),
+            change: format!("set `slow` below {timeout}"),
+        });
+    }
+}
+
+fn timing(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Finding>) {
+    let Some(timeout) = composition.timeout() else { return };
+    let Breaker { open, lease, .. } = *breaker;
+    if open < timeout {
+        findings.push(Finding {
+            rule: Rule::BreakerOpenBelowTimeout,
+            severity: Severity::Advice,
+            happens: format!(
+                "probes are sent {open} after the trip, while calls from before it may hold the host for {timeout}"
+            ),
+            change: format!("set `open` to at least {timeout}, or let calls time out sooner"),
+        });
+    }
+    if lease < timeout {
+        findings.push(Finding {
+            rule: Rule::BreakerLeaseBelowTimeout,
+            severity: Severity::Advice,
+            happens: format!(
+                "a probe is replaced after {lease} and may run for {timeout}: a slow host gets more probes than configured"
+            ),
+            change: format!("set `lease` to at least {timeout}"),
+        });
+    }
+}
+
+fn ramps(composition: &Composition, findings: &mut Vec<Finding>) {
+    let ramp = composition.ramp;
+    if ramp == Span::ZERO {
+        return;
+    }
+    if let Some(open) = composition.breaker.map(|breaker| breaker.open)
+        && ramp > open.times(RAMP_OPENS_MAX)
+    {
+        findings.push(Finding {
+            rule: Rule::RampOutlastsOpen,
+            severity: Severity::Warning,
+            happens: format!(
+                "a failure that opens the breaker for {open} costs a part of the traffic for another {ramp}"
+            ),
+            change: format!("set the ramp to at most {}", open.times(RAMP_OPENS_MAX)),
+        });
+    }
+    let step = Span::from_nanos(ramp.as_nanos() / u64::from(ramp::STEPS));
+    if let Some(service) = composition.model.map(|model| model.service).filter(|service| step < *service) {
+        findings.push(Finding {
+            rule: Rule::RampTooQuick,
+            severity: Severity::Warning,
+            happens: format!(
+                "the ramp takes a step each {step} and a call takes {service}: the share grows before it was seen to be borne"
+            ),
+            change: format!("set the ramp to at least {}", service.times(u64::from(ramp::STEPS) * 3)),
+        });
+    }
+}
