@@ -7,12 +7,27 @@
 //! lower cost is asked. Two draws take the mean sojourn at nine tenths of the capacity from 10
 //! service times to 2.6, and unlike "ask the least loaded" they do not send everybody to the same
 //! host. The cost is `(in flight + 1) × latency`, as in Finagle's peak EWMA; the latency is a mean
-//! over time that rises eight times as fast as it falls. **A failure counts as slow**: as
+//! over time that rises twice as fast as it falls. **A failure counts as slow**: as
 //! [`FAILURE_COST`] times what is typical for the pool, however fast it came. Calls whose caller
 //! went away, and hedges that lost, took at least as long as they took: they can raise the mean,
 //! never lower it.
 //!
 //! *In turn* knows nothing of the hosts.
+//!
+//! **Measured** by `examples/balancing.rs`, mean and 99th percentile of the sojourn in service times:
+//!
+//! | pool | load | balancers | random | two, in flight alone | two, this cost | two, peak EWMA | probing |
+//! |---|---|---|---|---|---|---|---|
+//! | 100 equal hosts | .9 | 1 | 10.2, 48.3 | 2.65, 8.9 | 2.65, 8.9 | 2.69, 9.1 | 2.08, 7.5 |
+//! | 100 equal hosts | .9 | 20 | 10.2, 48.3 | 5.0, 16.7 | 5.3, 17.2 | 5.9, 18.8 | 2.35, 8.7 |
+//! | 1 of 10 ten times as slow | .6 | 1 | no end | 2.1, 22.0 | 1.7, 7.2 | 1.8, 7.5 | 1.9, 7.6 |
+//! | 10 of 20 three times as slow | .5 | 10 | no end | 12.1, 60.9 | 4.6, 24.6 | 4.8, 27.3 | 3.2, 15.4 |
+//! | 1 of 10 fails at once: failed | .6 | 1 | 10 % | 16 % | .01 % | 20 % | 56 % |
+//!
+//! Probing (Prequal) is better where many balancers share the hosts and each sees a part of the load. But
+//! it asks every host how much it has in flight, three times for each call, and the figures let it do so
+//! in no time. It is not offered: a host behind this balance speaks no such protocol. The same choice
+//! between hot and cold hosts by the balancer's own calls is worse than the cost above everywhere.
 //!
 //! **Edges.** A host without a sample is taken for a typical one. A host that is no longer asked
 //! has no samples that could clear it, so what it has above the typical halves with each half of
@@ -31,7 +46,7 @@ pub const FAILURE_COST: f64 = 100.0;
 /// The memory of a latency when nothing else is said.
 const DECAY: Span = Span::from_secs(5);
 /// How much faster than it falls a latency rises.
-const RISE: f64 = 8.0;
+const RISE: f64 = 2.0;
 /// What is typical, in seconds, before anybody answered.
 const UNKNOWN: f64 = 1e-3;
 /// Draws that may meet a host that cannot be used, before the hosts are looked through in order.
