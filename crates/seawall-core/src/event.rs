@@ -54,6 +54,8 @@ pub enum Change {
     },
     /// The time of an ejected host is over; traffic comes back by its ramp.
     HostReturned,
+    /// An ejected host is back at once, because the others cannot carry its load.
+    HostRecalled,
     /// A host fails its health checks.
     HostUnhealthy,
     /// A host passes its health checks again; traffic comes back by its ramp.
@@ -76,6 +78,7 @@ impl Change {
             Change::QueueDrains => "queue_drains",
             Change::HostEjected { .. } => "host_ejected",
             Change::HostReturned => "host_returned",
+            Change::HostRecalled => "host_recalled",
             Change::HostUnhealthy => "host_unhealthy",
             Change::HostHealthy => "host_healthy",
             Change::PanicBegan => "panic_began",

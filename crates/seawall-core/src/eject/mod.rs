@@ -21,6 +21,11 @@
 //!   hold `min_calls`: one call that takes a hundred times as long barely moves it, a host that takes
 //!   ten times as long moves it tenfold. Reviewed twenty times in a window.
 //!
+//! **Recall.** The cap says how many may be out; whether the rest can carry their load is only seen. When
+//! hosts are out and those in service become [`DROWNING`] times as slow as before the first went, or most of
+//! them fail in a row, all come back at once and nobody is ejected for `time`, then for twice as long,
+//! up to `longest`, until an ejection has ended by itself again.
+//!
 //! Each ejection is a strike and doubles the time of the next, up to `longest`; each `window` in
 //! service takes a strike back. Who comes back is handed to the ramp by whoever holds both.
 //!
@@ -45,6 +50,10 @@ use record::{Record, State};
 const ACCIDENT: f64 = 1e-4;
 /// Reviews of the latencies in one window.
 const REVIEWS: u64 = 20;
+/// How much slower than before the hosts in service are when they drown.
+pub const DROWNING: u64 = 3;
+/// The weight of a review in what is usual while nobody is out.
+const USUAL: f64 = 0.1;
 /// The most that `slow_times` may be.
 pub const SLOW_TIMES_MAX: u32 = 1_000;
 
@@ -143,6 +152,11 @@ pub enum Turn {
         /// Where it is known.
         place: usize,
     },
+    /// The others drown without it.
+    Recalled {
+        /// Where it is known.
+        place: usize,
+    },
 }
 
 /// Plain values of one host.
@@ -168,6 +182,11 @@ pub struct Eject {
     hosts: u32,
     out: u32,
     spared: u64,
+    /// The median latency while nobody is out, in nanoseconds.
+    usual: Option<f64>,
+    recalls: u32,
+    /// Until then nobody is ejected.
+    held_until: Time,
     next_review: Time,
     next_return: Time,
     turns: VecDeque<Turn>,
@@ -184,6 +203,9 @@ impl Eject {
             hosts: 0,
             out: 0,
             spared: 0,
+            usual: None,
+            recalls: 0,
+            held_until: Time::ZERO,
             next_review: Time::ZERO,
             next_return: Time::MAX,
             turns: VecDeque::new(),
@@ -223,12 +245,23 @@ impl Eject {
         self.record(place).is_some_and(Record::is_out)
     }
 
+    /// Whether the host at this place is left out for being slow alone: it would still answer.
+    pub fn is_slow(&self, place: usize) -> bool {
+        let slow = |record: &Record| matches!(record.state, State::Out { cause: Cause::Slow, .. });
+        self.record(place).is_some_and(slow)
+    }
+
     /// How many hosts are out.
     pub fn out(&self) -> u32 {
         self.out
     }
 
-    /// How often the cap spared a host that would have been ejected.
+    /// Until when nobody is ejected, because the others drowned; in the past for never.
+    pub fn held_until(&self) -> Time {
+        self.held_until
+    }
+
+    /// How often the cap, or a recall, spared a host that would have been ejected.
     pub fn spared(&self) -> u64 {
         self.spared
     }
@@ -247,13 +280,14 @@ impl Eject {
         for (place, record) in self.records.iter_mut().enumerate() {
             let Some(record) = record else { continue };
             match record.state {
-                State::Out { until } if until <= now => {
+                State::Out { until, .. } if until <= now => {
                     record.state = State::In { since: now };
                     record.clear();
                     self.out -= 1;
+                    self.recalls = 0;
                     self.turns.push_back(Turn::In { place });
                 }
-                State::Out { until } => self.next_return = self.next_return.min(until),
+                State::Out { until, .. } => self.next_return = self.next_return.min(until),
                 State::In { .. } => {}
             }
         }
@@ -289,7 +323,7 @@ impl Eject {
         let (calls, failed) = record.calls(now, settings.window);
         Some(Snapshot {
             out_until: match record.state {
-                State::Out { until } => Some(until),
+                State::Out { until, .. } => Some(until),
                 State::In { .. } => None,
             },
             strikes: record.strikes,
@@ -340,10 +374,9 @@ impl Eject {
         sum / f64::from(hosts.max(1))
     }
 
-    /// Ejects who is too slow for the pool.
+    /// Ejects who is too slow for the pool, and recalls everybody if the pool drowns.
     fn review(&mut self, now: Time) {
         let settings = self.config.0;
-        let Some(times) = settings.slow_times else { return };
         let latency = |record: &Record| {
             let latency = || record.latency(now, settings.window, settings.min_calls);
             (!record.is_out()).then(latency).flatten()
@@ -355,6 +388,10 @@ impl Eject {
         }
         let middle = (self.latencies.len() - 1) / 2;
         let median = record::span_of(*self.latencies.select_nth_unstable(middle).1);
+        if self.drowns(median) {
+            return self.recall(now);
+        }
+        let Some(times) = settings.slow_times else { return };
         let bound = median.times(u64::from(times)).max(median + settings.slow_least);
         for place in 0..self.records.len() {
             let slow = self.record(place).and_then(latency).is_some_and(|log| record::span_of(log) >= bound);
@@ -364,17 +401,47 @@ impl Eject {
         }
     }
 
+    /// Whether those in service cannot carry the load of those that are out.
+    fn drowns(&mut self, median: Span) -> bool {
+        let now = median.as_nanos() as f64;
+        let usual = self.usual.get_or_insert(now);
+        if self.out == 0 {
+            *usual += USUAL * (now - *usual);
+            return false;
+        }
+        let in_service = self.records.iter().flatten().filter(|record| !record.is_out());
+        let failing = in_service.filter(|record| record.run >= self.config.0.consecutive).count();
+        let slower = now - *usual >= self.config.0.slow_least.as_nanos() as f64;
+        slower && now >= *usual * DROWNING as f64 || 2 * failing as u64 > u64::from(self.hosts - self.out)
+    }
+
+    /// Brings everybody back at once, and ejects nobody for a while.
+    fn recall(&mut self, now: Time) {
+        for (place, record) in self.records.iter_mut().enumerate() {
+            if let Some(record) = record.as_mut().filter(|record| record.is_out()) {
+                record.state = State::In { since: now };
+                record.clear();
+                self.turns.push_back(Turn::Recalled { place });
+            }
+        }
+        let settings = self.config.0;
+        let hold = settings.time.times(1_u64.checked_shl(self.recalls).unwrap_or(u64::MAX));
+        self.recalls += u32::from(hold < settings.longest);
+        self.held_until = now + hold.min(settings.longest);
+        (self.out, self.next_return) = (0, Time::MAX);
+    }
+
     /// Leaves a host out, if the cap has room.
     fn eject(&mut self, now: Time, place: usize, cause: Cause) {
         let settings = self.config.0;
         let room = u64::from(self.hosts) * u64::from(settings.at_most_ppm) / 1_000_000;
-        if u64::from(self.out) >= room {
+        if u64::from(self.out) >= room || now < self.held_until {
             self.spared += 1;
             return;
         }
         let Some(record) = self.records.get_mut(place).and_then(Option::as_mut) else { return };
         let until = now + record.strike(now, &settings);
-        record.state = State::Out { until };
+        record.state = State::Out { until, cause };
         self.out += 1;
         self.next_return = self.next_return.min(until);
         self.turns.push_back(Turn::Out { place, cause });

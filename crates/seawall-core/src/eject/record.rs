@@ -1,6 +1,7 @@
 //! What is remembered of one host: a ring of slices of the window.
 
 use super::Settings;
+use crate::event::Cause;
 use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
@@ -15,7 +16,7 @@ pub(super) enum State {
     /// In service.
     In { since: Time },
     /// Left out.
-    Out { until: Time },
+    Out { until: Time, cause: Cause },
 }
 
 /// What happened in one slice of the window.

@@ -244,6 +244,37 @@ fn who_comes_back_is_known_in_time() {
 }
 
 #[test]
+fn when_the_others_drown_all_come_back_and_nobody_is_ejected_for_a_while() {
+    let mut eject = pool(10);
+    play(&mut eject, 0, 10_000, some(0..0, OK, ms(10)));
+    play(&mut eject, 10_000, 10_500, some(0..4, BAD, ms(1)));
+    assert_eq!((out(&eject), turns(&mut eject).len()), (std::vec![0, 1, 2, 3], 4));
+    // The six that are left take three times as long and 10 ms more than before.
+    play(&mut eject, 10_500, 13_000, some(0..10, OK, ms(31)));
+    assert_eq!(turns(&mut eject), [0, 1, 2, 3].map(|place| Turn::Recalled { place }));
+    let held = eject.held_until();
+    assert!(held > at(15_500) && held <= at(18_000), "{held:?}");
+    play(&mut eject, 13_000, 15_000, some(0..4, BAD, ms(1)));
+    assert_eq!((out(&eject), eject.spared() > 0), (Vec::new(), true));
+    // Once more, and for twice as long.
+    play(&mut eject, 18_000, 20_000, some(0..4, BAD, ms(1)));
+    assert_eq!(out(&eject), [0, 1, 2, 3]);
+    play(&mut eject, 20_000, 22_000, some(0..10, OK, ms(100)));
+    assert_eq!(out(&eject), []);
+    assert!(eject.held_until() >= at(30_000), "{:?}", eject.held_until());
+}
+
+#[test]
+fn when_most_of_those_left_fail_in_a_row_all_come_back() {
+    let mut eject = eject(Settings { at_most_ppm: 300_000, ..Settings::default() }, 10);
+    play(&mut eject, 0, 10_000, some(0..0, OK, ms(10)));
+    play(&mut eject, 10_000, 10_500, some(0..3, BAD, ms(1)));
+    assert_eq!(out(&eject), [0, 1, 2]);
+    play(&mut eject, 10_500, 12_000, some(3..10, BAD, ms(1)));
+    assert_eq!(out(&eject), []);
+}
+
+#[test]
 fn who_leaves_makes_room_under_no_cap() {
     let mut eject = pool(4);
     (0..2).for_each(|place| (0..5).for_each(|_| eject.report(at(100), place, BAD, Span::ZERO)));
@@ -362,7 +393,7 @@ proptest! {
         while let Some(turn) = eject.turn() {
             match turn {
                 Turn::Out { .. } => left += 1,
-                Turn::In { .. } => returned += 1,
+                Turn::In { .. } | Turn::Recalled { .. } => returned += 1,
             }
         }
         prop_assert_eq!(left, returned);

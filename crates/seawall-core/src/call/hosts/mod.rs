@@ -6,7 +6,9 @@
 //! [`Hosts::report`] or [`Hosts::settle`], which tell the back gate, the balance and the ejection.
 //!
 //! A host is called unless it is ejected or unwell. Who comes back, from either or as a new host
-//! among others, comes back by a ramp of its own: what it may not have yet, the others get.
+//! among others, comes back by a ramp of its own: what it may not have yet, the others get. When every
+//! other back gate refuses, a host that was ejected for being slow takes the call: slow is better than not
+//! at all.
 //!
 //! **Panic**: when more than [`Config::panic_ppm`] of the hosts are out, all are used, for the few that
 //! are left would drown; snapshot and events say so. In the same way ramps are passed over while what is
@@ -247,8 +249,10 @@ pub struct Snapshot {
     pub usable: u64,
     /// Whether so many are out that all are used.
     pub panics: bool,
-    /// How often the cap on ejections spared a host.
+    /// How often the cap on ejections, or a recall, spared a host.
     pub spared: u64,
+    /// Until when nobody is ejected, because the others could not carry the load; in the past for never.
+    pub held_until: Time,
 }
 
 /// Plain values of one host.

@@ -37,7 +37,8 @@ enum Asked {
     Held,
 }
 
-/// A walk through those that are left: those that were not asked, then those that were held back.
+/// A walk through those that are left: those that were not asked, those that were held back, and those
+/// that are left out for being slow, for a slow answer is better than none.
 #[derive(Clone, Copy, Debug)]
 struct Walk {
     begin: usize,
@@ -130,12 +131,16 @@ impl Pool {
             all_gone: seats.iter().all(|seat| self.roster.place(seat).is_none()),
         });
         let mut found = None;
-        while found.is_none() && walk.steps < 2 * seats.len() {
+        while found.is_none() && walk.steps < 3 * seats.len() {
             let host = (walk.begin + walk.steps) % seats.len();
-            let wanted = if walk.steps < seats.len() { None } else { Some(Asked::Held) };
-            walk.steps += 1;
             let usable = walk.all_gone || self.roster.usable(&seats[host]).is_some();
-            if usable && search.asked(host) == wanted && search.avoid != Some(host) {
+            let wanted = match walk.steps / seats.len() {
+                0 => usable && search.asked(host).is_none(),
+                1 => usable && search.asked(host) == Some(Asked::Held),
+                _ => !usable && self.roster.is_slow(&seats[host]),
+            };
+            walk.steps += 1;
+            if wanted && search.avoid != Some(host) {
                 found = Some(host);
             }
         }
@@ -185,6 +190,7 @@ impl Pool {
             usable: standing.usable,
             panics: standing.panics,
             spared: self.roster.spared(),
+            held_until: self.roster.held_until(),
         }
     }
 }

@@ -164,6 +164,13 @@ impl Roster {
         self.place(seat).filter(|place| self.standing.panics || self.is_in(*place))
     }
 
+    /// Whether a host is left out for being slow alone.
+    pub(super) fn is_slow(&self, seat: &Seat) -> bool {
+        let slow = |place: usize| self.eject.as_ref().is_some_and(|eject| eject.is_slow(place));
+        let well = |place: usize| self.health.as_ref().is_none_or(|health| health.is_well(place));
+        self.place(seat).is_some_and(|place| slow(place) && well(place))
+    }
+
     /// Whether the host at this place is neither ejected nor unwell.
     fn is_in(&self, place: usize) -> bool {
         let ejected = self.eject.as_ref().is_some_and(|eject| eject.is_out(place));
@@ -228,6 +235,7 @@ impl Roster {
                     self.sitters[place].ramp = None;
                     self.say(now, Some(place), Change::HostEjected { cause });
                 }
+                eject::Turn::Recalled { place } => self.say(now, Some(place), Change::HostRecalled),
                 eject::Turn::In { place } => {
                     if let Some(rng) = &mut rng {
                         self.begin_ramp(now, place, rng);
@@ -339,9 +347,14 @@ impl Roster {
         self.standing
     }
 
-    /// How often the cap spared a host.
+    /// How often a host was spared.
     pub(super) fn spared(&self) -> u64 {
         self.eject.as_ref().map_or(0, Eject::spared)
+    }
+
+    /// Until when nobody is ejected.
+    pub(super) fn held_until(&self) -> Time {
+        self.eject.as_ref().map_or(Time::ZERO, Eject::held_until)
     }
 
     /// Ejection, health and share of the host at this place.

@@ -1,3 +1,5 @@
+mod storm;
+
 use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
