@@ -108,7 +108,8 @@ impl Guard {
     /// Says how it went: at response headers, once. `waited` is time spent between attempts.
     pub fn report(&mut self, outcome: Outcome, waited: Span) {
         if let Some(ticket) = &mut self.ticket {
-            self.gate.report(now(), ticket, outcome, waited);
+            ticket.waited = waited;
+            self.gate.report(now(), ticket, outcome);
         }
     }
 }

@@ -60,12 +60,19 @@ pub struct Lane {
 pub struct Ticket {
     /// The tightest quota that it took from.
     pub standing: Option<Standing>,
+    /// Time that the request spent waiting between attempts, which says nothing about the callee.
+    pub waited: Span,
     slot: Option<limit::Slot>,
     pass: Option<breaker::Pass>,
     reported: bool,
 }
 
 impl Ticket {
+    /// Whether any policy learns from its outcome.
+    fn teaches(&self) -> bool {
+        self.slot.is_some() || self.pass.is_some()
+    }
+
     /// Whether its outcome is known: another report of it would be ignored.
     pub fn is_reported(&self) -> bool {
         self.reported
@@ -294,6 +301,7 @@ impl<F: Ownership> Gate<F> {
         match answer {
             limit::Answer::Slot(slot) => Admit::Ticket(Ticket {
                 standing: place.standing,
+                waited: Span::ZERO,
                 slot: Some(slot),
                 pass: None,
                 reported: false,
@@ -312,28 +320,32 @@ impl<F: Ownership> Gate<F> {
         self.give_back(now, &place.request, place.untaken);
     }
 
-    /// Says how an admitted request went, once; what follows the first report is ignored. `waited`
-    /// is the time that it spent waiting between attempts, which says nothing about the callee.
-    pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome, waited: Span) {
-        if !core::mem::replace(&mut ticket.reported, true) {
-            self.on(|shared| {
-                shared.report(now, ticket.slot.as_ref(), ticket.pass.as_ref(), outcome, waited);
-            });
+    /// Says how an admitted request went, once; what follows the first report is ignored.
+    pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome) {
+        if !core::mem::replace(&mut ticket.reported, true) && ticket.teaches() {
+            self.on(|shared| shared.report(now, ticket, outcome));
         }
     }
 
     /// The work is over: its place is free. A ticket that was never reported counts as cancelled.
-    pub fn release(&self, now: Time, mut ticket: Ticket) {
-        self.report(now, &mut ticket, Outcome::Cancelled, Span::ZERO);
-        if let Some(slot) = ticket.slot {
-            self.on(|shared| shared.release(now, slot));
-        }
+    pub fn release(&self, now: Time, ticket: Ticket) {
+        self.settle(now, ticket, Outcome::Cancelled);
     }
 
     /// [`Gate::report`] and [`Gate::release`] in one.
     pub fn settle(&self, now: Time, mut ticket: Ticket, outcome: Outcome) {
-        self.report(now, &mut ticket, outcome, Span::ZERO);
-        self.release(now, ticket);
+        let reports = !ticket.reported && ticket.teaches();
+        if !reports && ticket.slot.is_none() {
+            return;
+        }
+        self.on(|shared| {
+            if reports {
+                shared.report(now, &ticket, outcome);
+            }
+            if let Some(slot) = ticket.slot.take() {
+                shared.release(now, slot);
+            }
+        });
     }
 
     /// The next waiter that became due. Costs no lock when nobody is.

@@ -134,7 +134,9 @@ impl<W> Shared<W> {
         }
         let standing = passage.tightest;
         match held {
-            Ok((slot, pass, None)) => Admit::Ticket(Ticket { standing, slot, pass, reported: false }),
+            Ok((slot, pass, None)) => {
+                Admit::Ticket(Ticket { standing, waited: Span::ZERO, slot, pass, reported: false })
+            }
             Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing, untaken: 0 }),
             Err(rejection) => Admit::Reject(rejection),
         }
@@ -225,18 +227,11 @@ impl<W> Shared<W> {
         }
     }
 
-    pub(super) fn report(
-        &mut self,
-        now: Time,
-        slot: Option<&Slot>,
-        pass: Option<&Pass>,
-        outcome: Outcome,
-        waited: Span,
-    ) {
-        if let (Some(limit), Some(slot)) = (&mut self.limit, slot) {
-            limit.report(now, slot, outcome, waited, &mut self.events);
+    pub(super) fn report(&mut self, now: Time, ticket: &Ticket, outcome: Outcome) {
+        if let (Some(limit), Some(slot)) = (&mut self.limit, &ticket.slot) {
+            limit.report(now, slot, outcome, ticket.waited, &mut self.events);
         }
-        let (Some(breaker), Some(pass)) = (&mut self.breaker, pass) else { return };
+        let (Some(breaker), Some(pass)) = (&mut self.breaker, &ticket.pass) else { return };
         if !breaker.is_current(pass) {
             return;
         }

@@ -312,7 +312,7 @@ fn only_the_first_report_counts() {
     let door = door(broken());
     let mut ticket = ticket(door.admit(at(0), &of(1)));
     for outcome in [Outcome::Success, Outcome::Failure, Outcome::Failure] {
-        door.report(at(0), &mut ticket, outcome, Span::ZERO);
+        door.report(at(0), &mut ticket, outcome);
     }
     door.settle(at(0), ticket, Outcome::Failure);
     let breaker = door.snapshot(at(0)).breaker.unwrap();

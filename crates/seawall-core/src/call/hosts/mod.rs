@@ -176,7 +176,7 @@ impl<F: Ownership> Hosts<F> {
     /// once, what follows the first report is ignored.
     pub fn report(&self, now: Time, host: usize, ticket: &mut Ticket, outcome: Outcome, elapsed: Span) {
         if !ticket.is_reported() {
-            self.gates[host].report(now, ticket, outcome, Span::ZERO);
+            self.gates[host].report(now, ticket, outcome);
             self.pool.with(ONE, |pool| pool.report(now, &self.seats[host], outcome, elapsed));
         }
     }
