@@ -25,9 +25,20 @@ use seawall_core::time::{Span, Time};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::call::{self, CallFuture, CallLayer, Calls, Outgoing};
 use crate::clock::now;
-use crate::enter::{Enter, Guard, enter};
+use crate::course::{Course, Readied};
+use crate::enter::{Asked, Enter, Guard, ask};
 use crate::threads::Threads;
+
+/// When the work of a response is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the response itself.
+    WithResponse,
+    /// When the guard is dropped: a body is still to come.
+    WithGuard,
+}
 
 /// How a gate sees requests and responses of one kind.
 pub trait Adapter<Req, Res, Err>: Clone {
@@ -44,6 +55,12 @@ pub trait Adapter<Req, Res, Err>: Clone {
     fn waited(&self, response: &Res) -> Span {
         let _ = response;
         Span::ZERO
+    }
+
+    /// When the work is over; with the guard if nothing else is said.
+    fn end(&self, response: &Res) -> End {
+        let _ = response;
+        End::WithGuard
     }
 
     /// The answer, keeping the guard until the work is over.
@@ -64,6 +81,12 @@ impl<A> AdmissionLayer<A> {
     /// Asks `gate`, seeing requests through `adapter`.
     pub fn new(gate: Arc<Gate<Threads>>, adapter: A) -> AdmissionLayer<A> {
         AdmissionLayer { gate, adapter }
+    }
+
+    /// The same in front of calls, as one layer: admitted, then called, then admitted by a host.
+    /// Decides as the two layers do, and reads the clock once on the way in and once on the way out.
+    pub fn around<B>(self, calls: CallLayer<B>) -> StackLayer<A, B> {
+        StackLayer { admission: self, calls }
     }
 }
 
@@ -90,80 +113,133 @@ where
 {
     type Response = A::Response;
     type Error = S::Error;
-    type Future = AdmissionFuture<S, A, Req>;
+    type Future = AdmissionFuture<Readied<S, Req>, A>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let seen = self.adapter.request(now(), &request);
+        AdmissionFuture::new(&self.gate, &self.adapter, Readied::new(self.inner.clone(), request))
+    }
+}
+
+/// A gate in front of calls: [`AdmissionLayer::around`].
+#[derive(Clone)]
+pub struct StackLayer<A, B> {
+    admission: AdmissionLayer<A>,
+    calls: CallLayer<B>,
+}
+
+impl<S, A: Clone, B: Clone> Layer<S> for StackLayer<A, B> {
+    type Service = Stack<S, A, B>;
+
+    fn layer(&self, inner: S) -> Stack<S, A, B> {
+        Stack { admission: self.admission.clone(), calls: self.calls.layer(inner) }
+    }
+}
+
+/// A service whose requests are admitted by a gate and made calls.
+#[derive(Clone)]
+pub struct Stack<S, A, B> {
+    admission: AdmissionLayer<A>,
+    calls: Calls<S, B>,
+}
+
+impl<S, A, B, Req> Service<Req> for Stack<S, A, B>
+where
+    S: Service<Outgoing<Req>> + Clone,
+    B: call::Adapter<Req, S::Response, S::Error>,
+    A: Adapter<Req, B::Response, S::Error>,
+{
+    type Response = A::Response;
+    type Error = S::Error;
+    type Future = AdmissionFuture<CallFuture<S, B, Req>, A>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let AdmissionLayer { gate, adapter } = &self.admission;
+        AdmissionFuture::new(gate, adapter, self.calls.call(request))
+    }
+}
+
+pin_project! {
+    /// The future of [`Admission`] and of [`Stack`].
+    pub struct AdmissionFuture<C, A> {
+        gate: Option<Arc<Gate<Threads>>>,
+        adapter: A,
+        guard: Option<Guard>,
+        #[pin]
+        enter: Option<Enter>,
+        #[pin]
+        course: C,
+    }
+}
+
+impl<C, A: Clone> AdmissionFuture<C, A> {
+    fn new(gate: &Arc<Gate<Threads>>, adapter: &A, course: C) -> AdmissionFuture<C, A> {
         AdmissionFuture {
-            state: State::Entering { enter: enter(&self.gate, seen) },
-            pending: Some((self.inner.clone(), request)),
-            adapter: self.adapter.clone(),
+            gate: Some(gate.clone()),
+            adapter: adapter.clone(),
+            guard: None,
+            enter: None,
+            course,
         }
     }
 }
 
-pin_project! {
-    /// The future of [`Admission`].
-    pub struct AdmissionFuture<S, A, Req>
-    where
-        S: Service<Req>,
-    {
-        #[pin]
-        state: State<S::Future>,
-        pending: Option<(S, Req)>,
-        adapter: A,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F> {
-        Entering { #[pin] enter: Enter },
-        Readying { guard: Option<Guard> },
-        Calling { #[pin] call: F, guard: Option<Guard> },
-    }
-}
-
-impl<S, A, Req> Future for AdmissionFuture<S, A, Req>
+impl<C, A> Future for AdmissionFuture<C, A>
 where
-    S: Service<Req>,
-    A: Adapter<Req, S::Response, S::Error>,
+    C: Course,
+    A: Adapter<C::Request, C::Response, C::Error>,
 {
-    type Output = Result<A::Response, S::Error>;
+    type Output = Result<A::Response, C::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            match this.state.as_mut().project() {
-                StateProjection::Entering { enter } => match ready!(enter.poll(cx)) {
-                    Ok(guard) => this.state.set(State::Readying { guard: Some(guard) }),
-                    Err(rejection) => return Poll::Ready(Ok(this.adapter.refuse(rejection))),
-                },
-                StateProjection::Readying { guard } => {
-                    let (service, _) = this.pending.as_mut().expect("kept until it is called");
-                    let readied = ready!(service.poll_ready(cx));
-                    let mut guard = guard.take();
-                    if let Err(error) = readied {
-                        if let Some(guard) = &mut guard {
-                            guard.report(this.adapter.outcome(Err(&error)), Span::ZERO);
-                        }
-                        return Poll::Ready(Err(error));
+        let mut known = None;
+        if this.guard.is_none() {
+            let decided = if let Some(gate) = this.gate.take() {
+                let now = now();
+                let request = this.course.request().expect("kept until it is begun");
+                match ask(now, gate, &this.adapter.request(now, request)) {
+                    Asked::Decided(decided) => {
+                        known = Some(now);
+                        decided
                     }
-                    let (mut service, request) = this.pending.take().expect("kept until now");
-                    this.state.set(State::Calling { call: service.call(request), guard });
+                    Asked::Waits(enter) => {
+                        this.enter.set(Some(enter));
+                        ready!(this.enter.as_mut().as_pin_mut().expect("set above").poll(cx))
+                    }
                 }
-                StateProjection::Calling { call, guard } => {
-                    let result = ready!(call.poll(cx));
-                    let mut guard = guard.take().expect("a finished future is not polled again");
-                    let waited = result.as_ref().map_or(Span::ZERO, |response| this.adapter.waited(response));
-                    guard.report(this.adapter.outcome(result.as_ref()), waited);
-                    return Poll::Ready(result.map(|response| this.adapter.answer(response, guard)));
-                }
+            } else {
+                let enter = this.enter.as_mut().as_pin_mut();
+                ready!(enter.expect("a finished future is not polled again").poll(cx))
+            };
+            match decided {
+                Ok(guard) => *this.guard = Some(guard),
+                Err(rejection) => return Poll::Ready(Ok(this.adapter.refuse(rejection))),
             }
         }
+        let (result, now) = ready!(this.course.poll_course(known, cx));
+        let mut guard = this.guard.take().expect("set above");
+        let outcome = this.adapter.outcome(result.as_ref());
+        Poll::Ready(match result {
+            Ok(response) => {
+                let waited = this.adapter.waited(&response);
+                match this.adapter.end(&response) {
+                    End::WithResponse => guard.settle_at(now, outcome, waited),
+                    End::WithGuard => guard.report_at(now, outcome, waited),
+                }
+                Ok(this.adapter.answer(response, guard))
+            }
+            Err(error) => {
+                guard.settle_at(now, outcome, Span::ZERO);
+                Err(error)
+            }
+        })
     }
 }

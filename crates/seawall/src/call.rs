@@ -30,7 +30,8 @@ use tokio::time::Sleep;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::clock::{instant, now};
+use crate::clock::{self, instant, now};
+use crate::course::{self, Course as _, Over, Readied};
 use crate::enter::Guard;
 use crate::threads::{Locks, Threads};
 
@@ -125,7 +126,9 @@ struct Course {
 
 impl Drop for Course {
     fn drop(&mut self) {
-        self.call.abandon(now(), &self.upstream.parts());
+        if !self.call.holds_nothing() {
+            self.call.abandon(now(), &self.upstream.parts());
+        }
     }
 }
 
@@ -254,65 +257,72 @@ impl<X: Exchange> Drive<X> {
         repeat: Repeat,
         exchange: X,
     ) -> Drive<X> {
+        Drive::begun(now(), upstream, config, request, repeat, exchange)
+    }
+
+    fn begun(
+        now: Time,
+        upstream: Arc<Upstream>,
+        config: Config,
+        request: Request,
+        repeat: Repeat,
+        exchange: X,
+    ) -> Drive<X> {
         let rng = upstream.rng();
-        let call = Call::new(config, request, repeat, now());
+        let call = Call::new(config, request, repeat, now);
         let course = Course { call, upstream, rng };
         let flights = Flights { lane: None, first: None, more: Vec::new() };
         Drive { course, exchange, answer: None, armed: Time::MAX, flights, sleep: None }
     }
 
-    /// Takes in the answer of an attempt, if one is there.
-    fn hear(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+    /// Takes in the answer of an attempt, if one is there; says when that was.
+    fn hear(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Time> {
         let this = self.project();
-        let Some((lane, answer)) = this.flights.poll(cx) else { return false };
+        let (lane, answer) = this.flights.poll(cx)?;
+        let now = now();
         let Judgement { outcome, repeat } = this.exchange.judge(&answer);
         *this.answer = Some(answer);
         let Course { call, upstream, rng } = this.course;
-        call.on_outcome(now(), lane, outcome, repeat, &upstream.parts(), rng);
-        true
+        call.on_outcome(now, lane, outcome, repeat, &upstream.parts(), rng);
+        Some(now)
     }
 
     /// Sends an attempt, if there is something left to send.
-    fn send(self: Pin<&mut Self>, attempt: Attempt) {
+    fn send(self: Pin<&mut Self>, now: Time, attempt: Attempt) {
         let this = self.project();
         if this.exchange.can_send() {
             this.flights.add(attempt.lane, this.exchange.send(attempt));
         } else {
             let Course { call, upstream, .. } = this.course;
-            call.on_unsent(now(), attempt.lane, &upstream.parts());
+            call.on_unsent(now, attempt.lane, &upstream.parts());
         }
     }
 
-    fn end(self: Pin<&mut Self>, verdict: Verdict) -> Ended<X::Answer> {
-        let this = self.project();
-        let Course { call, upstream, .. } = this.course;
-        let guard =
-            call.take_ticket().map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
-        let (attempts, hedges, waited) = (call.attempts(), call.hedges(), call.waited());
-        Ended { verdict, answer: this.answer.take(), guard, attempts, hedges, waited }
-    }
-}
-
-impl<X: Exchange> Future for Drive<X> {
-    type Output = Ended<X::Answer>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    /// Goes on until something has to be waited for; `known` is the time if it was just read.
+    fn poll_known(
+        mut self: Pin<&mut Self>,
+        known: Option<Time>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Ended<X::Answer>, Time)> {
+        let mut now = known.unwrap_or_else(clock::now);
         // Whether all attempts under way know whom to wake.
         let mut heard = false;
         loop {
             let this = self.as_mut().project();
             let Course { call, upstream, rng } = this.course;
-            match call.poll(now(), &upstream.parts(), rng) {
+            match call.poll(now, &upstream.parts(), rng) {
                 Step::Send(attempt) => {
-                    self.as_mut().send(attempt);
+                    self.as_mut().send(now, attempt);
                     // Most answer at once or not for long: ask before a timer is armed.
-                    heard = !self.as_mut().hear(cx);
+                    let answered = self.as_mut().hear(cx);
+                    (heard, now) = (answered.is_none(), answered.unwrap_or(now));
                 }
                 Step::Cancel { lane } => this.flights.drop_lane(lane),
-                Step::Finish(verdict) => return Poll::Ready(self.end(verdict)),
+                Step::Finish(verdict) => return Poll::Ready((self.end(verdict), now)),
                 Step::WaitUntil(until) => {
                     if !heard {
-                        heard = !self.as_mut().hear(cx);
+                        let answered = self.as_mut().hear(cx);
+                        (heard, now) = (answered.is_none(), answered.unwrap_or(now));
                         continue;
                     }
                     let mut sleep = this.sleep;
@@ -325,9 +335,28 @@ impl<X: Exchange> Future for Drive<X> {
                         sleep.as_mut().reset(instant(until));
                     }
                     ready!(sleep.poll(cx));
+                    now = clock::now();
                 }
             }
         }
+    }
+
+    fn end(self: Pin<&mut Self>, verdict: Verdict) -> Ended<X::Answer> {
+        let this = self.project();
+        let Course { call, upstream, .. } = this.course;
+        // What holds no place has been reported, and there is nothing more to do for it.
+        let held = call.take_ticket().filter(|(_, ticket)| ticket.holds_a_place());
+        let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
+        let (attempts, hedges, waited) = (call.attempts(), call.hedges(), call.waited());
+        Ended { verdict, answer: this.answer.take(), guard, attempts, hedges, waited }
+    }
+}
+
+impl<X: Exchange> Future for Drive<X> {
+    type Output = Ended<X::Answer>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_known(None, cx).map(|(ended, _)| ended)
     }
 }
 
@@ -406,16 +435,22 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let CallLayer { upstream, config, adapter } = &self.layer;
-        let seen = adapter.request(now(), &request);
+        CallFuture { begin: Some((self.clone(), request)), drive: None }
+    }
+}
+
+impl<S, A> Calls<S, A> {
+    fn drive<Req>(self, now: Time, request: Req) -> Drive<Copies<S, A, Req>>
+    where
+        S: Service<Outgoing<Req>> + Clone,
+        A: Adapter<Req, S::Response, S::Error>,
+    {
+        let CallLayer { upstream, config, adapter } = self.layer;
+        let seen = adapter.request(now, &request);
         let first = adapter.copy(&request);
         let repeat = if first.is_some() { adapter.repeat(&request) } else { Repeat::Unsafe };
-        let (service, adapter) = (self.inner.clone(), adapter.clone());
-        let exchange = Copies { service, adapter, first, request: Some(request) };
-        CallFuture {
-            adapter: exchange.adapter.clone(),
-            drive: Drive::new(upstream.clone(), *config, seen, repeat, exchange),
-        }
+        let exchange = Copies { service: self.inner, adapter, first, request: Some(request) };
+        Drive::begun(now, upstream, config, seen, repeat, exchange)
     }
 }
 
@@ -427,9 +462,9 @@ pin_project! {
         S: Clone,
         A: Adapter<Req, S::Response, S::Error>,
     {
-        adapter: A,
+        begin: Option<(Calls<S, A>, Req)>,
         #[pin]
-        drive: Drive<Copies<S, A, Req>>,
+        drive: Option<Drive<Copies<S, A, Req>>>,
     }
 }
 
@@ -441,8 +476,32 @@ where
     type Output = Result<A::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.drive.poll(cx).map(|ended| this.adapter.end(ended))
+        self.poll_course(None, cx).map(|(result, _)| result)
+    }
+}
+
+impl<S, A, Req> course::Course for CallFuture<S, A, Req>
+where
+    S: Service<Outgoing<Req>> + Clone,
+    A: Adapter<Req, S::Response, S::Error>,
+{
+    type Request = Req;
+    type Response = A::Response;
+    type Error = S::Error;
+
+    fn request(&self) -> Option<&Req> {
+        self.begin.as_ref().map(|(_, request)| request)
+    }
+
+    fn poll_course(self: Pin<&mut Self>, mut known: Option<Time>, cx: &mut Context<'_>) -> Poll<Over<Self>> {
+        let mut this = self.project();
+        if let Some((calls, request)) = this.begin.take() {
+            let now = *known.get_or_insert_with(clock::now);
+            this.drive.set(Some(calls.drive(now, request)));
+        }
+        let mut drive = this.drive.as_pin_mut().expect("begun above");
+        let (ended, now) = ready!(drive.as_mut().poll_known(known, cx));
+        Poll::Ready((drive.project().exchange.adapter.end(ended), now))
     }
 }
 
@@ -468,7 +527,7 @@ where
         let copy = || self.request.as_ref().and_then(|request| self.adapter.copy(request));
         let request = self.first.take().or_else(copy).or_else(|| self.request.take());
         let request = request.expect("only what can be sent is asked for");
-        Readied::Readying { pending: Some((self.service.clone(), Outgoing { request, attempt })) }
+        Readied::new(self.service.clone(), Outgoing { request, attempt })
     }
 
     fn judge(&mut self, answer: &Self::Answer) -> Judgement {
@@ -479,38 +538,5 @@ where
 
     fn can_send(&self) -> bool {
         self.request.is_some()
-    }
-}
-
-pin_project! {
-    /// A service that is readied, then called.
-    #[doc(hidden)]
-    #[project = ReadiedProjection]
-    pub enum Readied<S, R>
-    where
-        S: Service<R>,
-    {
-        /// Not ready yet.
-        Readying { pending: Option<(S, R)> },
-        /// Called.
-        Calling { #[pin] call: S::Future },
-    }
-}
-
-impl<S: Service<R>, R> Future for Readied<S, R> {
-    type Output = Result<S::Response, S::Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match self.as_mut().project() {
-                ReadiedProjection::Readying { pending } => {
-                    let (service, _) = pending.as_mut().expect("kept until it is called");
-                    ready!(service.poll_ready(cx))?;
-                    let (mut service, request) = pending.take().expect("kept until now");
-                    self.set(Readied::Calling { call: service.call(request) });
-                }
-                ReadiedProjection::Calling { call } => return call.poll(cx),
-            }
-        }
     }
 }

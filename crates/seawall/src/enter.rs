@@ -13,7 +13,7 @@ use seawall_core::decision::{Rejection, Standing};
 use seawall_core::gate::{Admit, Gate, Place, Ticket};
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
-use seawall_core::time::Span;
+use seawall_core::time::{Span, Time};
 use tokio::time::Sleep;
 
 use crate::clock::{instant, now};
@@ -21,15 +21,16 @@ use crate::threads::Threads;
 
 /// Asks `gate` to admit `request`, waiting in its queue if it has one. Asks when first polled.
 pub fn enter(gate: &Arc<Gate<Threads>>, request: Request) -> Enter {
-    Enter { waiting: Waiting { gate: Some(gate.clone()), place: None }, request, sleep: None }
+    Enter { gate: Some(gate.clone()), request: Some(request), waiting: None, sleep: None }
 }
 
 pin_project! {
     /// The future of [`enter`].
     #[must_use = "futures do nothing unless polled"]
     pub struct Enter {
-        waiting: Waiting,
-        request: Request,
+        gate: Option<Arc<Gate<Threads>>>,
+        request: Option<Request>,
+        waiting: Option<Waiting>,
         // Armed only for those who wait, and only as a backstop: whoever is due is woken.
         #[pin]
         sleep: Option<Sleep>,
@@ -38,52 +39,74 @@ pin_project! {
 
 /// A place in the queue, left when dropped.
 struct Waiting {
-    gate: Option<Arc<Gate<Threads>>>,
+    gate: Arc<Gate<Threads>>,
     place: Option<Place>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let (Some(gate), Some(place)) = (self.gate.take(), self.place.take()) {
-            gate.leave(now(), place);
-            wake_turns(&gate);
+        if let Some(place) = self.place.take() {
+            self.gate.leave(now(), place);
+            wake_turns(&self.gate);
         }
     }
+}
+
+/// The first answer of a gate.
+pub(crate) enum Asked {
+    /// It may go on, or may not.
+    Decided(Result<Guard, Rejection>),
+    /// Its turn has to come.
+    Waits(Enter),
+}
+
+/// Asks `gate` at once.
+pub(crate) fn ask(now: Time, gate: Arc<Gate<Threads>>, request: &Request) -> Asked {
+    let admit = gate.admit(now, request);
+    wake_turns(&gate); // A newcomer may have displaced somebody.
+    Asked::Decided(match admit {
+        Admit::Ticket(ticket) => Ok(Guard::new(gate, ticket)),
+        Admit::Reject(rejection) => Err(rejection),
+        Admit::Wait(place) => {
+            let waiting = Some(Waiting { gate, place: Some(place) });
+            return Asked::Waits(Enter { gate: None, request: None, waiting, sleep: None });
+        }
+    })
 }
 
 impl Future for Enter {
     type Output = Result<Guard, Rejection>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let gate = this.waiting.gate.as_ref().expect("a finished future is not polled again");
-        loop {
-            let now = now();
-            let admit = match this.waiting.place.take() {
-                None => gate.admit(now, this.request),
-                Some(place) => gate.claim(now, place, cx.waker().clone()),
-            };
-            let (place, first) = match admit {
-                Admit::Ticket(ticket) => {
-                    let gate = this.waiting.gate.take().expect("taken only here");
-                    return Poll::Ready(Ok(Guard { gate, ticket: Some(ticket) }));
-                }
-                Admit::Reject(rejection) => {
-                    wake_turns(gate);
-                    this.waiting.gate = None;
-                    return Poll::Ready(Err(rejection));
-                }
-                Admit::Wait(place) => (place, this.sleep.is_none()),
-            };
-            let wake_at = place.wake_at();
-            this.waiting.place = Some(place);
-            if first {
-                this.sleep.set(Some(tokio::time::sleep_until(instant(wake_at))));
-                continue; // Claim at once, to park the waker.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let begin = self.as_mut().project();
+        if let (Some(gate), Some(request)) = (begin.gate.take(), begin.request.take()) {
+            match ask(now(), gate, &request) {
+                Asked::Decided(decided) => return Poll::Ready(decided),
+                Asked::Waits(enter) => self.set(enter),
             }
-            // The deadline has come: claim once more, to be told so.
-            ready!(this.sleep.as_mut().as_pin_mut().expect("armed above").poll(cx));
-            this.sleep.set(Some(tokio::time::sleep_until(instant(wake_at))));
+        }
+        let mut this = self.project();
+        let waiting = this.waiting.as_mut().expect("a finished future is not polled again");
+        loop {
+            let place = waiting.place.take().expect("kept until its turn has come");
+            let admit = waiting.gate.claim(now(), place, cx.waker().clone());
+            wake_turns(&waiting.gate);
+            match admit {
+                Admit::Ticket(ticket) => {
+                    return Poll::Ready(Ok(Guard::new(waiting.gate.clone(), ticket)));
+                }
+                Admit::Reject(rejection) => return Poll::Ready(Err(rejection)),
+                Admit::Wait(place) => {
+                    let wake_at = place.wake_at();
+                    waiting.place = Some(place);
+                    if this.sleep.is_none() {
+                        this.sleep.set(Some(tokio::time::sleep_until(instant(wake_at))));
+                    }
+                    // When the deadline has come: claim once more, to be told so.
+                    ready!(this.sleep.as_mut().as_pin_mut().expect("armed above").poll(cx));
+                    this.sleep.set(None);
+                }
+            }
         }
     }
 }
@@ -92,24 +115,38 @@ impl Future for Enter {
 pub struct Guard {
     gate: Arc<Gate<Threads>>,
     ticket: Option<Ticket>,
+    standing: Option<Standing>,
 }
 
 impl Guard {
     /// The guard of a ticket that was taken from `gate`.
     pub(crate) fn new(gate: Arc<Gate<Threads>>, ticket: Ticket) -> Guard {
-        Guard { gate, ticket: Some(ticket) }
+        Guard { gate, standing: ticket.standing, ticket: Some(ticket) }
     }
 
     /// How the user stands with the tightest quota of the gate.
     pub fn standing(&self) -> Option<Standing> {
-        self.ticket.as_ref()?.standing
+        self.standing
     }
 
     /// Says how it went: at response headers, once. `waited` is time spent between attempts.
     pub fn report(&mut self, outcome: Outcome, waited: Span) {
+        self.report_at(now(), outcome, waited);
+    }
+
+    pub(crate) fn report_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
         if let Some(ticket) = &mut self.ticket {
             ticket.waited = waited;
-            self.gate.report(now(), ticket, outcome);
+            self.gate.report(now, ticket, outcome);
+        }
+    }
+
+    /// Says how it went, and that the work is over.
+    pub(crate) fn settle_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
+        if let Some(mut ticket) = self.ticket.take() {
+            ticket.waited = waited;
+            self.gate.settle(now, ticket, outcome);
+            wake_turns(&self.gate);
         }
     }
 }
@@ -122,9 +159,8 @@ impl std::fmt::Debug for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.gate.release(now(), ticket);
-            wake_turns(&self.gate);
+        if self.ticket.is_some() {
+            self.settle_at(now(), Outcome::Cancelled, Span::ZERO);
         }
     }
 }

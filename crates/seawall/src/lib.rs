@@ -34,6 +34,7 @@
 pub mod admission;
 pub mod call;
 mod clock;
+mod course;
 mod enter;
 pub mod http;
 mod identity;

@@ -326,6 +326,13 @@ impl Call {
         self.standing.take()
     }
 
+    /// Whether there is nothing that [`Call::abandon`] would give back.
+    pub fn holds_nothing(&self) -> bool {
+        matches!(self.state, State::Ready | State::Over(_))
+            && self.flights.is_empty()
+            && self.standing.is_none()
+    }
+
     /// The caller has gone: whatever the call holds is given back.
     pub fn abandon<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
         if let State::Backoff { paid, .. } = self.over(Verdict::Expired) {

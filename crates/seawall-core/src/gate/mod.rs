@@ -73,6 +73,11 @@ impl Ticket {
         self.slot.is_some() || self.pass.is_some()
     }
 
+    /// Whether it holds a place in flight, which somebody must release in time.
+    pub fn holds_a_place(&self) -> bool {
+        self.slot.is_some()
+    }
+
     /// Whether its outcome is known: another report of it would be ignored.
     pub fn is_reported(&self) -> bool {
         self.reported
