@@ -105,8 +105,8 @@ pub struct Fill<V> {
     pub freshness: Freshness,
 }
 
-/// A request under way for a key. It has no `Drop`: [`Store::fill`], [`Store::fail`], [`Store::pass`]
-/// or [`Store::abandon`] ends it.
+/// A request under way for a key. It has no `Drop`: [`Store::fill`], [`Store::fail`], [`Store::pass`],
+/// [`Store::single`] or [`Store::abandon`] ends it.
 #[derive(Debug)]
 #[must_use = "others may wait for an errand until it is ended"]
 pub struct Errand<K> {
@@ -362,6 +362,11 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
     pub fn pass(&mut self, now: Time, errand: Errand<K>) {
         let slot = Slot::Apart { until: now + self.config.apart };
         self.counts.evicted += self.shelf.put(errand.hash, errand.key, slot, 0, &self.config);
+        self.end(errand.lead, Ended::Apart);
+    }
+
+    /// The errand brought an answer for itself alone, which says nothing about what is kept.
+    pub fn single(&mut self, errand: Errand<K>) {
         self.end(errand.lead, Ended::Apart);
     }
 
