@@ -8,6 +8,8 @@
 //! - [`admission::AdmissionLayer`] asks a gate before each request: throttle, shed, limit, breaker,
 //!   whichever parts the gate has.
 //! - [`call::CallLayer`] makes each request a call: attempts, backoff, budget, deadline.
+//! - [`fallback::FallbackLayer`] answers from a cache, a cheaper handler or a fixed answer when there
+//!   is no ordinary one.
 //! - [`enter`] and [`call::Drive`] are the same two without tower.
 //! - [`http`] has the adapter for HTTP services and the answers for refusals.
 //!
@@ -36,6 +38,7 @@ pub mod call;
 mod clock;
 mod course;
 mod enter;
+pub mod fallback;
 pub mod http;
 mod identity;
 mod threads;

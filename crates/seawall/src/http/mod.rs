@@ -1,6 +1,7 @@
 //! HTTP: how gates see requests and responses, and what a refusal looks like on the wire.
 
 mod body;
+pub mod fallback;
 mod judge;
 mod refusal;
 
@@ -48,7 +49,13 @@ where
     }
 
     fn outcome(&self, result: Result<&Response<RB>, &Err>) -> Outcome {
-        result.map_or(Outcome::Failure, |response| outcome(response.status(), response.headers()))
+        // What did not come from the service says nothing about it.
+        let served = |response: &&Response<RB>| response.extensions().get::<fallback::Served>().is_some();
+        match result {
+            Ok(response) if served(&response) => Outcome::Ignored,
+            Ok(response) => outcome(response.status(), response.headers()),
+            Err(_) => Outcome::Failure,
+        }
     }
 
     fn waited(&self, response: &Response<RB>) -> Span {

@@ -1,0 +1,170 @@
+//! Header fields about caching (RFC 9111, RFC 5861), read once and strictly.
+//!
+//! What cannot be read counts as the cautious value: an unreadable age limit as zero. Of a directive
+//! that comes twice, the shorter one holds.
+
+use ::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
+use ::http::{HeaderMap, HeaderName, StatusCode};
+use seawall_core::fallback::{Freshness, Stale};
+use seawall_core::time::Span;
+
+/// The most fields that may tell answers apart.
+pub(super) const VARY_MAX: usize = 8;
+
+/// `Cache-Control`, of a request or a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Control {
+    pub(super) no_store: bool,
+    pub(super) no_cache: bool,
+    pub(super) max_age: Option<Span>,
+    private: bool,
+    public: bool,
+    must_revalidate: bool,
+    s_maxage: Option<Span>,
+    stale_while_revalidate: Option<Span>,
+    stale_if_error: Option<Span>,
+}
+
+impl Control {
+    pub(super) fn read(headers: &HeaderMap) -> Control {
+        let mut control = Control::default();
+        for value in headers.get_all(CACHE_CONTROL) {
+            // Bytes beyond ASCII belong to no directive that is known here.
+            directives(&String::from_utf8_lossy(value.as_bytes()), |name, value| control.take(name, value));
+        }
+        control
+    }
+
+    fn take(&mut self, name: &str, value: &str) {
+        let shorter = |slot: &mut Option<Span>| {
+            let span = seconds(value);
+            *slot = Some(slot.map_or(span, |other| other.min(span)));
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" => self.no_store = true,
+            // With field names or without: there is no validating of parts here.
+            "no-cache" => self.no_cache = true,
+            "private" => self.private = true,
+            "public" => self.public = true,
+            "must-revalidate" | "proxy-revalidate" => self.must_revalidate = true,
+            "max-age" => shorter(&mut self.max_age),
+            "s-maxage" => shorter(&mut self.s_maxage),
+            "stale-while-revalidate" => shorter(&mut self.stale_while_revalidate),
+            "stale-if-error" => shorter(&mut self.stale_if_error),
+            _ => {}
+        }
+    }
+
+    /// The oldest answer that a request takes.
+    pub(super) fn oldest(&self, headers: &HeaderMap) -> Span {
+        let pragma =
+            headers.get(PRAGMA).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+        if self.no_cache || (pragma && !headers.contains_key(CACHE_CONTROL)) {
+            return Span::ZERO;
+        }
+        self.max_age.unwrap_or(Span::MAX)
+    }
+}
+
+/// Calls `each` with every directive and its value, empty when there is none.
+fn directives(text: &str, mut each: impl FnMut(&str, &str)) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut quoted = false;
+        let mut escaped = false;
+        let end = rest.find(|c: char| {
+            if escaped {
+                escaped = false;
+            } else if c == '"' {
+                quoted = !quoted;
+            } else if quoted && c == '\\' {
+                escaped = true;
+            }
+            c == ',' && !quoted
+        });
+        let directive = &rest[..end.unwrap_or(rest.len())];
+        rest = end.map_or("", |end| &rest[end + 1..]);
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        if !name.trim().is_empty() {
+            each(name.trim(), value.trim().trim_matches('"'));
+        }
+    }
+}
+
+/// Seconds of at most 2³¹; what is no number is zero.
+fn seconds(text: &str) -> Span {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Span::ZERO;
+    }
+    Span::from_secs(text.parse().unwrap_or(1 << 31_u64).min(1 << 31))
+}
+
+/// The `Age` of an answer; what cannot be read is none.
+pub(super) fn age(headers: &HeaderMap) -> Span {
+    let value = headers.get(::http::header::AGE).and_then(|value| value.to_str().ok());
+    value.map_or(Span::ZERO, |text| seconds(text.trim()))
+}
+
+/// How long an answer to this request may be kept by a cache that many share, and used; `None` when
+/// it may not. `unmarked` is how long an answer is fresh that does not say.
+pub(super) fn freshness(
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &HeaderMap,
+    unmarked: Option<Span>,
+) -> Option<Freshness> {
+    let control = Control::read(response);
+    let authorized = request.contains_key(AUTHORIZATION);
+    let for_many = control.public || control.s_maxage.is_some();
+    if control.no_store
+        || control.no_cache
+        || control.private
+        || (authorized && !for_many)
+        || response.contains_key(SET_COOKIE)
+        || !is_kept(status)
+    {
+        return None;
+    }
+    let said = control.s_maxage.or(control.max_age).or_else(|| expires(response));
+    let anonymous = !authorized && !request.contains_key(COOKIE);
+    let fresh = said.or(unmarked.filter(|_| anonymous && status == StatusCode::OK))?;
+    let stale = if control.must_revalidate || control.s_maxage.is_some() {
+        Stale::Forbidden
+    } else {
+        Stale::Allowed {
+            while_revalidate: control.stale_while_revalidate.unwrap_or(Span::ZERO),
+            if_error: control.stale_if_error,
+        }
+    };
+    Some(Freshness { fresh, stale })
+}
+
+/// `Expires` less `Date`; in the past, or unreadable, it is zero.
+fn expires(headers: &HeaderMap) -> Option<Span> {
+    let expires = headers.get(EXPIRES)?;
+    let time = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
+    let span = match (expires.to_str().ok().and_then(|text| httpdate::parse_http_date(text).ok()), time(DATE))
+    {
+        (Some(expires), Some(date)) => expires.duration_since(date).unwrap_or_default(),
+        _ => std::time::Duration::ZERO,
+    };
+    Some(Span::from(span))
+}
+
+/// Final statuses whose answers mean the same to everybody who asks.
+fn is_kept(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 | 404 | 405 | 410 | 414)
+}
+
+/// The fields that tell answers apart, sorted; `None` when nothing but the answer itself knows.
+pub(super) fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    let mut names = Vec::new();
+    for value in headers.get_all(VARY) {
+        for name in value.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            names.push(HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| name.as_str() != "*")?);
+        }
+    }
+    names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    names.dedup();
+    (names.len() <= VARY_MAX).then_some(names)
+}

@@ -1,0 +1,535 @@
+//! Fallback for HTTP: a cache that many share, as RFC 9111 and RFC 5861 have it, and fixed answers.
+//!
+//! **Mechanics.** Answers to GET and HEAD are kept when they say how long they are fresh, or when the
+//! route says so for those that do not ([`Settings::unmarked`]). The key is method, authority, path,
+//! query, and the fields that `Vary` names. An answer is read whole before it is passed on, so that a
+//! slow client does not hold up those who wait for it; what is larger than [`Settings::body_max`]
+//! streams through and is not kept. A kept answer carries `Age` and `Cache-Status` (RFC 9211).
+//!
+//! **Edges.** Never kept: `private`, `no-store`, `no-cache` (there is no validating here), answers with
+//! `Set-Cookie`, with `Vary: *` or with trailers, and answers to requests with `Authorization` unless
+//! they are `public` or have an `s-maxage`. `must-revalidate`, `proxy-revalidate` and `s-maxage` forbid
+//! stale use, in an outage too. A request with `Range` or `If-Match` goes around the cache; one with
+//! `If-None-Match` is compared with what is kept. Only safe methods without a body fall back at all:
+//! a fixed answer to a POST would say that something was done. What such a request changes is
+//! forgotten.
+//!
+//! ```
+//! use seawall::core::fallback::{Chain, Step, store};
+//! use seawall::core::request::{self, Key};
+//! use seawall::core::time::{Span, Time};
+//! use seawall::fallback::{Cache, Dimmer, FallbackLayer};
+//! use seawall::http::fallback::{Fixed, HttpFallback, Settings};
+//! # use http::{HeaderMap, Request, Response, StatusCode};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let chain = Chain::new(vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]).unwrap();
+//! let fixed = Fixed { status: StatusCode::OK, headers: HeaderMap::new(), body: "[]".into() };
+//! let of = |_: Time, _: &Request<http_body_util::Full<bytes::Bytes>>| request::Request::new(Key(1));
+//! let seen = HttpFallback::new(of, Settings::default(), (), vec![fixed]);
+//! let cache = Cache::new(store::Config::default(), chain.window());
+//! let layer = FallbackLayer::new(chain, cache, Dimmer::new(), seen);
+//!
+//! let orders = layer.layer(service_fn(async |_request| {
+//!     let mut response = Response::new(http_body_util::Full::new(bytes::Bytes::new()));
+//!     *response.status_mut() = StatusCode::BAD_GATEWAY;
+//!     Ok::<_, std::convert::Infallible>(response)
+//! }));
+//! let response = orders.oneshot(Request::default()).await.unwrap();
+//! assert_eq!(response.status(), StatusCode::OK);
+//! assert_eq!(response.headers()["x-seawall-fallback"], "fixed");
+//! # });
+//! ```
+
+mod body;
+mod control;
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ::http::header::{
+    AGE, CONNECTION, CONTENT_LENGTH, ETAG, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use seawall_core::fallback::Freshness;
+use seawall_core::fallback::store::{self, Fill, Kept};
+use seawall_core::fallback::{Store, Trouble, is_error};
+use seawall_core::gate::Own as _;
+use seawall_core::request;
+use seawall_core::request::Key;
+use seawall_core::time::{Span, Time};
+use tower_service::Service;
+
+pub use body::Replayed;
+
+use crate::clock::{instant, now};
+use crate::fallback::{Adapter, Seek, Sending, Source, Taken};
+use crate::identity::UserKeys;
+use crate::threads::Locks;
+use control::Control;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const FALLBACK: HeaderName = HeaderName::from_static("x-seawall-fallback");
+/// Fields that speak of one connection.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is kept, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The largest body that is kept, in bytes; default 256 KiB.
+    pub body_max: u64,
+    /// How long a 200 is fresh that says nothing about it, where the request has neither
+    /// `Authorization` nor `Cookie`; zero keeps it for errors alone. Default `None`: it is not kept.
+    pub unmarked: Option<Span>,
+    /// The most addresses whose `Vary` is remembered; default 10 000.
+    pub addresses: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { body_max: 256 << 10, unmarked: None, addresses: 10_000 }
+    }
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, such as `Content-Type`.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Where an answer came from, in the extensions of a response that is not the upstream's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served(pub Source);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Address {
+    method: Method,
+    authority: Box<str>,
+    path: Box<str>,
+}
+
+/// What tells answers apart: method, authority, path, query and the fields that vary.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Resource {
+    address: Arc<Address>,
+    varying: Box<[(HeaderName, Option<HeaderValue>)]>,
+}
+
+impl Resource {
+    fn new<B>(request: &Request<B>, method: Method, names: &[HeaderName]) -> Resource {
+        let address = Arc::new(address(request, method));
+        let varying = names.iter().map(|name| (name.clone(), joined(request.headers(), name))).collect();
+        Resource { address, varying }
+    }
+
+    fn bytes(&self) -> u64 {
+        let varying = |(name, value): &(HeaderName, Option<HeaderValue>)| {
+            name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len)
+        };
+        let fields: usize = self.varying.iter().map(varying).sum();
+        (self.address.authority.len() + self.address.path.len() + fields) as u64
+    }
+}
+
+fn address<B>(request: &Request<B>, method: Method) -> Address {
+    let uri = request.uri();
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Address { method, authority: authority.to_ascii_lowercase().into(), path: path.into() }
+}
+
+/// All values of a field as one, as a list field means it.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if headers.get_all(name).iter().count() == 1 {
+        return Some(first.clone());
+    }
+    let all: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
+}
+
+/// A kept answer, whole.
+#[derive(Debug)]
+pub struct Copy {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Cheaper handlers, by their place.
+pub trait Handlers<Req, Res, Err>: Clone {
+    /// Asks the one at this place; `None` when there is none.
+    fn ask(&self, place: u8, request: Req) -> Option<impl Future<Output = Result<Res, Err>> + Send>;
+}
+
+impl<Req, Res: Send, Err: Send> Handlers<Req, Res, Err> for () {
+    fn ask(&self, _: u8, _: Req) -> Option<impl Future<Output = Result<Res, Err>> + Send> {
+        None::<std::future::Ready<Result<Res, Err>>>
+    }
+}
+
+impl<Req, S> Handlers<Req, S::Response, S::Error> for Vec<S>
+where
+    S: Service<Req> + Clone + Send,
+    S::Future: Send,
+    Req: Send,
+{
+    fn ask(
+        &self,
+        place: u8,
+        request: Req,
+    ) -> Option<impl Future<Output = Result<S::Response, S::Error>> + Send> {
+        let mut service = self.get(usize::from(place))?.clone();
+        Some(async move {
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+            service.call(request).await
+        })
+    }
+}
+
+/// Sees HTTP: `of` says what the policies may know of a request, `handlers` are the cheaper ones: a
+/// vector of services, or `()` for none.
+pub struct HttpFallback<F, H> {
+    of: F,
+    handlers: H,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    fixed: Vec<Fixed>,
+    /// The fields that tell the answers of an address apart.
+    varies: Locks<Store<Arc<Address>, Arc<[HeaderName]>, ()>>,
+    keys: UserKeys,
+}
+
+impl<F: Clone, H: Clone> Clone for HttpFallback<F, H> {
+    fn clone(&self) -> HttpFallback<F, H> {
+        HttpFallback { of: self.of.clone(), handlers: self.handlers.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<F, H> HttpFallback<F, H> {
+    /// Requests seen through `of`, with these cheaper handlers and fixed answers.
+    pub fn new(of: F, settings: Settings, handlers: H, fixed: Vec<Fixed>) -> HttpFallback<F, H> {
+        let config = store::Config { entries: settings.addresses, ..store::Config::default() };
+        let varies = Locks::own(vec![Store::new(config)]);
+        HttpFallback {
+            of,
+            handlers,
+            shared: Arc::new(Shared { settings, fixed, varies, keys: UserKeys::new() }),
+        }
+    }
+}
+
+impl Shared {
+    fn hash(&self, address: &Address) -> Key {
+        self.keys.key(format!("{} {} {}", address.method, address.authority, address.path).as_bytes())
+    }
+
+    /// The fields that tell the answers of this address apart, as far as is known.
+    fn varies(&self, address: &Arc<Address>) -> Arc<[HeaderName]> {
+        let known =
+            self.varies.with(Key(0), |varies| varies.kept(now(), self.hash(address), address, Span::MAX));
+        known.map_or_else(|| Arc::from([]), |kept| kept.value)
+    }
+
+    fn learn(&self, address: &Arc<Address>, names: Vec<HeaderName>) {
+        let (hash, now) = (self.hash(address), now());
+        let freshness = Freshness::for_span(Span::MAX);
+        let bytes = 64 + (address.authority.len() + address.path.len()) as u64;
+        self.varies.with(Key(0), |varies| {
+            let errand = varies.ask_alone(now, hash, address.clone());
+            varies.fill(now, errand, Fill { value: names.into(), bytes, age: Span::ZERO, freshness });
+        });
+    }
+
+    fn key<B>(&self, request: &Request<B>, method: Method) -> Resource {
+        let plain = Resource::new(request, method.clone(), &[]);
+        let names = self.varies(&plain.address);
+        if names.is_empty() { plain } else { Resource::new(request, method, &names) }
+    }
+}
+
+impl<F, H, B, RB, Err> Adapter<Request<B>, Response<RB>, Err> for HttpFallback<F, H>
+where
+    F: Fn(Time, &Request<B>) -> request::Request + Clone + Send + Sync,
+    H: Handlers<Request<B>, Response<RB>, Err> + Send + Sync,
+    B: Body + Default + Send + Sync,
+    RB: Body<Data = Bytes> + Send + 'static,
+    RB::Error: Send,
+    Err: Send,
+{
+    type Key = Resource;
+    type Kept = Arc<Copy>;
+    type Response = Response<Replayed<RB>>;
+
+    fn request(&self, now: Time, request: &Request<B>) -> request::Request {
+        (self.of)(now, request)
+    }
+
+    fn seek(&self, request: &Request<B>) -> Seek<Resource> {
+        let headers = request.headers();
+        if !request.method().is_safe() {
+            return Seek::Around { outdates: Some(self.shared.key(request, Method::GET)) };
+        }
+        if !request.body().is_end_stream() {
+            return Seek::Around { outdates: None };
+        }
+        let control = Control::read(headers);
+        let partial =
+            [RANGE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE].iter().any(|name| headers.contains_key(name));
+        let kept = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !kept || partial || control.no_store {
+            return Seek::Chain;
+        }
+        let key = self.shared.key(request, request.method().clone());
+        Seek::Cached { key, oldest: control.oldest(headers) }
+    }
+
+    fn copy(&self, request: &Request<B>, sending: Sending) -> Request<B> {
+        let mut copy = Request::new(B::default());
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        *copy.extensions_mut() = request.extensions().clone();
+        if sending == Sending::Shared {
+            copy.headers_mut().remove(IF_NONE_MATCH);
+            copy.headers_mut().remove(IF_MODIFIED_SINCE);
+        }
+        copy
+    }
+
+    fn trouble(&self, result: Result<&Response<RB>, &Err>) -> Option<Trouble> {
+        match result {
+            Err(_) => Some(Trouble::NoAnswer),
+            Ok(response) if response.status() == StatusCode::GATEWAY_TIMEOUT => Some(Trouble::NoAnswer),
+            Ok(response) => is_error(response.status().as_u16()).then_some(Trouble::Failed),
+        }
+    }
+
+    async fn take(
+        &self,
+        request: &Request<B>,
+        _: &Resource,
+        response: Response<RB>,
+        until: Time,
+    ) -> Taken<Resource, Arc<Copy>, Self::Response> {
+        let (head, body) = response.into_parts();
+        let untouched = |head, body| Response::from_parts(head, Replayed::untouched(body));
+        let status = head.status;
+        if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
+            return Taken::Unrelated(untouched(head, body));
+        }
+        let settings = &self.shared.settings;
+        let freshness = control::freshness(request.headers(), status, &head.headers, settings.unmarked);
+        let (Some(freshness), Some(names)) = (freshness, control::vary(&head.headers)) else {
+            return Taken::Apart(untouched(head, body));
+        };
+        if body.size_hint().lower() > settings.body_max {
+            return Taken::Apart(untouched(head, body));
+        }
+        match read(Box::pin(body), settings.body_max, until).await {
+            Read::Whole(bytes) => {
+                let address = Arc::new(address(request, request.method().clone()));
+                let key = Resource::new(request, request.method().clone(), &names);
+                if *self.shared.varies(&address) != *names {
+                    self.shared.learn(&address, names);
+                }
+                let age = control::age(&head.headers);
+                let copy = Copy { status, headers: kept_fields(&head.headers), body: bytes.clone() };
+                let bytes_kept = bytes.len() as u64 + key.bytes() + weight(&copy.headers);
+                let fill = Fill { value: Arc::new(copy), bytes: bytes_kept, age, freshness };
+                let mut response = Response::from_parts(head, Replayed::whole(bytes));
+                append(response.headers_mut(), CACHE_STATUS, "seawall; fwd=miss; stored");
+                Taken::Keep { key, fill, response: conditional(request, response) }
+            }
+            Read::Partly(frames, rest) => {
+                Taken::Apart(Response::from_parts(head, Replayed::resumed(frames, rest)))
+            }
+            Read::Late(frames, rest) => {
+                Taken::Unrelated(Response::from_parts(head, Replayed::resumed(frames, rest)))
+            }
+            Read::Broken => Taken::Broken,
+        }
+    }
+
+    fn cheaper(
+        &self,
+        place: u8,
+        request: Request<B>,
+    ) -> Option<impl Future<Output = Result<Response<RB>, Err>> + Send> {
+        self.handlers.ask(place, request)
+    }
+
+    fn kept(&self, request: &Request<B>, kept: Kept<Arc<Copy>>, source: Source) -> Self::Response {
+        let Copy { status, headers, body } = &*kept.value;
+        let mut response = Response::new(Replayed::whole(body.clone()));
+        *response.status_mut() = *status;
+        *response.version_mut() = Version::HTTP_11;
+        *response.headers_mut() = headers.clone();
+        let age = kept.age.as_nanos() / 1_000_000_000;
+        response.headers_mut().insert(AGE, HeaderValue::from(age));
+        let status = match source {
+            Source::Joined => "seawall; fwd=miss; collapsed".to_owned(),
+            _ => format!("seawall; hit; ttl={}", kept.ttl_secs()),
+        };
+        append(response.headers_mut(), CACHE_STATUS, &status);
+        conditional(request, mark(response, source))
+    }
+
+    fn fixed(&self, _: &Request<B>, place: u8) -> Option<Self::Response> {
+        let Fixed { status, headers, body } = self.shared.fixed.get(usize::from(place))?;
+        let mut response = Response::new(Replayed::whole(body.clone()));
+        *response.status_mut() = *status;
+        *response.headers_mut() = headers.clone();
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        Some(mark(response, Source::Fixed(place)))
+    }
+
+    fn answer(&self, response: Response<RB>, source: Source) -> Self::Response {
+        mark(response.map(Replayed::untouched), source)
+    }
+
+    fn lost(&self, _: &Request<B>, trouble: Trouble) -> Self::Response {
+        let mut response = Response::new(Replayed::whole(Bytes::new()));
+        *response.status_mut() = match trouble {
+            Trouble::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
+            Trouble::Failed => StatusCode::BAD_GATEWAY,
+            Trouble::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+        response
+    }
+}
+
+/// Says where the answer came from: to layers outside, and to the client when it is worth less.
+fn mark<B>(mut response: Response<B>, source: Source) -> Response<B> {
+    if source != Source::Upstream {
+        response.extensions_mut().insert(Served(source));
+    }
+    if source.is_degraded() {
+        response.headers_mut().insert(FALLBACK, HeaderValue::from_static(source.name()));
+    }
+    response
+}
+
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.append(name, value);
+    }
+}
+
+/// The fields that are kept: all but those of the connection and what is said anew.
+fn kept_fields(headers: &HeaderMap) -> HeaderMap {
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let hop = HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|other| other == name.as_str());
+        if !hop && *name != AGE {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+fn weight(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
+}
+
+/// Answers 304 when the client has it already.
+fn conditional<B, RB>(request: &Request<B>, response: Response<Replayed<RB>>) -> Response<Replayed<RB>> {
+    if response.status() != StatusCode::OK || !has_it(request.headers(), response.headers()) {
+        return response;
+    }
+    let (mut head, _) = response.into_parts();
+    head.status = StatusCode::NOT_MODIFIED;
+    head.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(head, Replayed::whole(Bytes::new()))
+}
+
+fn has_it(request: &HeaderMap, response: &HeaderMap) -> bool {
+    if request.contains_key(IF_NONE_MATCH) {
+        let weak = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+        let Some(tag) = response.get(ETAG).and_then(|tag| tag.to_str().ok()).map(weak) else { return false };
+        let values = request.get_all(IF_NONE_MATCH);
+        let mut tags =
+            values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        return tags.any(|other| other.trim() == "*" || weak(other) == tag);
+    }
+    let time = |value: Option<&HeaderValue>| httpdate::parse_http_date(value?.to_str().ok()?).ok();
+    match (time(request.get(IF_MODIFIED_SINCE)), time(response.get(LAST_MODIFIED))) {
+        (Some(since), Some(modified)) => modified <= since,
+        _ => false,
+    }
+}
+
+/// What reading a body came to.
+enum Read<B> {
+    Whole(Bytes),
+    /// It is too large, or has trailers.
+    Partly(VecDeque<Frame<Bytes>>, Option<Pin<Box<B>>>),
+    Late(VecDeque<Frame<Bytes>>, Option<Pin<Box<B>>>),
+    Broken,
+}
+
+async fn read<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>, most: u64, until: Time) -> Read<B> {
+    let mut frames = VecDeque::new();
+    let mut length = 0_u64;
+    loop {
+        let next = poll_fn(|cx| body.as_mut().poll_frame(cx));
+        let frame = match tokio::time::timeout_at(instant(until), next).await {
+            Err(_) => return Read::Late(frames, Some(body)),
+            Ok(None) => return Read::Whole(whole(frames)),
+            Ok(Some(Err(_))) => return Read::Broken,
+            Ok(Some(Ok(frame))) => frame,
+        };
+        length += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let trailers = frame.is_trailers();
+        frames.push_back(frame);
+        if trailers || length > most {
+            return Read::Partly(frames, Some(body));
+        }
+    }
+}
+
+fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
+    let mut data = frames.drain(..).filter_map(|frame| frame.into_data().ok());
+    let first = data.next().unwrap_or_default();
+    let mut rest = data.peekable();
+    if rest.peek().is_none() {
+        return first;
+    }
+    let mut all = BytesMut::from(&first[..]);
+    rest.for_each(|chunk| all.extend_from_slice(&chunk));
+    all.freeze()
+}

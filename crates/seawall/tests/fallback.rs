@@ -1,0 +1,607 @@
+//! What a fallback keeps, whom it serves from it, and that nobody hangs.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use seawall::core::fallback::{Chain, Step, store};
+use seawall::core::outcome::Outcome;
+use seawall::core::request::{self, Key};
+use seawall::core::time::{Span, Time};
+use seawall::fallback::{Cache, Dimmer, Fallback, FallbackLayer, Source};
+use seawall::http::fallback::{Copy, Fixed, HttpFallback, Replayed, Resource, Served, Settings};
+use seawall::http::{Families, HttpAdapter, Refusals};
+use tokio::sync::Semaphore;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+type Origins = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, Infallible>;
+type Of = fn(Time, &Request<Full<Bytes>>) -> request::Request;
+type Seen = HttpFallback<Of, Vec<Origins>>;
+type Layered = Fallback<Origins, Seen, Resource, Arc<Copy>>;
+
+const MINUTE: &str = "max-age=60";
+
+fn whole(text: &str) -> Body {
+    Full::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn ok(control: &str, text: &str) -> Response<Body> {
+    let mut response = Response::new(whole(text));
+    if !control.is_empty() {
+        response.headers_mut().insert("cache-control", HeaderValue::from_str(control).unwrap());
+    }
+    response
+}
+
+fn error(status: u16) -> Response<Body> {
+    let mut response = Response::new(whole("broken"));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+type Script = Box<dyn Fn(u32, &HeaderMap) -> Response<Body> + Send>;
+
+/// A service that answers as its script says, the last answer for ever, once it is let.
+#[derive(Clone)]
+struct Origin {
+    calls: Arc<AtomicU32>,
+    script: Arc<Mutex<Script>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Origin {
+    fn new(script: impl Fn(u32, &HeaderMap) -> Response<Body> + Send + 'static) -> Origin {
+        Origin {
+            calls: Arc::default(),
+            script: Arc::new(Mutex::new(Box::new(script))),
+            permits: Arc::new(Semaphore::new(1_000_000)),
+        }
+    }
+
+    /// The same, letting nobody through for now.
+    fn held(self) -> Origin {
+        Origin { permits: Arc::new(Semaphore::new(0)), ..self }
+    }
+
+    fn becomes(&self, script: impl Fn(u32, &HeaderMap) -> Response<Body> + Send + 'static) {
+        *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn service(&self) -> Origins {
+        let origin = self.clone();
+        BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
+            let origin = origin.clone();
+            async move {
+                let call = origin.calls.fetch_add(1, Ordering::Relaxed);
+                origin.permits.acquire().await.unwrap().forget();
+                let response = (origin.script.lock().unwrap())(call, request.headers());
+                Ok(response)
+            }
+        }))
+    }
+}
+
+fn of(_: Time, request: &Request<Full<Bytes>>) -> request::Request {
+    let number = |name| request.headers().get(name).map(|value| value.to_str().unwrap().parse().unwrap());
+    let deadline = number("deadline").map_or(Time::MAX, |millis| seawall::now() + Span::from_millis(millis));
+    request::Request { deadline, ..request::Request::new(Key(number("user").unwrap_or(0))) }
+}
+
+/// A layer over an origin, and what a test asks it.
+struct Bench {
+    layer: FallbackLayer<Seen, Resource, Arc<Copy>>,
+    service: Layered,
+    dimmer: Dimmer,
+}
+
+impl Bench {
+    fn new(origin: &Origin, steps: Vec<Step>) -> Bench {
+        Bench::with(origin, steps, Settings::default(), vec![])
+    }
+
+    fn with(origin: &Origin, steps: Vec<Step>, settings: Settings, cheaper: Vec<Origins>) -> Bench {
+        let chain = Chain::new(steps).unwrap();
+        let cache = Cache::new(store::Config::default(), chain.window());
+        let fixed = Fixed { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from("[]") };
+        let seen = HttpFallback::new(of as Of, settings, cheaper, vec![fixed]);
+        let dimmer = Dimmer::new();
+        let layer = FallbackLayer::new(chain, cache, dimmer.clone(), seen);
+        Bench { service: layer.layer(origin.service()), layer, dimmer }
+    }
+
+    async fn get(&self, headers: &[(&'static str, &str)]) -> Got {
+        self.send(Method::GET, headers).await
+    }
+
+    async fn send(&self, method: Method, headers: &[(&'static str, &str)]) -> Got {
+        got(self.service.clone().oneshot(ask(method, headers)).await.unwrap()).await
+    }
+}
+
+fn ask(method: Method, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri("/orders?page=1").header("host", "example.org");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::default()).unwrap()
+}
+
+/// A response, read.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    text: String,
+    headers: HeaderMap,
+    served: Option<Source>,
+}
+
+impl Got {
+    fn field(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+async fn got(response: Response<Replayed<Body>>) -> Got {
+    let (head, body) = response.into_parts();
+    let text = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    Got {
+        status: head.status.as_u16(),
+        text: String::from_utf8(text.to_vec()).unwrap(),
+        headers: head.headers,
+        served: head.extensions.get::<Served>().map(|served| served.0),
+    }
+}
+
+fn stale() -> Vec<Step> {
+    vec![Step::Stale(Span::from_secs(300))]
+}
+
+async fn pass(secs: u64) {
+    tokio::time::advance(Duration::from_secs(secs)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_answer_is_given_without_asking_and_says_its_age() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "first"));
+    let bench = Bench::new(&origin, stale());
+    assert_eq!(bench.get(&[]).await.field("cache-status"), "seawall; fwd=miss; stored");
+    pass(12).await;
+    let hit = bench.get(&[]).await;
+    assert_eq!((hit.status, hit.text.as_str(), hit.served), (200, "first", Some(Source::Fresh)));
+    assert_eq!((hit.field("age"), hit.field("cache-status")), ("12", "seawall; hit; ttl=48"));
+    assert_eq!((origin.calls(), bench.layer.counts().fresh), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_with_which_an_answer_arrives_counts() {
+    let origin = Origin::new(|_, _| {
+        let mut response = ok(MINUTE, "old");
+        response.headers_mut().insert("age", HeaderValue::from_static("50"));
+        response
+    });
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(5).await;
+    assert_eq!(bench.get(&[]).await.field("age"), "55");
+    pass(5).await;
+    bench.get(&[]).await;
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_answered_with_what_is_kept() {
+    for status in [500, 502, 503, 504] {
+        let origin = Origin::new(move |call, _| if call == 0 { ok(MINUTE, "kept") } else { error(status) });
+        let bench = Bench::new(&origin, stale());
+        bench.get(&[]).await;
+        pass(90).await;
+        let got = bench.get(&[]).await;
+        assert_eq!((got.status, got.text.as_str()), (200, "kept"), "{status}");
+        assert_eq!((got.field("age"), got.field("cache-status")), ("90", "seawall; hit; ttl=-30"));
+        assert_eq!((got.field("x-seawall-fallback"), got.field("warning")), ("stale", ""));
+        assert_eq!(bench.layer.counts().degraded(), 1);
+        pass(270).await;
+        assert_eq!(bench.get(&[]).await.status, status, "beyond the window the error stands");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_statuses_are_answers_and_a_429_says_nothing_about_what_is_kept() {
+    for status in [400, 404, 429, 501, 505] {
+        let origin = Origin::new(move |call, _| match call {
+            0 => ok(MINUTE, "kept"),
+            1 => error(status),
+            _ => error(503),
+        });
+        let bench = Bench::new(&origin, stale());
+        bench.get(&[]).await;
+        pass(61).await;
+        assert_eq!(bench.get(&[]).await.status, status);
+        let outdated = matches!(status, 400 | 404);
+        assert_eq!(bench.get(&[]).await.status, if outdated { 503 } else { 200 }, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_forbids_stale_use_is_not_used_in_an_outage() {
+    for control in ["max-age=60, must-revalidate", "max-age=60, proxy-revalidate", "s-maxage=60", "no-cache"]
+    {
+        let control = format!("{control}, stale-if-error=1000, stale-while-revalidate=1000");
+        let origin = Origin::new(move |call, _| if call == 0 { ok(&control, "kept") } else { error(503) });
+        let bench = Bench::new(&origin, stale());
+        bench.get(&[]).await;
+        pass(61).await;
+        assert_eq!(bench.get(&[]).await.status, 503);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_may_be_shared_is_kept() {
+    let cookie: &[(&str, &str)] = &[("set-cookie", "a=b")];
+    let authorized: &[(&str, &str)] = &[("authorization", "Basic eA==")];
+    for (control, response, request, calls) in [
+        (MINUTE, &[][..], &[][..], 1),
+        ("max-age=60, private", &[], &[], 2),
+        ("max-age=60, private=\"x, y\"", &[], &[], 2),
+        ("no-store, max-age=60", &[], &[], 2),
+        ("max-age=60, no-cache=\"set-cookie\"", &[], &[], 2),
+        ("", &[], &[], 2),
+        ("max-age=0", &[], &[], 2),
+        ("max-age=nonsense", &[], &[], 2),
+        ("max-age=60, max-age=0", &[], &[], 2),
+        ("max-age=99999999999999999999", &[], &[], 1),
+        ("s-maxage=60, max-age=0", &[], &[], 1),
+        ("ext=\"a, no-store\", max-age=60", &[], &[], 1),
+        (MINUTE, cookie, &[], 2),
+        (MINUTE, &[("vary", "*")], &[], 2),
+        (MINUTE, &[], authorized, 2),
+        ("max-age=60, public", &[], authorized, 1),
+        ("s-maxage=60", &[], authorized, 1),
+        (MINUTE, &[], &[("cache-control", "no-store")], 2),
+        (MINUTE, &[], &[("range", "bytes=0-1")], 2),
+        (
+            "",
+            &[("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("expires", "Sun, 06 Nov 1994 08:50:37 GMT")],
+            &[],
+            1,
+        ),
+        ("", &[("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("expires", "0")], &[], 2),
+    ] {
+        let origin = Origin::new(move |_, _| {
+            let mut answer = ok(control, "x");
+            for (name, value) in response {
+                answer.headers_mut().insert(*name, HeaderValue::from_static(value));
+            }
+            answer
+        });
+        let bench = Bench::new(&origin, stale());
+        bench.get(request).await;
+        bench.get(request).await;
+        assert_eq!(origin.calls(), calls, "{control:?} {response:?} {request:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unmarked_answer_is_kept_for_errors_when_the_route_says_so_and_nobody_is_known() {
+    for (request, status) in [(&[][..], 200), (&[("cookie", "a=b")], 503), (&[("authorization", "x")], 503)] {
+        let origin = Origin::new(|call, _| if call < 2 { ok("", "kept") } else { error(503) });
+        let settings = Settings { unmarked: Some(Span::ZERO), ..Settings::default() };
+        let bench = Bench::with(&origin, stale(), settings, vec![]);
+        bench.get(request).await;
+        bench.get(request).await;
+        assert_eq!(origin.calls(), 2, "it is never fresh");
+        assert_eq!(bench.get(request).await.status, status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_vary_are_kept_apart() {
+    let origin = Origin::new(|_, headers| {
+        let language = headers.get("accept-language").map_or("-", |value| value.to_str().unwrap());
+        let mut response = ok(MINUTE, language);
+        response.headers_mut().insert("vary", HeaderValue::from_static("Accept-Language, accept-encoding"));
+        response
+    });
+    let bench = Bench::new(&origin, stale());
+    for language in ["de", "en", "de", "en"] {
+        assert_eq!(bench.get(&[("accept-language", language)]).await.text, language);
+    }
+    assert_eq!(origin.calls(), 2);
+    assert_eq!(bench.get(&[]).await.text, "-");
+}
+
+#[tokio::test(start_paused = true)]
+async fn get_and_head_do_not_share() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "x"));
+    let bench = Bench::new(&origin, stale());
+    bench.send(Method::HEAD, &[]).await;
+    bench.get(&[]).await;
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_waits_for_one_flight() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "one")).held();
+    let bench = Bench::new(&origin, stale());
+    let asking: Vec<_> =
+        (0..100).map(|_| tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])))).collect();
+    tokio::task::yield_now().await;
+    pass(1).await;
+    origin.permits.add_permits(1);
+    for asked in asking {
+        assert_eq!(got(asked.await.unwrap().unwrap()).await.text, "one");
+    }
+    let counts = bench.layer.counts();
+    assert_eq!((origin.calls(), counts.upstream, counts.joined), (1, 1, 99));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_dropped_hands_over() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "second")).held();
+    let bench = Bench::new(&origin, stale());
+    let leader = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
+    tokio::task::yield_now().await;
+    let follower = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 1);
+    leader.abort();
+    assert!(leader.await.is_err());
+    origin.permits.add_permits(1);
+    assert_eq!(got(follower.await.unwrap().unwrap()).await.text, "second");
+    assert_eq!((origin.calls(), bench.layer.cache().snapshot().flights), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_hangs_holds_nobody_beyond_the_deadline_or_the_lease() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "late")).held();
+    let bench = Bench::new(&origin, vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]);
+    let _leader = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
+    tokio::task::yield_now().await;
+    let fixed = bench.get(&[("deadline", "2000")]).await;
+    assert_eq!((fixed.text.as_str(), fixed.served), ("[]", Some(Source::Fixed(0))));
+    let patient = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 1);
+    pass(31).await;
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 2, "the next leads");
+    origin.permits.add_permits(2);
+    assert_eq!(got(patient.await.unwrap().unwrap()).await.text, "late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_leaders_call_failed_the_others_fall_back_with_it() {
+    let origin = Origin::new(|_, _| error(503)).held();
+    let bench = Bench::new(&origin, vec![Step::Static(0)]);
+    let asking: Vec<_> =
+        (0..10).map(|_| tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])))).collect();
+    tokio::task::yield_now().await;
+    pass(1).await;
+    origin.permits.add_permits(1);
+    for asked in asking {
+        assert_eq!(got(asked.await.unwrap().unwrap()).await.text, "[]");
+    }
+    assert_eq!((origin.calls(), bench.layer.counts().fixed), (1, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_anything_left_whoever_has_no_error_of_its_own_asks_for_itself() {
+    let origin = Origin::new(|_, _| error(503)).held();
+    let bench = Bench::new(&origin, vec![]);
+    let asking: Vec<_> =
+        (0..3).map(|_| tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])))).collect();
+    tokio::task::yield_now().await;
+    origin.permits.add_permits(3);
+    for asked in asking {
+        let got = got(asked.await.unwrap().unwrap()).await;
+        assert_eq!((got.status, got.text.as_str(), got.served), (503, "broken", None));
+    }
+    assert_eq!(origin.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_revalidates_behind_the_answer() {
+    let origin = Origin::new(|call, _| ok("max-age=60, stale-while-revalidate=30", &call.to_string()));
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(70).await;
+    let held = Origin { permits: Arc::new(Semaphore::new(0)), ..origin.clone() };
+    let bench = Bench { service: bench.layer.layer(held.service()), ..bench };
+    for _ in 0..3 {
+        let got = bench.get(&[]).await;
+        assert_eq!((got.text.as_str(), got.served), ("0", Some(Source::Revalidating)));
+        assert_eq!(got.field("cache-status"), "seawall; hit; ttl=-10");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(origin.calls(), 2);
+    held.permits.add_permits(1);
+    while bench.layer.cache().snapshot().flights > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.get(&[]).await.text, "1");
+    assert_eq!(bench.layer.counts().degraded(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_wants_a_newer_one_gets_it_and_the_kept_one_only_in_trouble() {
+    let origin = Origin::new(|call, _| if call < 2 { ok(MINUTE, &call.to_string()) } else { error(503) });
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(5).await;
+    assert_eq!(bench.get(&[("cache-control", "max-age=5")]).await.text, "0");
+    assert_eq!(bench.get(&[("cache-control", "max-age=4")]).await.text, "1");
+    pass(1).await;
+    assert_eq!(bench.get(&[("cache-control", "no-cache")]).await.text, "1");
+    assert_eq!(origin.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_the_answer_is_told_so() {
+    let origin = Origin::new(|_, headers| {
+        assert!(!headers.contains_key("if-none-match"), "what all wait for is asked whole");
+        let mut response = ok(MINUTE, "tagged");
+        response.headers_mut().insert("etag", HeaderValue::from_static("W/\"7\""));
+        response
+    });
+    let bench = Bench::new(&origin, stale());
+    for _ in 0..2 {
+        let got = bench.get(&[("if-none-match", "\"6\", \"7\"")]).await;
+        assert_eq!((got.status, got.text.as_str()), (304, ""));
+    }
+    assert_eq!(bench.get(&[("if-none-match", "\"8\"")]).await.text, "tagged");
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_large_streams_through_and_what_breaks_off_falls_back() {
+    let chunks = |count: usize, broken: bool| {
+        let chunk = Ok(http_body::Frame::data(Bytes::from(vec![b'x'; 100])));
+        let chunks = (0..count).map(move |_| Ok(http_body::Frame::data(Bytes::from(vec![b'x'; 100]))));
+        let end = broken.then(|| Err(std::io::Error::other("reset")));
+        StreamBody::new(Chunks(std::iter::once(chunk).chain(chunks).chain(end).collect())).boxed_unsync()
+    };
+    let origin = Origin::new(move |call, _| {
+        let mut response = ok(MINUTE, "");
+        *response.body_mut() = match call {
+            0 | 1 => chunks(20, false),
+            2 => chunks(3, false),
+            _ => chunks(3, true),
+        };
+        response
+    });
+    let settings = Settings { body_max: 1_000, ..Settings::default() };
+    let bench = Bench::with(&origin, stale(), settings, vec![]);
+    assert_eq!(bench.get(&[]).await.text.len(), 2_100);
+    assert_eq!(bench.get(&[]).await.text.len(), 2_100);
+    assert_eq!(bench.get(&[]).await.text.len(), 400);
+    assert_eq!((bench.get(&[]).await.text.len(), origin.calls()), (400, 3));
+    pass(61).await;
+    let got = bench.get(&[]).await;
+    assert_eq!((got.text.len(), got.served, origin.calls()), (400, Some(Source::Stale), 4));
+}
+
+struct Chunks(std::collections::VecDeque<Result<http_body::Frame<Bytes>, std::io::Error>>);
+
+impl futures_core::Stream for Chunks {
+    type Item = Result<http_body::Frame<Bytes>, std::io::Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready(self.0.pop_front())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dimmer_takes_the_same_users_to_the_cheaper_handler() {
+    let origin = Origin::new(|_, _| ok("", "dear"));
+    let cheap = Origin::new(|_, _| ok("", "cheap"));
+    let bench = Bench::with(&origin, vec![Step::Upstream(0)], Settings::default(), vec![cheap.service()]);
+    let mut dimmed = BTreeSet::new();
+    for level in [0.0, 0.3, 0.3, 1.0] {
+        bench.dimmer.set(level);
+        let mut users = BTreeSet::new();
+        for user in 0..1_000_u64 {
+            let got = bench.get(&[("user", &user.to_string())]).await;
+            if got.text == "cheap" {
+                assert_eq!(
+                    (got.field("x-seawall-fallback"), got.served),
+                    ("cheaper", Some(Source::Cheaper(0)))
+                );
+                users.insert(user);
+            }
+        }
+        assert!((users.len() as f64 / 1_000.0 - level).abs() < 0.05, "{level}: {}", users.len());
+        assert!(dimmed.is_subset(&users));
+        dimmed = users;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_chain_goes_on_when_the_cheaper_handler_fails_too() {
+    let (origin, cheap) = (Origin::new(|_, _| error(503)), Origin::new(|_, _| error(500)));
+    let steps = vec![Step::Stale(Span::from_secs(1)), Step::Upstream(0), Step::Static(0)];
+    let bench = Bench::with(&origin, steps, Settings::default(), vec![cheap.service()]);
+    let got = bench.get(&[]).await;
+    assert_eq!((got.text.as_str(), got.field("x-seawall-fallback")), ("[]", "fixed"));
+    assert_eq!((origin.calls(), cheap.calls()), (1, 1));
+    let bench = Bench::with(&origin, vec![Step::Upstream(0)], Settings::default(), vec![cheap.service()]);
+    assert_eq!(bench.get(&[]).await.status, 503, "the first real error stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_something_never_falls_back_and_outdates_what_is_kept() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "x"));
+    let bench = Bench::new(&origin, vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]);
+    bench.get(&[]).await;
+    bench.send(Method::POST, &[]).await;
+    bench.get(&[]).await;
+    assert_eq!(origin.calls(), 3);
+    origin.becomes(|_, _| error(503));
+    assert_eq!(bench.send(Method::POST, &[]).await.status, 503);
+    bench.get(&[]).await;
+    assert_eq!(origin.calls(), 4, "a failed change outdates nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_answer_never_counts_as_success() {
+    let adapter = HttpAdapter::new(of, Arc::new(Refusals::new(vec![], Families::default(), 0)));
+    let outcome = |response: &Response<Body>| {
+        seawall::admission::Adapter::<Request<Full<Bytes>>, _, Infallible>::outcome(&adapter, Ok(response))
+    };
+    let mut response = ok("", "");
+    assert_eq!(outcome(&response), Outcome::Success);
+    for source in [Source::Stale, Source::Cheaper(0), Source::Fixed(0), Source::Fresh, Source::Joined] {
+        response.extensions_mut().insert(Served(source));
+        assert_eq!(outcome(&response), Outcome::Ignored);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_many_threads_nobody_hangs_and_no_flight_is_left() {
+    let origin = Origin::new(|call, _| match call % 5 {
+        0 => error(503),
+        1 => ok("no-store", "private"),
+        _ => ok("max-age=0, stale-while-revalidate=1", "x"),
+    });
+    let bench = Bench::new(&origin, vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]);
+    let tasks: Vec<_> = (0..8_u64)
+        .map(|task| {
+            let service = bench.service.clone();
+            tokio::spawn(async move {
+                for turn in 0..500_u64 {
+                    let mut request = ask(Method::GET, &[("deadline", "10000")]);
+                    *request.uri_mut() = format!("/{}", (task * 7 + turn) % 5).parse().unwrap();
+                    let asking = tokio::spawn(service.clone().oneshot(request));
+                    if turn % 7 == task % 7 {
+                        asking.abort();
+                        let _ = asking.await;
+                    } else {
+                        let status = got(asking.await.unwrap().unwrap()).await.status;
+                        assert_eq!(status, 200, "there is always a fixed answer");
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    while bench.layer.cache().snapshot().flights > 0 {
+        tokio::task::yield_now().await;
+    }
+}
