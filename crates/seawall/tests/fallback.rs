@@ -558,6 +558,38 @@ async fn what_changes_something_never_falls_back_and_outdates_what_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_outdates_every_variant_and_what_was_asked_for_before_it() {
+    let origin = Origin::new(|_, headers| {
+        let mut response = ok(MINUTE, headers.get("x-kind").map_or("-", |kind| kind.to_str().unwrap()));
+        response.headers_mut().insert("vary", HeaderValue::from_static("x-kind"));
+        response
+    });
+    let bench = Bench::new(&origin, stale());
+    for kind in ["a", "b", "a", "b"] {
+        bench.get(&[("x-kind", kind)]).await;
+    }
+    bench.send(Method::HEAD, &[("x-kind", "a")]).await;
+    assert_eq!(origin.calls(), 3);
+    bench.send(Method::DELETE, &[]).await;
+    for kind in ["a", "b"] {
+        bench.get(&[("x-kind", kind)]).await;
+    }
+    bench.send(Method::HEAD, &[("x-kind", "a")]).await;
+    assert_eq!(origin.calls(), 7);
+
+    let slow = origin.clone().held();
+    let service = bench.layer.layer(slow.service());
+    let request = ask(Method::GET, &[("x-kind", "c")]);
+    let asking = tokio::spawn(service.oneshot(request));
+    tokio::task::yield_now().await;
+    bench.send(Method::PUT, &[]).await;
+    slow.permits.add_permits(1);
+    got(asking.await.unwrap().unwrap()).await;
+    bench.get(&[("x-kind", "c")]).await;
+    assert_eq!(origin.calls(), 10, "an answer from before the change is not kept for after it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fallback_answer_never_counts_as_success() {
     let adapter = HttpAdapter::new(of, Arc::new(Refusals::new(vec![], Families::default(), 0)));
     let outcome = |response: &Response<Body>| {

@@ -79,6 +79,7 @@ where
             let result = send(inner, request).await;
             if let (Some(key), None) = (outdates, shared.adapter.trouble(result.as_ref())) {
                 shared.cache.forget(&key);
+                shared.adapter.outdated(&key);
             }
             shared.counters.count(Source::Upstream);
             return result.map(|response| shared.adapter.answer(response, Source::Upstream));

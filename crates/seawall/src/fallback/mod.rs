@@ -137,6 +137,11 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// What may be done for it.
     fn seek(&self, request: &Req) -> Seek<Self::Key>;
 
+    /// A request that changes something succeeded: whatever else is kept of the same thing is outdated.
+    fn outdated(&self, key: &Self::Key) {
+        let _ = key;
+    }
+
     /// Another one like it. Never asked of a request that is sent [`Seek::Around`].
     fn copy(&self, request: &Req, sending: Sending) -> Req;
 

@@ -123,7 +123,6 @@ pub struct Served(pub Source);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Address {
-    method: Method,
     authority: Box<str>,
     path: Box<str>,
 }
@@ -132,14 +131,26 @@ struct Address {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Resource {
     address: Arc<Address>,
+    method: Method,
     varying: Box<[(HeaderName, Option<HeaderValue>)]>,
+    /// Changes of the address that are known: what was kept before the last one is out of reach, and
+    /// the first that the store evicts.
+    changes: u64,
+}
+
+/// What is known of an address.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The fields that tell its answers apart.
+    names: Arc<[HeaderName]>,
+    changes: u64,
 }
 
 impl Resource {
-    fn new<B>(request: &Request<B>, method: Method, names: &[HeaderName]) -> Resource {
-        let address = Arc::new(address(request, method));
-        let varying = names.iter().map(|name| (name.clone(), joined(request.headers(), name))).collect();
-        Resource { address, varying }
+    fn new<B>(request: &Request<B>, address: Arc<Address>, known: &Known) -> Resource {
+        let field = |name: &HeaderName| (name.clone(), joined(request.headers(), name));
+        let varying = known.names.iter().map(field).collect();
+        Resource { address, method: request.method().clone(), varying, changes: known.changes }
     }
 
     fn bytes(&self) -> u64 {
@@ -151,12 +162,12 @@ impl Resource {
     }
 }
 
-fn address<B>(request: &Request<B>, method: Method) -> Address {
+fn address<B>(request: &Request<B>) -> Arc<Address> {
     let uri = request.uri();
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Address { method, authority: authority.to_ascii_lowercase().into(), path: path.into() }
+    Arc::new(Address { authority: authority.to_ascii_lowercase().into(), path: path.into() })
 }
 
 /// All values of a field as one, as a list field means it.
@@ -220,8 +231,7 @@ pub struct HttpFallback<F, H> {
 struct Shared {
     settings: Settings,
     fixed: Vec<Fixed>,
-    /// The fields that tell the answers of an address apart.
-    varies: Locks<Store<Arc<Address>, Arc<[HeaderName]>, ()>>,
+    known: Locks<Store<Arc<Address>, Known, ()>>,
     keys: UserKeys,
 }
 
@@ -235,41 +245,40 @@ impl<F, H> HttpFallback<F, H> {
     /// Requests seen through `of`, with these cheaper handlers and fixed answers.
     pub fn new(of: F, settings: Settings, handlers: H, fixed: Vec<Fixed>) -> HttpFallback<F, H> {
         let config = store::Config { entries: settings.addresses, ..store::Config::default() };
-        let varies = Locks::own(vec![Store::new(config)]);
+        let known = Locks::own(vec![Store::new(config)]);
         HttpFallback {
             of,
             handlers,
-            shared: Arc::new(Shared { settings, fixed, varies, keys: UserKeys::new() }),
+            shared: Arc::new(Shared { settings, fixed, known, keys: UserKeys::new() }),
         }
     }
 }
 
 impl Shared {
     fn hash(&self, address: &Address) -> Key {
-        self.keys.key(format!("{} {} {}", address.method, address.authority, address.path).as_bytes())
+        self.keys.key(format!("{} {}", address.authority, address.path).as_bytes())
     }
 
-    /// The fields that tell the answers of this address apart, as far as is known.
-    fn varies(&self, address: &Arc<Address>) -> Arc<[HeaderName]> {
-        let known =
-            self.varies.with(Key(0), |varies| varies.kept(now(), self.hash(address), address, Span::MAX));
-        known.map_or_else(|| Arc::from([]), |kept| kept.value)
+    fn known(&self, address: &Arc<Address>) -> Known {
+        let hash = self.hash(address);
+        let kept = self.known.with(Key(0), |known| known.kept(now(), hash, address, Span::MAX));
+        kept.map_or_else(Known::default, |kept| kept.value)
     }
 
-    fn learn(&self, address: &Arc<Address>, names: Vec<HeaderName>) {
+    fn learn(&self, address: &Arc<Address>, value: Known) {
         let (hash, now) = (self.hash(address), now());
         let freshness = Freshness::for_span(Span::MAX);
         let bytes = 64 + (address.authority.len() + address.path.len()) as u64;
-        self.varies.with(Key(0), |varies| {
-            let errand = varies.ask_alone(now, hash, address.clone());
-            varies.fill(now, errand, Fill { value: names.into(), bytes, age: Span::ZERO, freshness });
+        self.known.with(Key(0), |known| {
+            let errand = known.ask_alone(now, hash, address.clone());
+            known.fill(now, errand, Fill { value, bytes, age: Span::ZERO, freshness });
         });
     }
 
-    fn key<B>(&self, request: &Request<B>, method: Method) -> Resource {
-        let plain = Resource::new(request, method.clone(), &[]);
-        let names = self.varies(&plain.address);
-        if names.is_empty() { plain } else { Resource::new(request, method, &names) }
+    fn key<B>(&self, request: &Request<B>) -> Resource {
+        let address = address(request);
+        let known = self.known(&address);
+        Resource::new(request, address, &known)
     }
 }
 
@@ -293,7 +302,7 @@ where
     fn seek(&self, request: &Request<B>) -> Seek<Resource> {
         let headers = request.headers();
         if !request.method().is_safe() {
-            return Seek::Around { outdates: Some(self.shared.key(request, Method::GET)) };
+            return Seek::Around { outdates: Some(self.shared.key(request)) };
         }
         if !request.body().is_end_stream() {
             return Seek::Around { outdates: None };
@@ -305,8 +314,13 @@ where
         if !kept || partial || control.no_store {
             return Seek::Chain;
         }
-        let key = self.shared.key(request, request.method().clone());
+        let key = self.shared.key(request);
         Seek::Cached { key, oldest: control.oldest(headers) }
+    }
+
+    fn outdated(&self, key: &Resource) {
+        let known = self.shared.known(&key.address);
+        self.shared.learn(&key.address, Known { changes: known.changes + 1, ..known });
     }
 
     fn copy(&self, request: &Request<B>, sending: Sending) -> Request<B> {
@@ -334,7 +348,7 @@ where
     async fn take(
         &self,
         request: &Request<B>,
-        _: &Resource,
+        sought: &Resource,
         response: Response<RB>,
         until: Time,
     ) -> Taken<Resource, Arc<Copy>, Self::Response> {
@@ -354,10 +368,12 @@ where
         }
         match read(Box::pin(body), settings.body_max, until).await {
             Read::Whole(bytes) => {
-                let address = Arc::new(address(request, request.method().clone()));
-                let key = Resource::new(request, request.method().clone(), &names);
-                if *self.shared.varies(&address) != *names {
-                    self.shared.learn(&address, names);
+                // Under the changes that were known when it was asked for: it may be older than the last.
+                let known = Known { names: names.into(), changes: sought.changes };
+                let key = Resource::new(request, sought.address.clone(), &known);
+                let before = self.shared.known(&sought.address);
+                if before.names != known.names {
+                    self.shared.learn(&sought.address, Known { changes: before.changes, ..known });
                 }
                 let age = control::age(&head.headers);
                 let copy = Copy { status, headers: kept_fields(&head.headers), body: bytes.clone() };
