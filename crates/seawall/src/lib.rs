@@ -22,7 +22,7 @@
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let ceiling = limit::Ceiling::Fixed(1);
-//! let settings = Settings { limit: Some(limit::Config { ceiling, queue: 0 }), ..Settings::default() };
+//! let settings = Settings { limit: Some(limit::Config { ceiling, queue: 0, ..limit::Config::default() }), ..Settings::default() };
 //! let gate = Arc::new(Gate::<Threads>::new(settings, Lane::default(), now()));
 //!
 //! let guard = enter(&gate, Request::new(Key(1))).await.expect("the first finds a place");

@@ -22,7 +22,10 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 fn gate(places: u32, queue: u32) -> Arc<Gate<Threads>> {
     let ceiling = limit::Ceiling::Fixed(places);
-    let settings = Settings { limit: Some(limit::Config { ceiling, queue }), ..Settings::default() };
+    let settings = Settings {
+        limit: Some(limit::Config { ceiling, queue, ..limit::Config::default() }),
+        ..Settings::default()
+    };
     Arc::new(Gate::new(settings, Lane::default(), now()))
 }
 
@@ -218,7 +221,11 @@ fn admission_allocates_nothing() {
     let settings = Settings {
         breaker: None,
         ramp: Span::ZERO,
-        limit: Some(limit::Config { ceiling: limit::Ceiling::Fixed(8), queue: 0 }),
+        limit: Some(limit::Config {
+            ceiling: limit::Ceiling::Fixed(8),
+            queue: 0,
+            ..limit::Config::default()
+        }),
     };
     let lane = Lane { shed: Some(shed::Config::default()), ..Lane::default() };
     let front = Arc::new(Gate::<Threads>::new(settings, lane, now()).throttled(vec![Arc::new(rule)]));

@@ -21,7 +21,7 @@ use seawall::{Locks, Threads, now};
 /// retry into.
 async fn upstream(retries: u32) -> (Arc<Upstream>, Arc<Gate<Threads>>, Arc<Locks<Shared>>) {
     let settings = Settings {
-        limit: Some(limit::Config { ceiling: Ceiling::Fixed(10), queue: 0 }),
+        limit: Some(limit::Config { ceiling: Ceiling::Fixed(10), queue: 0, ..limit::Config::default() }),
         ..Settings::default()
     };
     let gate = Arc::new(Gate::new(settings, Lane::default(), now()));

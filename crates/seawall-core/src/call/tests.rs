@@ -76,7 +76,7 @@ fn host(places: u32) -> Arc<Gate<Alone<u64>>> {
     let settings = gate::Settings {
         breaker: Some(breaker::Config::new(breaker).unwrap()),
         ramp: Span::ZERO,
-        limit: Some(limit::Config { ceiling: Ceiling::Fixed(places), queue: 0 }),
+        limit: Some(limit::Config { ceiling: Ceiling::Fixed(places), queue: 0, ..limit::Config::default() }),
     };
     Arc::new(Gate::new(settings, Door::default(), at(0)))
 }
@@ -533,7 +533,7 @@ fn the_refusal_that_ends_soonest_is_told() {
     let breaker = |open| {
         let settings = breaker::Settings { window: 1, min_calls: 1, open, ..breaker::Settings::default() };
         let breaker = Some(breaker::Config::new(settings).unwrap());
-        let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8 });
+        let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8, ..limit::Config::default() });
         gate::Settings { breaker, limit, ..gate::Settings::default() }
     };
     let gate = |settings| {

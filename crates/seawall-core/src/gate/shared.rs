@@ -109,7 +109,14 @@ impl<W> Shared<W> {
             }
             // Those in flight and in line must still find it: it only stops limiting.
             (Some(limit), None) => {
-                limit.configure(limit::Config { ceiling: limit::Ceiling::Fixed(u32::MAX), queue: 0 }, now);
+                limit.configure(
+                    limit::Config {
+                        ceiling: limit::Ceiling::Fixed(u32::MAX),
+                        queue: 0,
+                        ..limit::Config::default()
+                    },
+                    now,
+                );
             }
             (None, None) => {}
         }
@@ -189,7 +196,7 @@ impl<W> Shared<W> {
         }
         let enforcement = passage.stance.of(Policy::Limit);
         if enforcement != Enforcement::Enforced {
-            let (slot, refusal) = limit.admit_beyond(now, lane);
+            let (slot, refusal) = limit.admit_beyond(now, lane, request.user);
             if let (Enforcement::Shadow, Some(refusal)) = (enforcement, refusal) {
                 passage.overrule(refusal)?;
             }

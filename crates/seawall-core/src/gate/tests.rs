@@ -28,7 +28,10 @@ fn of(user: u64) -> Request {
 }
 
 fn limited(limit: u32, queue: u32) -> Settings {
-    Settings { limit: Some(limit::Config { ceiling: Ceiling::Fixed(limit), queue }), ..Settings::default() }
+    Settings {
+        limit: Some(limit::Config { ceiling: Ceiling::Fixed(limit), queue, ..limit::Config::default() }),
+        ..Settings::default()
+    }
 }
 
 /// Opens after two failures for a second, then asks for two probes.
@@ -485,8 +488,13 @@ fn a_reload_keeps_an_open_breaker_open() {
 #[test]
 fn a_reload_keeps_what_a_limit_learned() {
     let learning = |max| {
-        let ceiling = Ceiling::Adaptive(adaptive::Config { initial: 16, max });
-        Settings { limit: Some(limit::Config { ceiling, queue: 8 }), ..Settings::default() }
+        let ceiling = Ceiling::Adaptive(
+            adaptive::Config::new(adaptive::Settings { initial: 16.min(max), max }).unwrap(),
+        );
+        Settings {
+            limit: Some(limit::Config { ceiling, queue: 8, ..limit::Config::default() }),
+            ..Settings::default()
+        }
     };
     let door = door(learning(64));
     let mut now = at(0);

@@ -3,76 +3,93 @@
 //! **Prevents** a callee from taking on more work than it can do at a time, where every further
 //! request makes all of them slower; and an unbounded queue, in which every answer is a late one.
 //!
-//! **Mechanics.** A [`Ceiling`] is fixed or learned ([`adaptive`]). Several *lanes* (the routes
-//! to one upstream) may share it, each with a bound and a queue of its own; whoever has waited
-//! longest in a lane with room is served first. The queue tells a *burst* from a *standing* queue
-//! by comparing arrivals over 1.5 s with what drained in that time, or could have at full use (the
-//! limit over the mean time that a place is held): a burst may fill [`BURST`] × the limit, a standing queue is cut
-//! to [`STAND`] × the limit, or to what drains in [`STAND_DELAY`] if that is more. Lanes that wait for the ceiling share that; one that waits for its own
-//! bound takes nothing from the others. When a newcomer finds no place and a less important request
-//! waits, that one gives way.
+//! **Mechanics.** A [`Ceiling`] is fixed or learned: by drops ([`aimd`]), by the queue inside the
+//! callee ([`vegas`]), or by the gradient of latency with a veto for throughput ([`adaptive`], the
+//! default). Several *lanes* (the routes to one upstream) may share it, each with a bound and a
+//! queue of its own. Who in line goes first is the [`Discipline`]; a [`bulkhead`] shares the
+//! places between tenants. The queue tells a *burst* from a *standing* queue: a burst may fill
+//! [`BURST`] × the limit, a standing queue is cut to [`STAND`] × the limit, or to what drains in
+//! [`STAND_DELAY`] if that is more. Lanes that wait for the ceiling share that; one that waits for
+//! its own bound takes nothing from the others. When a newcomer finds no place and a less important
+//! request waits, that one gives way.
 //!
-//! **Edges.** A place in flight that becomes free is kept for the first in line, who is told and
+//! **Edges.** A place in flight that becomes free is kept for the next in line, who is told and
 //! comes to claim it; if that one has gone, it goes to the next. Deadlines are checked when a
 //! place is granted and when it is claimed: work whose answer nobody waits for is not begun.
 //! Nothing here is reserved for those who have not asked, and the ceiling may shrink while requests
-//! wait.
+//! wait: nothing is granted until fewer are in flight. With a bulkhead, finding the next in line
+//! looks at all who wait, which `queue` bounds.
 
 pub mod adaptive;
+pub mod aimd;
+mod baseline;
+pub mod bulkhead;
+mod ceiling;
+pub mod codel;
+mod judge;
 mod queue;
+mod setting;
+pub mod vegas;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::event::{Change, Events};
-use crate::measure::ewma::Ewma;
-use crate::measure::flow::{self, Flow};
 use crate::outcome::Outcome;
 use crate::pressure::Pressure;
-use crate::request::Request;
+use crate::request::{Key, Request, Tier};
 use crate::time::{Span, Time};
-use adaptive::Adaptive;
-use queue::{Queue, State};
+use bulkhead::{Bulkhead, Held, Tenant};
+use ceiling::Limiter;
+use codel::Codel;
+use judge::Judge;
+use queue::{End, Entry, Queue, State};
 
+pub use ceiling::Ceiling;
+pub use judge::{BURST, STAND, STAND_DELAY};
 pub use queue::Turn;
+pub use setting::SettingError;
 
-/// The queue that a burst may fill, as a multiple of the limit.
-pub const BURST: f64 = 6.0;
-/// What is left of a standing queue, as a multiple of the limit.
-pub const STAND: f64 = 1.5;
-/// The wait that a standing queue may always reach: where work is quick, that is many in line.
-pub const STAND_DELAY: Span = Span::from_millis(16);
-/// Arrivals over drain above which a queue begins to stand, and below which it drains again.
-const STANDING_RATIO: f64 = 1.04;
-const DRAINING_RATIO: f64 = 0.98;
-/// Releases that the mean time of holding a place averages over, and those it needs.
-const HELD_WINDOW: u32 = 400;
-const HELD_LEAST: u32 = 10;
-/// The interval over which the least delay is taken.
-const DELAY_INTERVAL: Span = Span::from_millis(100);
-
-/// How many may be in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ceiling {
-    /// This many; at least 1.
-    Fixed(u32),
-    /// As many as the callee can take, learned.
-    Adaptive(adaptive::Config),
+/// Who in line is served first, and who gives way. Whoever is told apart by lane, bulkhead or tier
+/// stays so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discipline {
+    /// Whoever has waited longest.
+    #[default]
+    Fifo,
+    /// Whoever has waited longest; while the queue stands, whoever came last. A newcomer to a full
+    /// line takes the place of whoever has waited longest. Under overload some are then served in
+    /// time, where first in, first out would serve all of them late.
+    AdaptiveLifo,
+    /// Whoever has waited longest, but the line is thinned while waits are long.
+    Codel(codel::Config),
+    /// The most important tier first, and in it whoever has waited longest.
+    ByTier,
 }
 
-/// A ceiling and the most that may wait for a place under it.
+/// A ceiling, the most that may wait for a place under it, and who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How many may be in flight.
     pub ceiling: Ceiling,
     /// How many may wait in all lanes together; 0 for none, default 1024.
     pub queue: u32,
+    /// Who in line is served first.
+    pub discipline: Discipline,
+    /// How places are shared between tenants; `None` for first come, first served.
+    pub bulkhead: Option<bulkhead::Config>,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { ceiling: Ceiling::Adaptive(adaptive::Config::default()), queue: 1_024 }
+        Config {
+            ceiling: Ceiling::Adaptive(adaptive::Config::default()),
+            queue: 1_024,
+            discipline: Discipline::Fifo,
+            bulkhead: None,
+        }
     }
 }
 
@@ -91,16 +108,19 @@ impl Default for Lane {
     }
 }
 
+impl Discipline {
+    fn codel(self) -> codel::Config {
+        match self {
+            Discipline::Codel(config) => config,
+            Discipline::Fifo | Discipline::AdaptiveLifo | Discipline::ByTier => codel::Config::default(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct LaneState {
     config: Lane,
     in_flight: u32,
-    arrivals: Flow,
-    drain: Flow,
-    /// How long a place in flight is held, in seconds.
-    held: Ewma,
-    /// Whether more arrives than drains, in this lane or in all of them together.
-    stands: bool,
 }
 
 impl LaneState {
@@ -114,6 +134,7 @@ impl LaneState {
 #[derive(Debug)]
 pub struct Slot {
     lane: usize,
+    tenant: Option<Tenant>,
     since: Time,
     in_flight: u32,
 }
@@ -138,6 +159,8 @@ pub struct Snapshot {
     pub in_flight: u32,
     /// Requests waiting.
     pub waiting: u32,
+    /// Tenants with something in flight or waiting; 0 without a bulkhead.
+    pub tenants: u32,
     /// Whether more arrives than drains, in all lanes together or in any.
     pub stands: bool,
     /// The delay that a newcomer would meet, in the lane where it is longest.
@@ -146,47 +169,30 @@ pub struct Snapshot {
     pub baseline: Option<Span>,
     /// Requests refused because neither place was free.
     pub full: u64,
+    /// Requests dropped from the line because waits were long (CoDel).
+    pub dropped: u64,
     /// Requests whose deadline passed in the queue.
     pub expired: u64,
-}
-
-#[derive(Debug)]
-enum Ceil {
-    Fixed(u32),
-    Adaptive(Adaptive),
-}
-
-impl Ceil {
-    fn limit(&self) -> u32 {
-        match self {
-            Ceil::Fixed(limit) => (*limit).max(1),
-            Ceil::Adaptive(adaptive) => adaptive.limit(),
-        }
-    }
-}
-
-/// The least delay met in the current and in the last interval.
-#[derive(Debug)]
-struct LeastDelay {
-    since: Time,
-    current: Span,
-    last: Span,
 }
 
 /// A limit on concurrency, its lanes and its queue. `W` is whatever wakes the driver's waiter.
 #[derive(Debug)]
 pub struct Limit<W> {
-    ceiling: Ceil,
+    limiter: Limiter,
     queue_max: u32,
+    discipline: Discipline,
+    /// The state of [`Discipline::Codel`].
+    codel: Codel,
+    bulkhead: Option<Bulkhead>,
+    /// How often a bulkhead was set up or taken down.
+    epoch: u32,
     in_flight: u32,
     lanes: Vec<LaneState>,
     queue: Queue<W>,
     due: VecDeque<W>,
-    /// How long a place in flight is held, in seconds.
-    held: Ewma,
-    stands: bool,
-    least_delay: LeastDelay,
+    judge: Judge,
     full: u64,
+    dropped: u64,
     expired: u64,
 }
 
@@ -194,33 +200,27 @@ impl<W> Limit<W> {
     /// A limit without lanes: add one for each route.
     pub fn new(config: Config, now: Time) -> Limit<W> {
         Limit {
-            ceiling: match config.ceiling {
-                Ceiling::Fixed(limit) => Ceil::Fixed(limit),
-                Ceiling::Adaptive(config) => Ceil::Adaptive(Adaptive::new(config, now)),
-            },
+            limiter: Limiter::new(config.ceiling, now),
             queue_max: config.queue,
+            discipline: config.discipline,
+            codel: Codel::new(config.discipline.codel()),
+            bulkhead: config.bulkhead.map(|config| Bulkhead::new(config, 0)),
+            epoch: 0,
             in_flight: 0,
             lanes: Vec::new(),
             queue: Queue::new(),
             due: VecDeque::new(),
-            held: Ewma::new(HELD_WINDOW, HELD_LEAST),
-            stands: false,
-            least_delay: LeastDelay { since: now, current: Span::MAX, last: Span::ZERO },
+            judge: Judge::new(now),
             full: 0,
+            dropped: 0,
             expired: 0,
         }
     }
 
     /// Adds a lane and says its number.
     pub fn add_lane(&mut self, config: Lane) -> usize {
-        self.lanes.push(LaneState {
-            config,
-            in_flight: 0,
-            arrivals: Flow::new(Time::ZERO),
-            drain: Flow::new(Time::ZERO),
-            held: Ewma::new(HELD_WINDOW, HELD_LEAST),
-            stands: false,
-        });
+        self.lanes.push(LaneState { config, in_flight: 0 });
+        self.judge.add_lane();
         self.queue.add_lane();
         self.lanes.len() - 1
     }
@@ -231,26 +231,32 @@ impl<W> Limit<W> {
         self.grant(now);
     }
 
-    /// Changes ceiling and queue; what was learned, is in flight or in line stays.
+    /// Changes ceiling, queue and sharing; what was learned, is in flight or in line stays. A
+    /// bulkhead that is new begins with those who come.
     pub fn configure(&mut self, config: Config, now: Time) {
         self.queue_max = config.queue;
-        match (&mut self.ceiling, config.ceiling) {
-            (Ceil::Adaptive(adaptive), Ceiling::Adaptive(config)) => adaptive.configure(config),
-            (ceiling, Ceiling::Adaptive(config)) => *ceiling = Ceil::Adaptive(Adaptive::new(config, now)),
-            (ceiling, Ceiling::Fixed(limit)) => *ceiling = Ceil::Fixed(limit),
+        self.discipline = config.discipline;
+        self.codel.configure(config.discipline.codel());
+        match (&mut self.bulkhead, config.bulkhead) {
+            (Some(bulkhead), Some(config)) => bulkhead.configure(config),
+            (bulkhead, config) => {
+                self.epoch += 1;
+                *bulkhead = config.map(|config| Bulkhead::new(config, self.epoch));
+            }
         }
+        self.limiter.configure(config.ceiling, now);
         self.grant(now);
     }
 
     /// Counts an arrival in this lane and says how the queue stands for it.
     pub fn arrive(&mut self, now: Time, lane: usize, events: &mut Events) -> Pressure {
-        self.lanes[lane].arrivals.add(now);
-        self.judge(now, events);
-        self.roll_least_delay(now);
+        self.judge.arrive(now, lane);
+        let bounds = self.lanes.iter().map(|lane| &lane.config);
+        self.judge.judge(now, self.limiter.limit(), bounds, events);
         Pressure {
             delay: self.delay(now, lane),
-            least_delay: self.least_delay.last.min(self.least_delay.current),
-            stands: self.lanes[lane].stands,
+            least_delay: self.judge.least_delay(),
+            stands: self.judge.stands_in(lane),
         }
     }
 
@@ -260,34 +266,34 @@ impl<W> Limit<W> {
             self.expired += 1;
             return Answer::Reject(expired());
         }
-        debug_assert!(!self.anyone_ready(), "every verb leaves nobody waiting who could be served");
-        if self.has_room(lane) {
-            self.note_delay(Span::ZERO);
-            return Answer::Slot(self.occupy(now, lane));
+        debug_assert!(self.next_in_line().is_none(), "every verb leaves nobody waiting who could be served");
+        let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(request.user));
+        if self.has_room(lane) && self.tenant_has_room(tenant) {
+            self.judge.note_delay(Span::ZERO);
+            return Answer::Slot(self.occupy(now, lane, tenant));
         }
         if self.queue.waiting() < self.queue_max && self.lane_queue_has_room(lane) {
-            return Answer::Wait(self.queue.join(lane, *request, now));
+            return self.join(now, lane, tenant, request);
         }
         self.full += 1;
-        let rejection = full();
         // A lane that is full makes room itself; only a full queue takes from any.
         let lanes = if self.lane_queue_has_room(lane) { 0..self.lanes.len() } else { lane..lane + 1 };
-        match self.queue.last_below(lanes, request.tier) {
+        match self.who_gives_way(lanes, request.tier, tenant) {
             Some(turn) => {
-                let waiter = self.queue.settle(turn, State::Refused(rejection));
-                self.due.extend(waiter);
-                Answer::Wait(self.queue.join(lane, *request, now))
+                self.settle(turn, State::Refused(full()));
+                self.join(now, lane, tenant, request)
             }
-            None => Answer::Reject(rejection),
+            None => Answer::Reject(full()),
         }
     }
 
     /// A place in flight whatever the limit, and the refusal that it stands for: what is in flight
     /// beyond the limit counts as if it waited.
-    pub fn admit_beyond(&mut self, now: Time, lane: usize) -> (Slot, Option<Rejection>) {
-        let beyond = self.in_flight.saturating_sub(self.ceiling.limit());
+    pub fn admit_beyond(&mut self, now: Time, lane: usize, user: Key) -> (Slot, Option<Rejection>) {
+        let beyond = self.in_flight.saturating_sub(self.limiter.limit());
         let refused = !self.has_room(lane) && beyond >= self.lane_queue_places(lane).min(self.queue_max);
-        (self.occupy(now, lane), refused.then(full))
+        let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(user));
+        (self.occupy(now, lane, tenant), refused.then(full))
     }
 
     /// Asks whether it is this one's turn, and parks its waiter if not.
@@ -309,43 +315,40 @@ impl<W> Limit<W> {
                 Answer::Reject(rejection)
             }
             State::Granted { at, in_flight } => {
-                let lane = entry.lane;
+                let (lane, tenant) = (entry.lane, entry.tenant);
                 self.queue.forget(turn);
-                Answer::Slot(Slot { lane, since: at, in_flight })
+                Answer::Slot(Slot { lane, tenant, since: at, in_flight })
             }
         }
     }
 
     /// The one who waited here has gone; a place kept for it goes to the next.
     pub fn leave(&mut self, now: Time, turn: Turn) {
-        if let Some(entry) = self.queue.forget(turn)
-            && matches!(entry.state, State::Granted { .. })
-        {
-            self.vacate(entry.lane);
+        if let Some(entry) = self.queue.forget(turn) {
+            match entry.state {
+                State::Waiting => self.change_tenant(entry.tenant, |held| held.waiting -= 1),
+                State::Granted { .. } => self.vacate(entry.lane, entry.tenant),
+                State::Refused(_) => {}
+            }
         }
         self.grant(now);
     }
 
     /// Takes in how an admitted call went; `waited` is time that it spent in backoff.
     pub fn report(&mut self, now: Time, slot: &Slot, outcome: Outcome, waited: Span, events: &mut Events) {
-        if let Ceil::Adaptive(adaptive) = &mut self.ceiling {
-            let before = adaptive.limit();
-            adaptive.sample(now, slot.in_flight, now.since(slot.since).minus(waited), outcome);
-            let limit = adaptive.limit();
-            if limit != before {
-                events.push(now, Change::LimitChanged { limit });
-                self.grant(now);
-            }
+        let before = self.limiter.limit();
+        self.limiter.sample(now, slot.in_flight, now.since(slot.since).minus(waited), outcome);
+        let limit = self.limiter.limit();
+        if limit != before {
+            events.push(now, Change::LimitChanged { limit });
+            self.grant(now);
         }
     }
 
     /// Gives a place in flight back; it goes to the first in line.
     pub fn release(&mut self, now: Time, slot: Slot) {
-        let held = now.since(slot.since).as_secs_f64();
-        self.held.add(held);
-        self.lanes[slot.lane].held.add(held);
-        self.lanes[slot.lane].drain.add(now);
-        self.vacate(slot.lane);
+        self.judge.drain(now, slot.lane, now.since(slot.since));
+        self.vacate(slot.lane, slot.tenant);
         self.grant(now);
     }
 
@@ -362,27 +365,36 @@ impl<W> Limit<W> {
     /// Plain values.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         Snapshot {
-            limit: self.ceiling.limit(),
+            limit: self.limiter.limit(),
             in_flight: self.in_flight,
             waiting: self.queue.waiting(),
-            stands: self.stands,
+            tenants: self.bulkhead.as_ref().map_or(0, Bulkhead::tenants),
+            stands: self.judge.stands(),
             delay: (0..self.lanes.len()).map(|lane| self.delay(now, lane)).max().unwrap_or(Span::ZERO),
-            baseline: match &self.ceiling {
-                Ceil::Adaptive(adaptive) => adaptive.baseline(),
-                Ceil::Fixed(_) => None,
-            },
+            baseline: self.limiter.baseline(),
             full: self.full,
+            dropped: self.dropped,
             expired: self.expired,
         }
     }
 
     fn has_room(&self, lane: usize) -> bool {
-        self.in_flight < self.ceiling.limit() && self.lanes[lane].has_room()
+        self.in_flight < self.limiter.limit() && self.lanes[lane].has_room()
     }
 
-    /// Whether somebody in line could be served now, and so goes first.
-    fn anyone_ready(&self) -> bool {
-        (0..self.lanes.len()).any(|lane| self.has_room(lane) && self.queue.waiting_in(lane) > 0)
+    fn tenant_has_room(&self, tenant: Option<Tenant>) -> bool {
+        let Some((bulkhead, tenant)) = self.bulkhead.as_ref().zip(tenant) else { return true };
+        bulkhead.has_room(tenant, self.limiter.limit())
+    }
+
+    fn change_tenant(&mut self, tenant: Option<Tenant>, change: impl FnOnce(&mut Held)) {
+        if let Some((bulkhead, tenant)) = self.bulkhead.as_mut().zip(tenant) {
+            bulkhead.change(tenant, change);
+        }
+    }
+
+    fn held(&self, tenant: Option<Tenant>) -> Held {
+        self.bulkhead.as_ref().zip(tenant).map_or(Held::default(), |(bulkhead, tenant)| bulkhead.held(tenant))
     }
 
     fn lane_queue_has_room(&self, lane: usize) -> bool {
@@ -392,52 +404,116 @@ impl<W> Limit<W> {
     /// The most that may wait in this lane, as its queue stands now.
     fn lane_queue_places(&self, lane: usize) -> u32 {
         let state = &self.lanes[lane];
-        let limit = self.ceiling.limit();
-        let times = if state.stands { STAND } else { BURST };
-        let line = |places: u32, held: &Ewma| {
-            // What drains in the wait that is always allowed, if that is more.
-            let waits = STAND_DELAY.as_secs_f64() / known(held).unwrap_or(f64::INFINITY).max(1e-9);
-            libm::ceil(f64::from(places) * times.max(waits * times / STAND))
-        };
-        let mut allowed = line(limit.min(state.config.max), &state.held);
+        let limit = self.limiter.limit();
+        let mut allowed = self.judge.line_in(lane, limit.min(state.config.max));
         if state.has_room() {
             // It waits for the ceiling, in a queue that is shared with whoever else does.
             let waits = |other: usize| self.lanes[other].has_room() && self.queue.waiting_in(other) > 0;
             let others = (0..self.lanes.len()).filter(|other| *other != lane && waits(*other)).count();
-            allowed = allowed.min(libm::ceil(line(limit, &self.held) / (others + 1) as f64));
+            let all = self.judge.line_of_all(lane, limit);
+            allowed = allowed.min(libm::ceil(all / (others + 1) as f64));
         }
         state.config.queue.min(allowed as u32)
     }
 
-    fn occupy(&mut self, now: Time, lane: usize) -> Slot {
+    fn occupy(&mut self, now: Time, lane: usize, tenant: Option<Tenant>) -> Slot {
         self.in_flight += 1;
         self.lanes[lane].in_flight += 1;
-        Slot { lane, since: now, in_flight: self.in_flight }
+        self.change_tenant(tenant, |held| held.in_flight += 1);
+        Slot { lane, tenant, since: now, in_flight: self.in_flight }
     }
 
-    fn vacate(&mut self, lane: usize) {
+    fn vacate(&mut self, lane: usize, tenant: Option<Tenant>) {
         debug_assert!(self.in_flight > 0 && self.lanes[lane].in_flight > 0);
         self.in_flight -= 1;
         self.lanes[lane].in_flight -= 1;
+        self.change_tenant(tenant, |held| held.in_flight -= 1);
     }
 
-    /// Keeps free places for those who have waited longest.
+    fn join(&mut self, now: Time, lane: usize, tenant: Option<Tenant>, request: &Request) -> Answer {
+        self.change_tenant(tenant, |held| held.waiting += 1);
+        Answer::Wait(self.queue.join(lane, tenant, *request, now))
+    }
+
+    /// Takes one out of line and settles its fate.
+    fn settle(&mut self, turn: Turn, state: State) {
+        let Some(tenant) = self.queue.get(turn).map(|entry| entry.tenant) else { return };
+        self.change_tenant(tenant, |held| held.waiting -= 1);
+        let waiter = self.queue.settle(turn, state);
+        self.due.extend(waiter);
+    }
+
+    /// Keeps free places for those whose turn it is.
     fn grant(&mut self, now: Time) {
-        while self.queue.waiting() > 0 && self.in_flight < self.ceiling.limit() {
-            let lanes = (0..self.lanes.len()).filter(|lane| self.has_room(*lane));
-            let Some((turn, entry)) = self.queue.first_in(lanes) else { return };
-            let (lane, arrived) = (entry.lane, entry.arrived);
+        while let Some((turn, entry)) = self.next_in_line() {
+            let (lane, tenant, waited) = (entry.lane, entry.tenant, now.since(entry.arrived));
             let state = if entry.request.deadline <= now {
                 self.expired += 1;
                 State::Refused(expired())
+            } else if self.is_thinned(now, waited) {
+                self.dropped += 1;
+                State::Refused(Rejection::new(Policy::Limit, Reason::Shed, Span::from_secs(1)))
             } else {
-                self.note_delay(now.since(arrived));
-                let slot = self.occupy(now, lane);
+                self.judge.note_delay(waited);
+                let slot = self.occupy(now, lane, tenant);
                 State::Granted { at: now, in_flight: slot.in_flight }
             };
-            let waiter = self.queue.settle(turn, state);
-            self.due.extend(waiter);
+            self.settle(turn, state);
         }
+    }
+
+    /// Whether the line is thinned by the one who waited this long. Dropping the last in line would
+    /// serve nobody.
+    fn is_thinned(&mut self, now: Time, waited: Span) -> bool {
+        matches!(self.discipline, Discipline::Codel(_))
+            && self.queue.waiting() > 1
+            && self.codel.drops(now, waited)
+    }
+
+    /// Whether those who came last are served first.
+    fn serves_newest(&self) -> bool {
+        self.discipline == Discipline::AdaptiveLifo && self.judge.stands()
+    }
+
+    /// The one in line whose turn it is, if there is a place for anyone.
+    fn next_in_line(&self) -> Option<(Turn, &Entry<W>)> {
+        let limit = self.limiter.limit();
+        if self.queue.waiting() == 0 || self.in_flight >= limit {
+            return None;
+        }
+        let lanes = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].has_room());
+        let newest = self.serves_newest();
+        let end = if newest { End::Last } else { End::First };
+        let by_tier = self.discipline == Discipline::ByTier;
+        let rank = |turn: Turn, entry: &Entry<W>| {
+            let tier = if by_tier { entry.request.tier } else { Tier::CriticalPlus };
+            (tier, self.held(entry.tenant).in_flight, if newest { !turn.id } else { turn.id })
+        };
+        if self.bulkhead.is_none() {
+            return self.queue.ends_in(lanes, end).min_by_key(|(turn, entry)| rank(*turn, entry));
+        }
+        let ready = self.queue.all_in(lanes).filter(|(_, entry)| self.tenant_has_room(entry.tenant));
+        ready.min_by_key(|(turn, entry)| rank(*turn, entry))
+    }
+
+    /// The one in these lanes' lines who makes room for a newcomer: the last of the least important,
+    /// if less important; else the last of the tenant who holds the most, if more than the newcomer's;
+    /// else, where the newest is served first, the oldest.
+    fn who_gives_way(&self, lanes: Range<usize>, tier: Tier, tenant: Option<Tenant>) -> Option<Turn> {
+        let below = self.queue.last_below(lanes.clone(), tier);
+        let greediest = || {
+            self.bulkhead.as_ref()?;
+            let equals = self.queue.all_in(lanes.clone()).filter(|(_, entry)| entry.request.tier == tier);
+            let held = equals.map(|(turn, entry)| (self.held(entry.tenant).places(), turn.id, turn));
+            let (most, _, turn) = held.max_by_key(|(places, id, _)| (*places, *id))?;
+            (most > self.held(tenant).places() + 1).then_some(turn)
+        };
+        let oldest = || {
+            let ends = self.queue.ends_in(lanes.clone(), End::First).filter(|_| self.serves_newest());
+            let equals = ends.filter(|(_, entry)| entry.request.tier == tier);
+            equals.map(|(turn, _)| turn).min_by_key(|turn| turn.id)
+        };
+        below.or_else(greediest).or_else(oldest)
     }
 
     /// The delay that a newcomer to this lane would meet: those in line at the pace at which they
@@ -446,73 +522,16 @@ impl<W> Limit<W> {
         if self.queue.waiting() == 0 || self.has_room(lane) {
             return Span::ZERO;
         }
-        let paced = |waiting: u32, places: u32, held: &Ewma| {
-            let seconds = known(held).filter(|_| waiting > 0).unwrap_or(0.0);
-            Span::from_secs_f64(f64::from(waiting + 1) * seconds / f64::from(places.max(1)))
+        let (state, limit) = (&self.lanes[lane], self.limiter.limit());
+        let oldest = self.queue.ends_in([lane].into_iter(), End::First).map(|(_, entry)| entry.arrived).min();
+        let age = oldest.map_or(Span::ZERO, |arrived| now.since(arrived));
+        let own = self.judge.pace_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
+        let all = match state.has_room() {
+            true => self.judge.pace_of_all(self.queue.waiting(), limit),
+            false => Span::ZERO,
         };
-        let (state, limit) = (&self.lanes[lane], self.ceiling.limit());
-        let oldest = self.queue.first_in([lane].into_iter());
-        let age = oldest.map_or(Span::ZERO, |(_, entry)| now.since(entry.arrived));
-        let own = paced(self.queue.waiting_in(lane), state.config.max.min(limit), &state.held);
-        let all = if state.has_room() { paced(self.queue.waiting(), limit, &self.held) } else { Span::ZERO };
         age.max(own).max(all)
     }
-
-    /// Tells a standing queue from a burst: for each lane under its own bound, and for all of them
-    /// under the ceiling, on which a bounded lane presses no harder than its bound drains.
-    fn judge(&mut self, now: Time, events: &mut Events) {
-        let drained = |places: u32, held: &Ewma| {
-            let seconds = known(held)?.max(1e-9);
-            Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
-        };
-        let stands = |stood: bool, arrivals: f64, places: u32, drained: Option<f64>| {
-            let ratio = if stood { DRAINING_RATIO } else { STANDING_RATIO };
-            drained.is_some_and(|drained| arrivals > drained * ratio + f64::from(places))
-        };
-        let limit = self.ceiling.limit();
-        // What did drain counts, too: where work becomes slow all at once, arrivals of a moment ago
-        // are held against the pace of a moment ago.
-        let (mut pressing, mut all_drained) = (0.0, 0.0);
-        for lane in &mut self.lanes {
-            let arrivals = lane.arrivals.total(now) as f64;
-            let did_drain = lane.drain.total(now) as f64;
-            all_drained += did_drain;
-            let drained = drained(lane.config.max, &lane.held).filter(|_| lane.config.max < limit);
-            let drained = drained.map(|drained| drained.max(did_drain));
-            lane.stands = stands(lane.stands, arrivals, lane.config.max, drained);
-            pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
-        }
-        let all_stand = stands(
-            self.stands,
-            pressing,
-            limit,
-            drained(limit, &self.held).map(|could| could.max(all_drained)),
-        );
-        self.lanes.iter_mut().for_each(|lane| lane.stands |= all_stand);
-        let any_stands = self.lanes.iter().any(|lane| lane.stands);
-        if any_stands != self.stands {
-            self.stands = any_stands;
-            events.push(now, if any_stands { Change::QueueStands } else { Change::QueueDrains });
-        }
-    }
-
-    fn note_delay(&mut self, delay: Span) {
-        self.least_delay.current = self.least_delay.current.min(delay);
-    }
-
-    fn roll_least_delay(&mut self, now: Time) {
-        let least = &mut self.least_delay;
-        if now.since(least.since) >= DELAY_INTERVAL {
-            least.last = if least.current == Span::MAX { Span::ZERO } else { least.current };
-            least.current = Span::MAX;
-            least.since = now;
-        }
-    }
-}
-
-/// The mean time that a place is held, once enough places were given back.
-fn known(held: &Ewma) -> Option<f64> {
-    held.mean().filter(|_| held.seen() >= HELD_LEAST)
 }
 
 /// The refusal of a limit that has neither place.

@@ -1,3 +1,4 @@
+mod disciplines;
 mod model;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +30,7 @@ fn of(tier: Tier) -> Request {
 
 /// A limit without lanes.
 fn bare(limit: u32, queue: u32) -> Limit<u64> {
-    Limit::new(Config { ceiling: Ceiling::Fixed(limit), queue }, at(0))
+    Limit::new(Config { ceiling: Ceiling::Fixed(limit), queue, ..Config::default() }, at(0))
 }
 
 /// A limit with one lane that bounds nothing.
@@ -254,8 +255,9 @@ fn a_standing_queue_is_told_and_so_is_its_end() {
 
 #[test]
 fn a_learned_ceiling_serves_those_in_line_when_it_grows() {
-    let ceiling = Ceiling::Adaptive(adaptive::Config { initial: 2, max: 64 });
-    let mut limit = Limit::new(Config { ceiling, queue: 1_024 }, at(0));
+    let ceiling =
+        Ceiling::Adaptive(adaptive::Config::new(adaptive::Settings { initial: 2, max: 64 }).unwrap());
+    let mut limit = Limit::new(Config { ceiling, queue: 1_024, ..Config::default() }, at(0));
     limit.add_lane(Lane::default());
     let mut storm = Storm::new(limit, 1);
     storm.run(&[100.0], 5);
@@ -559,7 +561,7 @@ fn a_ceiling_that_sank_grants_nothing_until_in_flight_is_below_it() {
     let held: Vec<Slot> = (0..4).map(|_| slot(limit.admit(at(0), 0, &request()))).collect();
     let waits = turn(limit.admit(at(0), 0, &request()));
     let waits = turn(limit.claim(at(0), waits, 0));
-    limit.configure(Config { ceiling: Ceiling::Fixed(2), queue: 8 }, at(1));
+    limit.configure(Config { ceiling: Ceiling::Fixed(2), queue: 8, ..Config::default() }, at(1));
     for (slot, told) in held.into_iter().zip([&[][..], &[], &[0], &[]]) {
         limit.release(at(2), slot);
         assert_eq!(due(&mut limit), told);
@@ -577,7 +579,7 @@ fn a_ceiling_or_lane_that_rose_serves_those_in_line() {
         let waits = turn(limit.admit(at(0), 0, &request()));
         turn(limit.claim(at(0), waits, waiter));
     }
-    limit.configure(Config { ceiling: Ceiling::Fixed(8), queue: 64 }, at(1));
+    limit.configure(Config { ceiling: Ceiling::Fixed(8), queue: 64, ..Config::default() }, at(1));
     assert_eq!(due(&mut limit), [0]);
     limit.configure_lane(at(1), 0, Lane { max: 4, queue: 8 });
     assert_eq!(due(&mut limit), [1, 2]);

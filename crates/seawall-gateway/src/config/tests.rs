@@ -146,8 +146,11 @@ fn an_upstream_with_every_key() {
         idle_timeout: Span::from_secs(300),
         breaker: Some(breaker::Config::new(settings).unwrap()),
         limit: limit::Config {
-            ceiling: Ceiling::Adaptive(adaptive::Config { initial: 8, max: 8 }),
+            ceiling: Ceiling::Adaptive(
+                adaptive::Config::new(adaptive::Settings { initial: 8, max: 8 }).unwrap(),
+            ),
             queue: 0,
+            ..limit::Config::default()
         },
         budget: budget::Config::new(200_000).unwrap(),
     };
@@ -158,7 +161,10 @@ fn an_upstream_with_every_key() {
 fn an_upstream_turned_down() {
     let read = read_upstream("breaker = false\nlimit = { adaptive = false, max = 3 }\nbudget = \"0%\"");
     assert_eq!(read.breaker, None);
-    assert_eq!(read.limit, limit::Config { ceiling: Ceiling::Fixed(3), queue: 1_024 });
+    assert_eq!(
+        read.limit,
+        limit::Config { ceiling: Ceiling::Fixed(3), queue: 1_024, ..limit::Config::default() }
+    );
     assert_eq!(read.budget, budget::Config::new(0).unwrap());
 }
 

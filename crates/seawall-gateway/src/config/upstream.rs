@@ -176,15 +176,18 @@ fn breaker_in(mut section: Section<'_>) -> breaker::Config {
 
 fn limit_in(mut section: Section<'_>) -> limit::Config {
     let default = limit::Config::default();
-    let learned = adaptive::Config::default();
+    let learned = adaptive::Settings::default();
     let is_adaptive = section.value("adaptive", true, Field::switch);
     let max = section.value("max", learned.max, |field| field.number(1..=PLACES_MAX));
     let queue = section.value("queue", default.queue, |field| field.number(0..=PLACES_MAX));
     section.finish();
     let ceiling = if is_adaptive {
-        Ceiling::Adaptive(adaptive::Config { initial: learned.initial.min(max), max })
+        let settings = adaptive::Settings { initial: learned.initial.min(max), max };
+        Ceiling::Adaptive(
+            adaptive::Config::new(settings).expect("`max` is at least 1 and `initial` within it"),
+        )
     } else {
         Ceiling::Fixed(max)
     };
-    limit::Config { ceiling, queue }
+    limit::Config { ceiling, queue, ..limit::Config::default() }
 }

@@ -21,7 +21,7 @@ fn ms(millis: u64) -> Span {
 /// A host with so many places.
 #[expect(clippy::arc_with_non_send_sync, reason = "hosts take their gates in an `Arc`, also on one thread")]
 fn member(name: &str, places: u32) -> Member<Alone<u64>> {
-    let limit = Some(limit::Config { ceiling: Ceiling::Fixed(places), queue: 0 });
+    let limit = Some(limit::Config { ceiling: Ceiling::Fixed(places), queue: 0, ..limit::Config::default() });
     let settings = Settings { limit, ..Settings::default() };
     Member { name: Arc::from(name), gate: Arc::new(Gate::new(settings, Lane::default(), at(0))) }
 }

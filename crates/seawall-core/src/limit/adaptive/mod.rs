@@ -29,7 +29,8 @@
 //! The gradient follows Netflix's concurrency-limits (2018), the protected baseline and the vetoes
 //! answer its known failure, learning the overload as normal.
 
-use crate::measure::ewma::Ewma;
+use super::SettingError;
+use super::baseline::{BASELINE_LEAST, Baseline};
 use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
@@ -57,24 +58,31 @@ pub const CHECK_EVERY: u32 = 200;
 /// How far it is lowered then.
 const CHECK_DOWN: f64 = 0.7;
 
-/// The share of the limit up to which a call counts as sent without load.
-const LOW: f64 = 0.25;
-/// Samples that the no-load latency averages over, and those it needs before it is believed.
-const BASELINE_WINDOW: u32 = 1_000;
-const BASELINE_LEAST: u32 = 20;
-
-/// Bounds of an adaptive ceiling.
+/// Bounds of an adaptive ceiling. [`Adaptive::new`] takes only checked ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct Settings {
     /// Where it starts, 1 to `max`; default 16.
     pub initial: u32,
     /// Above which it never goes, at least 1; default 512.
     pub max: u32,
 }
 
-impl Default for Config {
-    fn default() -> Config {
-        Config { initial: 16, max: 512 }
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { initial: 16, max: 512 }
+    }
+}
+
+/// Checked [`Settings`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config(Settings);
+
+impl Config {
+    /// Checks every setting against its range.
+    pub fn new(settings: Settings) -> Result<Config, SettingError> {
+        SettingError::check("max", settings.max, 1..=u32::MAX, "at least 1")?;
+        SettingError::check("initial", settings.initial, 1..=settings.max, "1 to `max`")?;
+        Ok(Config(settings))
     }
 }
 
@@ -107,9 +115,9 @@ enum Suspicion {
 /// An adaptive ceiling.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
-    config: Config,
+    config: Settings,
     limit: f64,
-    baseline: Ewma,
+    baseline: Baseline,
     window: Full,
     /// The point from which the limit has been going down, or up.
     anchor: Option<Point>,
@@ -121,11 +129,10 @@ pub struct Adaptive {
 impl Adaptive {
     /// A ceiling at `config.initial`.
     pub fn new(config: Config, now: Time) -> Adaptive {
-        let limit = f64::from(config.initial.clamp(1, config.max.max(1)));
         Adaptive {
-            config,
-            limit,
-            baseline: Ewma::new(BASELINE_WINDOW, BASELINE_LEAST),
+            config: config.0,
+            limit: f64::from(config.0.initial),
+            baseline: Baseline::new(),
             window: Full { start: now, calls: 0, sum: 0.0, overloaded: false },
             anchor: None,
             suspicion: None,
@@ -136,18 +143,18 @@ impl Adaptive {
 
     /// The most that may be in flight.
     pub fn limit(&self) -> u32 {
-        (libm::round(self.limit) as u32).clamp(1, self.config.max.max(1))
+        (libm::round(self.limit) as u32).clamp(1, self.config.max)
     }
 
     /// The no-load latency, once it is known.
     pub fn baseline(&self) -> Option<Span> {
-        self.known_baseline().map(Span::from_secs_f64)
+        self.baseline.known().map(Span::from_secs_f64)
     }
 
     /// New bounds; what was learned stays.
     pub fn configure(&mut self, config: Config) {
-        self.config = config;
-        self.limit = self.limit.clamp(1.0, f64::from(config.max.max(1)));
+        self.config = config.0;
+        self.limit = self.limit.clamp(1.0, f64::from(config.0.max));
     }
 
     /// Takes in a call that was sent when `in_flight` were under way, itself included.
@@ -158,8 +165,8 @@ impl Adaptive {
             Outcome::Overloaded { .. } => return self.window.overloaded = true,
             _ => return,
         }
-        if f64::from(in_flight) <= (self.limit * LOW).max(1.0) && outcome == Outcome::Success {
-            self.baseline.add(seconds);
+        if outcome == Outcome::Success {
+            self.baseline.add(in_flight, self.limit, seconds);
         }
         // What was sent before the window began was sent under another limit.
         if in_flight < self.limit() || now - latency < self.window.start {
@@ -168,7 +175,7 @@ impl Adaptive {
         self.window.calls += 1;
         self.window.sum += seconds;
         let elapsed = now.since(self.window.start);
-        let settles = self.suspicion.is_some() || self.known_baseline().is_none();
+        let settles = self.suspicion.is_some() || self.baseline.known().is_none();
         let wanted = match (settles, self.climbs) {
             (true, _) => WINDOW_CHECK,
             (false, true) => WINDOW_CLIMB,
@@ -180,16 +187,12 @@ impl Adaptive {
         }
     }
 
-    fn known_baseline(&self) -> Option<f64> {
-        self.baseline.mean().filter(|_| self.baseline.seen() >= BASELINE_LEAST)
-    }
-
     fn end_window(&mut self, now: Time) {
         let calls = f64::from(self.window.calls);
         let latency = self.window.sum / calls;
         // By Little's law; a count over the elapsed time would include pauses between bursts.
         let here = Point { limit: self.limit, latency, throughput: self.limit / latency.max(1e-9) };
-        let target = match (self.known_baseline(), self.suspicion.take()) {
+        let target = match (self.baseline.known(), self.suspicion.take()) {
             (None, _) => self.search(here),
             (Some(baseline), None) => self.follow(here, baseline),
             (Some(_), Some(Suspicion::Slow(low))) => self.check_slow(here, low),
@@ -202,7 +205,7 @@ impl Adaptive {
         } else {
             target
         };
-        self.limit = target.clamp(1.0, f64::from(self.config.max.max(1)));
+        self.limit = target.clamp(1.0, f64::from(self.config.max));
         self.window = Full { start: now, calls: 0, sum: 0.0, overloaded: false };
     }
 

@@ -187,13 +187,24 @@ fn quick_failures_teach_nothing_and_refusals_cut() {
     assert_eq!(adaptive.limit(), 14, "a tenth less, though latency says more");
 }
 
+fn bounds(initial: u32, max: u32) -> Config {
+    Config::new(Settings { initial, max }).unwrap()
+}
+
 #[test]
 fn stays_within_its_bounds() {
-    let mut adaptive = Adaptive::new(Config { initial: 900, max: 8 }, Time::ZERO);
+    let mut adaptive = Adaptive::new(bounds(8, 8), Time::ZERO);
     assert_eq!(adaptive.limit(), 8);
-    adaptive.configure(Config { initial: 16, max: 4 });
+    adaptive.configure(bounds(4, 4));
     assert_eq!(adaptive.limit(), 4);
-    let (mut callee, mut adaptive) =
-        (Callee::new(64, 10, 3), Adaptive::new(Config { initial: 16, max: 20 }, Time::ZERO));
+    let (mut callee, mut adaptive) = (Callee::new(64, 10, 3), Adaptive::new(bounds(16, 20), Time::ZERO));
     assert!(callee.run(&mut adaptive, 9_000.0, 10).iter().all(|limit| *limit <= 20));
+}
+
+#[test]
+fn the_constructor_names_key_value_and_bound() {
+    let error = Config::new(Settings { initial: 900, max: 8 }).unwrap_err();
+    assert_eq!(error, SettingError { key: "initial", value: 900, range: "1 to `max`" });
+    let error = Config::new(Settings { initial: 1, max: 0 }).unwrap_err();
+    assert_eq!(error, SettingError { key: "max", value: 0, range: "at least 1" });
 }

@@ -6,8 +6,10 @@
 //! place finds nothing.
 
 use alloc::vec::Vec;
+use core::iter::successors;
 use core::ops::Range;
 
+use super::bulkhead::Tenant;
 use crate::decision::Rejection;
 use crate::request::{Request, Tier};
 use crate::time::Time;
@@ -21,7 +23,17 @@ const TIERS: usize = Tier::ALL.len();
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     slot: u32,
-    id: u64,
+    /// By order of arrival.
+    pub(super) id: u64,
+}
+
+/// An end of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Where the oldest stands.
+    First,
+    /// Where the newest stands.
+    Last,
 }
 
 /// What became of a place.
@@ -45,6 +57,7 @@ pub(super) struct Entry<W> {
     id: u64,
     pub(super) state: State,
     pub(super) lane: usize,
+    pub(super) tenant: Option<Tenant>,
     pub(super) request: Request,
     pub(super) arrived: Time,
     pub(super) waiter: Option<W>,
@@ -89,7 +102,7 @@ impl<W> Queue<W> {
     }
 
     /// Joins the end of the line of its lane and tier.
-    pub(super) fn join(&mut self, lane: usize, request: Request, now: Time) -> Turn {
+    pub(super) fn join(&mut self, lane: usize, tenant: Option<Tenant>, request: Request, now: Time) -> Turn {
         let id = self.next_id;
         self.next_id += 1;
         let tier = request.tier as usize;
@@ -98,6 +111,7 @@ impl<W> Queue<W> {
             id,
             state: State::Waiting,
             lane,
+            tenant,
             request,
             arrived: now,
             waiter: None,
@@ -142,10 +156,23 @@ impl<W> Queue<W> {
         entry
     }
 
-    /// The one in these lanes who has waited longest.
-    pub(super) fn first_in(&self, lanes: impl Iterator<Item = usize>) -> Option<(Turn, &Entry<W>)> {
-        let firsts = lanes.flat_map(|lane| &self.lines[lane]).map(|line| line.first);
-        firsts.filter_map(|slot| self.named(slot)).min_by_key(|(turn, _)| turn.id)
+    /// Those at this end of each line of these lanes.
+    pub(super) fn ends_in(
+        &self,
+        lanes: impl Iterator<Item = usize>,
+        end: End,
+    ) -> impl Iterator<Item = (Turn, &Entry<W>)> {
+        let ends = move |line: &Line| if end == End::First { line.first } else { line.last };
+        lanes.flat_map(|lane| &self.lines[lane]).map(ends).filter_map(|slot| self.named(slot))
+    }
+
+    /// All who wait in these lanes.
+    pub(super) fn all_in(
+        &self,
+        lanes: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = (Turn, &Entry<W>)> {
+        let later = |(_, entry): &(Turn, &Entry<W>)| self.named(entry.later);
+        self.ends_in(lanes, End::First).flat_map(move |first| successors(Some(first), later))
     }
 
     /// The last to come among the least important of these lanes, if less important than `tier`.

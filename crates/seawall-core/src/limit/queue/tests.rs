@@ -4,7 +4,7 @@ use super::*;
 use crate::request::Key;
 
 fn join(queue: &mut Queue<u64>) -> Turn {
-    queue.join(0, Request::new(Key(1)), Time::ZERO)
+    queue.join(0, None, Request::new(Key(1)), Time::ZERO)
 }
 
 fn queue() -> Queue<u64> {
@@ -46,7 +46,11 @@ fn a_settled_place_is_out_of_line_but_found_by_its_name() {
     assert_eq!(queue.waiting(), 2);
     assert_eq!(queue.get(turns[1]).unwrap().state, granted);
     queue.forget(turns[0]);
-    assert_eq!(queue.first_in(0..1).unwrap().0, turns[2], "the lines close over whoever left");
+    assert_eq!(
+        queue.ends_in(0..1, End::First).next().unwrap().0,
+        turns[2],
+        "the lines close over whoever left"
+    );
     queue.forget(turns[1]);
     assert!(queue.get(turns[1]).is_none());
     assert_eq!(queue.last_below(0..1, Tier::CriticalPlus), Some(turns[2]));

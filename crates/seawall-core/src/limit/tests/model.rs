@@ -239,7 +239,10 @@ impl Pair {
             Op::Pass(millis) => self.now += ms(millis),
             Op::Ceiling(places) => {
                 self.model.limit = places.max(1);
-                self.limit.configure(Config { ceiling: Ceiling::Fixed(places), queue: 5 }, self.now);
+                self.limit.configure(
+                    Config { ceiling: Ceiling::Fixed(places), queue: 5, ..Config::default() },
+                    self.now,
+                );
                 self.model.grant(self.now);
             }
             Op::Bound { lane, max, queue } => {

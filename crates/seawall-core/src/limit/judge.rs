@@ -1,0 +1,192 @@
+//! Burst or standing queue: how long a line may be, and the delay that a newcomer meets.
+//!
+//! Arrivals over 1.5 s are compared with what drained in that time, or *could* have at full use (the
+//! limit over the mean time that a place is held), whichever is more. A burst may fill [`BURST`] ×
+//! the limit; a standing queue is cut to [`STAND`] × the limit, or to what drains in
+//! [`STAND_DELAY`] if that is more.
+
+use alloc::vec::Vec;
+
+use super::Lane;
+use crate::event::{Change, Events};
+use crate::measure::ewma::Ewma;
+use crate::measure::flow::{self, Flow};
+use crate::time::{Span, Time};
+
+/// The queue that a burst may fill, as a multiple of the limit.
+pub const BURST: f64 = 6.0;
+/// What is left of a standing queue, as a multiple of the limit.
+pub const STAND: f64 = 1.5;
+/// The wait that a standing queue may always reach: where work is quick, that is many in line.
+pub const STAND_DELAY: Span = Span::from_millis(16);
+/// Arrivals over drain above which a queue begins to stand, and below which it drains again.
+const STANDING_RATIO: f64 = 1.04;
+const DRAINING_RATIO: f64 = 0.98;
+/// Releases that the mean time of holding a place averages over, and those it needs.
+const HELD_WINDOW: u32 = 400;
+const HELD_LEAST: u32 = 10;
+/// The interval over which the least delay is taken.
+const DELAY_INTERVAL: Span = Span::from_millis(100);
+
+/// What comes, what goes, and how long it stays.
+#[derive(Debug)]
+struct Course {
+    arrivals: Flow,
+    drain: Flow,
+    /// How long a place in flight is held, in seconds.
+    held: Ewma,
+    /// Whether more arrives than drains, in this lane or in all of them together.
+    stands: bool,
+}
+
+/// The least delay met in the current and in the last interval.
+#[derive(Debug)]
+struct LeastDelay {
+    since: Time,
+    current: Span,
+    last: Span,
+}
+
+/// Tells a standing queue from a burst, by lane and for all lanes together.
+#[derive(Debug)]
+pub(super) struct Judge {
+    lanes: Vec<Course>,
+    held: Ewma,
+    stands: bool,
+    least_delay: LeastDelay,
+}
+
+impl Judge {
+    pub(super) fn new(now: Time) -> Judge {
+        Judge {
+            lanes: Vec::new(),
+            held: Ewma::new(HELD_WINDOW, HELD_LEAST),
+            stands: false,
+            least_delay: LeastDelay { since: now, current: Span::MAX, last: Span::ZERO },
+        }
+    }
+
+    pub(super) fn add_lane(&mut self) {
+        self.lanes.push(Course {
+            arrivals: Flow::new(Time::ZERO),
+            drain: Flow::new(Time::ZERO),
+            held: Ewma::new(HELD_WINDOW, HELD_LEAST),
+            stands: false,
+        });
+    }
+
+    /// Counts an arrival.
+    pub(super) fn arrive(&mut self, now: Time, lane: usize) {
+        self.lanes[lane].arrivals.add(now);
+        let least = &mut self.least_delay;
+        if now.since(least.since) >= DELAY_INTERVAL {
+            least.last = if least.current == Span::MAX { Span::ZERO } else { least.current };
+            least.current = Span::MAX;
+            least.since = now;
+        }
+    }
+
+    /// Counts a place that was given back after this time.
+    pub(super) fn drain(&mut self, now: Time, lane: usize, held: Span) {
+        let held = held.as_secs_f64();
+        self.held.add(held);
+        self.lanes[lane].held.add(held);
+        self.lanes[lane].drain.add(now);
+    }
+
+    /// Takes in the delay that somebody met.
+    pub(super) fn note_delay(&mut self, delay: Span) {
+        self.least_delay.current = self.least_delay.current.min(delay);
+    }
+
+    /// The shortest delay that anybody met in the last interval.
+    pub(super) fn least_delay(&self) -> Span {
+        self.least_delay.last.min(self.least_delay.current)
+    }
+
+    /// Whether the queue stands for this lane.
+    pub(super) fn stands_in(&self, lane: usize) -> bool {
+        self.lanes[lane].stands
+    }
+
+    /// Whether the queue stands for any lane.
+    pub(super) fn stands(&self) -> bool {
+        self.stands
+    }
+
+    /// How many may wait for places of this lane.
+    pub(super) fn line_in(&self, lane: usize, places: u32) -> f64 {
+        line(places, &self.lanes[lane].held, self.lanes[lane].stands)
+    }
+
+    /// How many may wait for places of all lanes, if the queue stands for `lane` as it does.
+    pub(super) fn line_of_all(&self, lane: usize, places: u32) -> f64 {
+        line(places, &self.held, self.lanes[lane].stands)
+    }
+
+    /// How long the last of so many waits for places of this lane.
+    pub(super) fn pace_in(&self, lane: usize, waiting: u32, places: u32) -> Span {
+        pace(waiting, places, &self.lanes[lane].held)
+    }
+
+    /// How long the last of so many waits for places of all lanes.
+    pub(super) fn pace_of_all(&self, waiting: u32, places: u32) -> Span {
+        pace(waiting, places, &self.held)
+    }
+
+    /// Judges each lane under its own bound, and all of them under the ceiling, on which a bounded
+    /// lane presses no harder than its bound drains.
+    pub(super) fn judge<'a>(
+        &mut self,
+        now: Time,
+        limit: u32,
+        bounds: impl Iterator<Item = &'a Lane>,
+        events: &mut Events,
+    ) {
+        let drained = |places: u32, held: &Ewma| {
+            let seconds = known(held)?.max(1e-9);
+            Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
+        };
+        let stands = |stood: bool, arrivals: f64, places: u32, drained: Option<f64>| {
+            let ratio = if stood { DRAINING_RATIO } else { STANDING_RATIO };
+            drained.is_some_and(|drained| arrivals > drained * ratio + f64::from(places))
+        };
+        // What did drain counts, too: where work becomes slow all at once, arrivals of a moment ago
+        // are held against the pace of a moment ago.
+        let (mut pressing, mut all_drained) = (0.0, 0.0);
+        for (lane, bounds) in self.lanes.iter_mut().zip(bounds) {
+            let arrivals = lane.arrivals.total(now) as f64;
+            let did_drain = lane.drain.total(now) as f64;
+            all_drained += did_drain;
+            let drained = drained(bounds.max, &lane.held).filter(|_| bounds.max < limit);
+            let drained = drained.map(|drained| drained.max(did_drain));
+            lane.stands = stands(lane.stands, arrivals, bounds.max, drained);
+            pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
+        }
+        let could = drained(limit, &self.held).map(|could| could.max(all_drained));
+        let all_stand = stands(self.stands, pressing, limit, could);
+        self.lanes.iter_mut().for_each(|lane| lane.stands |= all_stand);
+        let any_stands = self.lanes.iter().any(|lane| lane.stands);
+        if any_stands != self.stands {
+            self.stands = any_stands;
+            events.push(now, if any_stands { Change::QueueStands } else { Change::QueueDrains });
+        }
+    }
+}
+
+fn line(places: u32, held: &Ewma, stands: bool) -> f64 {
+    let times = if stands { STAND } else { BURST };
+    // What drains in the wait that is always allowed, if that is more.
+    let waits = STAND_DELAY.as_secs_f64() / known(held).unwrap_or(f64::INFINITY).max(1e-9);
+    libm::ceil(f64::from(places) * times.max(waits * times / STAND))
+}
+
+fn pace(waiting: u32, places: u32, held: &Ewma) -> Span {
+    let seconds = known(held).filter(|_| waiting > 0).unwrap_or(0.0);
+    Span::from_secs_f64(f64::from(waiting + 1) * seconds / f64::from(places.max(1)))
+}
+
+/// The mean time that a place is held, once enough places were given back.
+fn known(held: &Ewma) -> Option<f64> {
+    held.mean().filter(|_| held.seen() >= HELD_LEAST)
+}
