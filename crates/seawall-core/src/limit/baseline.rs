@@ -6,10 +6,10 @@
 
 use crate::measure::ewma::Ewma;
 
-/// The share of the limit up to which a call counts as sent without load.
-const LOW: f64 = 0.25;
+/// The share of a limit up to which a call counts as sent without load.
+pub(super) const LOW: f64 = 0.25;
 /// Samples that the mean averages over.
-const WINDOW: u32 = 1_000;
+const WINDOW: u32 = 4_000;
 
 /// Calls without load that are needed before their mean is believed.
 pub const BASELINE_LEAST: u32 = 20;
@@ -23,9 +23,9 @@ impl Baseline {
         Baseline(Ewma::new(WINDOW, BASELINE_LEAST))
     }
 
-    /// Takes in a successful call, if it was sent without load.
-    pub(super) fn add(&mut self, in_flight: u32, limit: f64, seconds: f64) {
-        if f64::from(in_flight) <= (limit * LOW).max(1.0) {
+    /// Takes in a successful call, if at most `low` were in flight.
+    pub(super) fn add(&mut self, in_flight: u32, low: f64, seconds: f64) {
+        if f64::from(in_flight) <= low.max(1.0) {
             self.0.add(seconds);
         }
     }

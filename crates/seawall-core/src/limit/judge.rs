@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use super::Lane;
+use super::config::Lane;
 use crate::event::{Change, Events};
 use crate::measure::ewma::Ewma;
 use crate::measure::flow::{self, Flow};

@@ -26,6 +26,7 @@ mod baseline;
 pub mod bulkhead;
 mod ceiling;
 pub mod codel;
+mod config;
 mod judge;
 mod queue;
 mod setting;
@@ -48,74 +49,10 @@ use judge::Judge;
 use queue::{End, Entry, Queue, State};
 
 pub use ceiling::Ceiling;
+pub use config::{Config, Discipline, Lane};
 pub use judge::{BURST, STAND, STAND_DELAY};
 pub use queue::Turn;
 pub use setting::SettingError;
-
-/// Who in line is served first, and who gives way. Whoever is told apart by lane, bulkhead or tier
-/// stays so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Discipline {
-    /// Whoever has waited longest.
-    #[default]
-    Fifo,
-    /// Whoever has waited longest; while the queue stands, whoever came last. A newcomer to a full
-    /// line takes the place of whoever has waited longest. Under overload some are then served in
-    /// time, where first in, first out would serve all of them late.
-    AdaptiveLifo,
-    /// Whoever has waited longest, but the line is thinned while waits are long.
-    Codel(codel::Config),
-    /// The most important tier first, and in it whoever has waited longest.
-    ByTier,
-}
-
-/// A ceiling, the most that may wait for a place under it, and who goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How many may be in flight.
-    pub ceiling: Ceiling,
-    /// How many may wait in all lanes together; 0 for none, default 1024.
-    pub queue: u32,
-    /// Who in line is served first.
-    pub discipline: Discipline,
-    /// How places are shared between tenants; `None` for first come, first served.
-    pub bulkhead: Option<bulkhead::Config>,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            ceiling: Ceiling::Adaptive(adaptive::Config::default()),
-            queue: 1_024,
-            discipline: Discipline::Fifo,
-            bulkhead: None,
-        }
-    }
-}
-
-/// The bounds of one lane under a shared ceiling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// How many of this lane may be in flight; `u32::MAX` for as many as the ceiling allows.
-    pub max: u32,
-    /// How many of this lane may wait.
-    pub queue: u32,
-}
-
-impl Default for Lane {
-    fn default() -> Lane {
-        Lane { max: u32::MAX, queue: u32::MAX }
-    }
-}
-
-impl Discipline {
-    fn codel(self) -> codel::Config {
-        match self {
-            Discipline::Codel(config) => config,
-            Discipline::Fifo | Discipline::AdaptiveLifo | Discipline::ByTier => codel::Config::default(),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct LaneState {
@@ -530,7 +467,9 @@ impl<W> Limit<W> {
             true => self.judge.pace_of_all(self.queue.waiting(), limit),
             false => Span::ZERO,
         };
-        age.max(own).max(all)
+        // Chance makes the oldest wait longer than the pace; that is no reason to say so.
+        let paced = own.max(all);
+        if age > paced.times(2) { age } else { paced }
     }
 }
 

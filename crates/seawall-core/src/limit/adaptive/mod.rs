@@ -1,5 +1,17 @@
 //! The adaptive ceiling: how many may be in flight, learned from latency and throughput.
 //!
+//! ```text
+//!                        throughput stops following
+//!   Climbing ─────────────────────────────────────▶ Following ◀──────────────┐
+//!      │ no no-load latency                          │     │ due, or grew    │
+//!      ▼                                  cut, and   │     │ for nothing     │ measured
+//!   Searching ──────────────┐      throughput fell   │     ▼                 │
+//!              throughput   │            along; due  │   Measuring ──────────┘
+//!              fell         └────────────────────┐   ▼     ▲ ▲
+//!                                                │ Returning │
+//!                                                └───────────┘ throughput rose again
+//! ```
+//!
 //! **Prevents** two opposite failures of a limit that learns: to take the overload for normal and
 //! let everything in, and to shrink until it is the bottleneck itself.
 //!
@@ -8,55 +20,83 @@
 //! `limit × no-load latency / latency at full use` points at `n`, from above and from below.
 //!
 //! - The no-load latency is the *mean* of successful calls that were sent while few others were in
-//!   flight (a quarter of the limit at most). An overload sends no such calls, so it cannot teach.
+//!   flight. An overload sends no such calls, so it cannot teach.
 //! - Latency at full use is the mean over a window of calls that were sent with the limit reached.
-//!   Less use moves nothing: a limit that is not reached is not wrong.
-//! - The target is [`HEADROOM`] above what the two say, so that a callee that gained workers is
-//!   found out step by step; a step is at most [`STEP_UP`] up and [`STEP_DOWN`] down, halfway.
+//!   Less use moves nothing: a limit that is not reached is not wrong. All calls that end in the
+//!   window count, once the calls from before a change of the limit are over: to count only those
+//!   that begin and end in it would leave out the long ones.
+//! - *Following*, it goes [`HEADROOM`] above what the two say, so that a callee that gained workers
+//!   is found out step by step. The step is shortened by how much of it may be chance: by
+//!   `d² / (d² + (3e)²)`, with `d` its size and `e` the standard error of the mean latency, over
+//!   as many windows as pointed the same way.
 //! - Throughput has a *veto*, because a no-load latency can stop being true. If the limit was cut
-//!   and throughput fell along with it, the callee may be slow and not full; if the limit grew and
-//!   throughput did not follow, it may have been full before. Either suspicion is checked by going
-//!   back to where the limit came from for one window: only if throughput answers as suspected is
-//!   the no-load latency moved. One window in [`CHECK_EVERY`] checks for the second case unasked.
+//!   and throughput fell along with it, the callee may be slow and not full: *Returning*, it goes
+//!   back to where it came from for one window. If throughput rises again, or if the limit grew and
+//!   throughput did not follow, the no-load latency is not what it was: *Measuring*, it goes below
+//!   the point where throughput begins to fall, where nothing queues inside, and takes the latency
+//!   there. It does the first unasked every [`CHECK_EVERY`] windows (which refuses nobody) and the
+//!   second every [`MEASURE_EVERY`].
 //! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
-//! - With no no-load latency at all (started under overload) the limit is halved, window by window,
-//!   until throughput falls: that finds it.
+//! - With no no-load latency at all (started under overload) it *searches*: it halves, window by
+//!   window, until throughput falls.
 //!
 //! **Edges.** Failures teach nothing (a refused connection is quick); a call that timed out counts
 //! with the time it took; answers that say "overloaded" cut the limit by a tenth, once a window.
-//! The gradient follows Netflix's concurrency-limits (2018), the protected baseline and the vetoes
-//! answer its known failure, learning the overload as normal.
+//! For work quicker than [`FINEST`] the limit stays as if it took that long: what a loaded machine
+//! adds to so short a time is no queue. The gradient follows Netflix's concurrency-limits (2018);
+//! the protected baseline and the vetoes answer its known failure, learning the overload as normal.
 
 use super::SettingError;
-use super::baseline::{BASELINE_LEAST, Baseline};
+use super::baseline::{Baseline, LOW};
 use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
-/// How far above the estimate the limit stands.
-pub const HEADROOM: f64 = 1.12;
-/// The largest step up.
+/// How far above the estimate the limit stands, and what rounding to whole places may cost.
+pub const HEADROOM: f64 = 1.06;
+const ROUNDING: f64 = 0.25;
+/// The largest step up, and down.
 pub const STEP_UP: f64 = 1.3;
 /// The largest step down.
 pub const STEP_DOWN: f64 = 0.7;
-
-/// Samples after which a window may end, and the time after which fewer do. A window that settles
-/// the no-load latency is longer: its error stays for long.
-const WINDOW: u32 = 200;
-const WINDOW_CHECK: u32 = 600;
-const WINDOW_CLIMB: u32 = 50;
-const WINDOW_FEW: u32 = 20;
-const WINDOW_LEAST: Span = Span::from_millis(50);
-const WINDOW_LONG: Span = Span::from_secs(2);
-
 /// The step of the climb at the start.
 pub const CLIMB: f64 = 1.5;
+/// The shortest work that is told apart.
+pub const FINEST: Span = Span::from_millis(1);
+/// Windows after which the limit is raised for one, to see whether throughput wants more.
+pub const CHECK_EVERY: u32 = 400;
+/// Windows after which the no-load latency is measured anew.
+pub const MEASURE_EVERY: u32 = 16_000;
 
-/// Windows after which the limit is lowered for one, to see whether throughput needs it.
-pub const CHECK_EVERY: u32 = 200;
-/// How far it is lowered then.
-const CHECK_DOWN: f64 = 0.7;
+/// Samples after which a window ends, and for each place of the limit. One that settles a doubt is
+/// longer.
+const WINDOW: u32 = 200;
+const WINDOW_PLACE: u32 = 4;
+const WINDOW_LONG: u32 = 1_000;
+const WINDOW_LONG_PLACE: u32 = 20;
+const WINDOW_CLIMB: u32 = 50;
+/// Windows that pointed the same way and count together, at most.
+const STREAK: u32 = 10;
+/// A window is no shorter than this; with this few samples it ends after that time, and ten times
+/// the latency.
+const LEAST: Span = Span::from_millis(50);
+const FEW: u32 = 20;
+const PATIENCE: Span = Span::from_secs(2);
+const PATIENCE_LONG: Span = Span::from_secs(5);
+/// After a change of the limit by more than this, calls from before it are waited out for so many
+/// times the latency.
+const SMALL: f64 = 0.05;
+const SETTLE: f64 = 3.0;
+/// How far the limit must have gone for throughput to be asked.
+const CUT: f64 = 0.65;
+const GROWN: f64 = 1.5;
+/// How far it is raised to see whether throughput wants more.
+const RAISED: f64 = 1.3;
+/// No-load latencies that are no further apart are the same.
+const SAME: f64 = 0.1;
+/// How far below a limit the no-load latency is measured.
+const BELOW: f64 = 0.65;
 
 /// Bounds of an adaptive ceiling. [`Adaptive::new`] takes only checked ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,11 +128,29 @@ impl Config {
 
 /// A window of calls that were sent at full use.
 #[derive(Clone, Copy, Debug)]
-struct Full {
-    start: Time,
+struct Window {
+    /// Calls that end earlier do not count.
+    from: Time,
     calls: u32,
     sum: f64,
+    squares: f64,
     overloaded: bool,
+}
+
+impl Window {
+    fn new(from: Time) -> Window {
+        Window { from, calls: 0, sum: 0.0, squares: 0.0, overloaded: false }
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / f64::from(self.calls.max(1))
+    }
+
+    /// The variance of the mean, relative to its square.
+    fn doubt(&self) -> f64 {
+        let (calls, mean) = (f64::from(self.calls.max(1)), self.mean().max(1e-9));
+        (self.squares / calls / (mean * mean) - 1.0).max(0.0) / calls
+    }
 }
 
 /// Where the limit stood, and what came of it.
@@ -103,13 +161,26 @@ struct Point {
     throughput: f64,
 }
 
-/// A suspicion that is being checked at another limit; holds the point that raised it.
+impl Point {
+    /// Whether throughput went along with the limit from `other` to here, rather than staying.
+    fn follows(&self, other: &Point) -> bool {
+        let (moved, followed) = (self.limit / other.limit, self.throughput / other.throughput);
+        if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
-enum Suspicion {
-    /// Cut, and throughput fell along: slow, not full?
-    Slow(Point),
-    /// Throughput may not need a limit this high: full already below it?
-    Full(Point),
+enum State {
+    /// From the last step, if there was one.
+    Climbing(Option<Point>),
+    /// Halving; holds the best so far.
+    Searching(Option<Point>),
+    /// Going where latency points; holds the point from which it has been going down, or up.
+    Following(Option<Point>),
+    /// Up again, to compare with this point.
+    Returning(Point),
+    /// Below this point.
+    Measuring(Point),
 }
 
 /// An adaptive ceiling.
@@ -118,26 +189,28 @@ pub struct Adaptive {
     config: Settings,
     limit: f64,
     baseline: Baseline,
-    window: Full,
-    /// The point from which the limit has been going down, or up.
-    anchor: Option<Point>,
-    suspicion: Option<Suspicion>,
+    window: Window,
+    state: State,
     unchecked: u32,
-    climbs: bool,
+    unmeasured: u32,
+    /// Windows in a row that pointed the same way.
+    streak: u32,
+    has_climbed: bool,
 }
 
 impl Adaptive {
-    /// A ceiling at `config.initial`.
+    /// A ceiling at `initial`.
     pub fn new(config: Config, now: Time) -> Adaptive {
         Adaptive {
             config: config.0,
             limit: f64::from(config.0.initial),
             baseline: Baseline::new(),
-            window: Full { start: now, calls: 0, sum: 0.0, overloaded: false },
-            anchor: None,
-            suspicion: None,
+            window: Window::new(now),
+            state: State::Climbing(None),
             unchecked: 0,
-            climbs: true,
+            unmeasured: 0,
+            streak: 0,
+            has_climbed: false,
         }
     }
 
@@ -161,118 +234,162 @@ impl Adaptive {
     pub fn sample(&mut self, now: Time, in_flight: u32, latency: Span, outcome: Outcome) {
         let seconds = latency.as_secs_f64();
         match outcome {
-            Outcome::Success | Outcome::TimedOut => {}
+            Outcome::Success => self.baseline.add(in_flight, self.limit * self.low(), seconds),
+            Outcome::TimedOut => {}
             Outcome::Overloaded { .. } => return self.window.overloaded = true,
             _ => return,
         }
-        if outcome == Outcome::Success {
-            self.baseline.add(in_flight, self.limit, seconds);
-        }
-        // What was sent before the window began was sent under another limit.
-        if in_flight < self.limit() || now - latency < self.window.start {
+        // What was sent under a limit a little lower counts: to count only what was sent since it rose
+        // would leave out the long ones.
+        let full = f64::from(in_flight) >= f64::from(self.limit()) * (1.0 - SMALL);
+        if !full || now < self.window.from {
             return;
         }
         self.window.calls += 1;
         self.window.sum += seconds;
-        let elapsed = now.since(self.window.start);
-        let settles = self.suspicion.is_some() || self.baseline.known().is_none();
-        let wanted = match (settles, self.climbs) {
-            (true, _) => WINDOW_CHECK,
-            (false, true) => WINDOW_CLIMB,
-            (false, false) => WINDOW,
-        };
-        let enough = self.window.calls >= wanted && elapsed >= WINDOW_LEAST;
-        if enough || (self.window.calls >= WINDOW_FEW && elapsed >= WINDOW_LONG) {
+        self.window.squares += seconds * seconds;
+        let elapsed = now.since(self.window.from);
+        let patience = if self.is_short() { PATIENCE } else { PATIENCE_LONG };
+        let patience = patience.max(Span::from_secs_f64(self.window.mean() * 10.0));
+        let enough = self.window.calls >= self.wanted() && elapsed >= LEAST;
+        if enough || (self.window.calls >= FEW && elapsed >= patience) {
             self.end_window(now);
         }
     }
 
-    fn end_window(&mut self, now: Time) {
-        let calls = f64::from(self.window.calls);
-        let latency = self.window.sum / calls;
-        // By Little's law; a count over the elapsed time would include pauses between bursts.
-        let here = Point { limit: self.limit, latency, throughput: self.limit / latency.max(1e-9) };
-        let target = match (self.baseline.known(), self.suspicion.take()) {
-            (None, _) => self.search(here),
-            (Some(baseline), None) => self.follow(here, baseline),
-            (Some(_), Some(Suspicion::Slow(low))) => self.check_slow(here, low),
-            (Some(baseline), Some(Suspicion::Full(high))) => self.check_full(here, high, baseline),
-        };
-        let target = if self.window.overloaded {
-            self.climbs = false;
-            self.anchor = None;
-            target.min(self.limit * 0.9)
-        } else {
-            target
-        };
-        self.limit = target.clamp(1.0, f64::from(self.config.max));
-        self.window = Full { start: now, calls: 0, sum: 0.0, overloaded: false };
+    /// The share of the limit up to which a call counts as sent without load: half of it once it was
+    /// found, and so is no more than twice the truth.
+    fn low(&self) -> f64 {
+        if self.has_climbed { 0.5 } else { LOW }
     }
 
-    /// Without a baseline: halve until throughput falls.
-    fn search(&mut self, here: Point) -> f64 {
-        let best = *self.anchor.get_or_insert(here);
-        let fell = here.throughput < best.throughput * 0.8;
-        if fell || here.limit <= 1.0 {
-            self.anchor = None;
-            self.baseline.restart(here.latency, BASELINE_LEAST);
-            return best.throughput * here.latency * HEADROOM;
+    /// Whether the window settles no doubt.
+    fn is_short(&self) -> bool {
+        match self.state {
+            State::Climbing(_) => true,
+            State::Following(_) => self.unchecked < CHECK_EVERY,
+            State::Searching(_) | State::Returning(_) | State::Measuring(_) => false,
         }
-        self.anchor = Some(Point { throughput: best.throughput.max(here.throughput), ..best });
+    }
+
+    /// The samples that make a window.
+    fn wanted(&self) -> u32 {
+        let (least, for_each) = match self.state {
+            State::Climbing(_) => (WINDOW_CLIMB, 1),
+            _ if self.is_short() => (WINDOW, WINDOW_PLACE),
+            _ => (WINDOW_LONG, WINDOW_LONG_PLACE),
+        };
+        least.max(self.limit().saturating_mul(for_each))
+    }
+
+    fn end_window(&mut self, now: Time) {
+        let latency = self.window.mean().max(1e-9);
+        let limit = f64::from(self.limit());
+        // By Little's law; a count over the elapsed time would include pauses between bursts.
+        let here = Point { limit, latency, throughput: limit / latency };
+        let mut target = match (self.baseline.known(), self.state) {
+            (_, State::Measuring(high)) => self.measure(here, high),
+            (_, State::Returning(low)) => self.compare(here, low),
+            (None, State::Searching(best)) => self.search(here, best),
+            (None, _) => self.search(here, None),
+            (Some(_), State::Climbing(before)) => self.climb(here, before),
+            (Some(baseline), State::Following(anchor)) => self.follow(here, anchor, baseline),
+            (Some(baseline), State::Searching(_)) => self.follow(here, None, baseline),
+        };
+        if self.window.overloaded {
+            self.state = State::Following(None);
+            target = target.min(self.limit * 0.9);
+        }
+        let before = self.limit;
+        self.limit = target.clamp(1.0, f64::from(self.config.max));
+        let is_small = (self.limit / before - 1.0).abs() <= SMALL;
+        let settled = Span::from_secs_f64(if is_small { 0.0 } else { latency * SETTLE });
+        self.window = Window::new(now + settled);
+    }
+
+    fn climb(&mut self, here: Point, before: Option<Point>) -> f64 {
+        match before {
+            Some(before) if !here.follows(&before) => {
+                self.state = State::Following(None);
+                self.has_climbed = true;
+                before.limit
+            }
+            _ => {
+                self.state = State::Climbing(Some(here));
+                here.limit * CLIMB
+            }
+        }
+    }
+
+    fn search(&mut self, here: Point, best: Option<Point>) -> f64 {
+        let best = best.unwrap_or(here);
+        if here.limit <= 1.0 || here.throughput < best.throughput * 0.8 {
+            self.state = State::Measuring(best);
+            return here.limit;
+        }
+        let better = here.throughput > best.throughput;
+        self.state = State::Searching(Some(if better { here } else { best }));
         here.limit / 2.0
     }
 
-    /// With a baseline: go where it points, unless throughput contradicts.
-    fn follow(&mut self, here: Point, baseline: f64) -> f64 {
-        let first = self.anchor.is_none();
-        let anchor = *self.anchor.get_or_insert(here);
-        let (moved, followed) = (here.limit / anchor.limit, here.throughput / anchor.throughput);
-        if self.climbs {
-            self.climbs = first || followed >= libm::pow(moved, 0.4);
-            self.anchor = self.climbs.then_some(here);
-            return if self.climbs { here.limit * CLIMB } else { anchor.limit };
-        }
-        if moved <= STEP_DOWN && followed < libm::sqrt(moved) {
-            self.suspicion = Some(Suspicion::Slow(here));
+    /// Goes where latency points, unless throughput contradicts.
+    fn follow(&mut self, here: Point, anchor: Option<Point>, baseline: f64) -> f64 {
+        let anchor = anchor.unwrap_or(here);
+        let moved = here.limit / anchor.limit;
+        if moved <= CUT && here.follows(&anchor) {
+            self.state = State::Returning(here);
             return anchor.limit;
         }
-        if moved >= STEP_UP && followed < libm::pow(moved, 0.4) {
-            self.suspicion = Some(Suspicion::Full(here));
-            return anchor.limit;
+        self.unmeasured += 1;
+        if (moved >= GROWN && !here.follows(&anchor)) || self.unmeasured >= MEASURE_EVERY {
+            return self.go_below(here.limit.min(anchor.limit), here);
         }
         self.unchecked += 1;
-        if self.unchecked >= CHECK_EVERY {
-            self.suspicion = Some(Suspicion::Full(here));
-            return here.limit * CHECK_DOWN;
+        if self.unchecked > CHECK_EVERY {
+            self.state = State::Returning(here);
+            return libm::ceil(here.limit * RAISED);
         }
-        let target = here.limit * (baseline / here.latency * HEADROOM).clamp(STEP_DOWN, STEP_UP);
-        let turned = (target > here.limit) != (here.limit >= anchor.limit);
-        if turned || (moved - 1.0).abs() < 0.05 {
-            self.anchor = Some(here);
-        }
-        (here.limit + target) / 2.0
+        let target = self.limit * (baseline * HEADROOM).max(FINEST.as_secs_f64()) / here.latency + ROUNDING;
+        let step = (target / self.limit).clamp(STEP_DOWN, STEP_UP) - 1.0;
+        let turned = (step > 0.0) != (here.limit >= anchor.limit);
+        self.streak = if turned { 1 } else { (self.streak + 1).min(STREAK) };
+        let (size, doubt) = (step * step, self.window.doubt() / f64::from(self.streak));
+        self.state = State::Following(Some(if turned { here } else { anchor }));
+        self.limit * (1.0 + step * size / (size + 9.0 * doubt).max(1e-12))
     }
 
-    /// Back at the higher limit: does throughput rise again? Then the callee was slow, not full.
-    fn check_slow(&mut self, here: Point, low: Point) -> f64 {
-        self.anchor = None;
-        if here.throughput / low.throughput < libm::sqrt(here.limit / low.limit) {
-            return low.limit;
-        }
-        self.baseline.restart(low.latency, BASELINE_LEAST * 5);
-        (here.throughput * low.latency * HEADROOM).min(here.limit * STEP_UP)
-    }
-
-    /// Back at a lower limit: is throughput kept? Then the callee is full here already.
-    fn check_full(&mut self, here: Point, high: Point, baseline: f64) -> f64 {
-        self.anchor = None;
+    /// At a higher limit: does throughput rise? Then the callee is slow, not full.
+    fn compare(&mut self, here: Point, low: Point) -> f64 {
         self.unchecked = 0;
-        let kept = here.throughput / high.throughput > libm::sqrt(here.limit / high.limit);
-        if kept && here.latency < baseline * 0.85 {
-            self.baseline.restart(here.latency, BASELINE_LEAST * 5);
-            return here.limit;
+        if here.follows(&low) {
+            return self.go_below(low.limit / BELOW, here);
         }
-        high.limit
+        self.state = State::Following(None);
+        low.limit
+    }
+
+    /// Measures the no-load latency below this limit.
+    fn go_below(&mut self, limit: f64, high: Point) -> f64 {
+        self.state = State::Measuring(high);
+        libm::floor(limit * BELOW + 1e-9).max(1.0)
+    }
+
+    /// At a lower limit: has throughput fallen? Then nothing queues inside the callee.
+    fn measure(&mut self, here: Point, high: Point) -> f64 {
+        if here.limit > 1.0 && here.limit < high.limit && !here.follows(&high) {
+            return self.go_below(here.limit, high);
+        }
+        self.unmeasured = 0;
+        self.unchecked = 0;
+        match self.baseline.known() {
+            // What was measured differs by no more than chance: the longer memory counts for more.
+            Some(known) if (here.latency / known - 1.0).abs() < SAME => {
+                self.baseline.restart(known + (here.latency - known) / 4.0, self.window.calls * 4);
+            }
+            _ => self.baseline.restart(here.latency, self.window.calls),
+        }
+        self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None) };
+        (high.throughput * here.latency * HEADROOM + ROUNDING).min(high.limit * STEP_UP)
     }
 }
 

@@ -15,7 +15,7 @@
 //! varies much, take [`adaptive`](super::adaptive), which averages.
 
 use super::SettingError;
-use super::baseline::Baseline;
+use super::baseline::{Baseline, LOW};
 use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
@@ -100,7 +100,7 @@ impl Vegas {
         match outcome {
             Outcome::Success => {
                 let seconds = latency.as_secs_f64();
-                self.baseline.add(in_flight, f64::from(self.limit), seconds);
+                self.baseline.add(in_flight, f64::from(self.limit) * LOW, seconds);
                 if in_flight >= self.limit {
                     self.judge(seconds, log);
                 } else if self.least.is_none_or(|least| seconds < least) {
