@@ -67,7 +67,7 @@ struct Bench {
 
 /// Two hosts of ten places, a budget that successes pay for one to one, and hedges after 200 ms.
 async fn bench(retries: u32) -> Bench {
-    let limit = Some(limit::Config { ceiling: Ceiling::Fixed(10), queue: 0 });
+    let limit = Some(limit::Config { ceiling: Ceiling::Fixed(10), queue: 0, ..limit::Config::default() });
     let gate = || Arc::new(Gate::new(Settings { limit, ..Settings::default() }, Lane::default(), now()));
     let gates = vec![gate(), gate()];
     let settings = CallSettings {

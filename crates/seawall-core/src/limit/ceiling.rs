@@ -1,5 +1,6 @@
 //! How many may be in flight: fixed, or learned in one of three ways.
 
+use super::SettingError;
 use super::adaptive::{self, Adaptive};
 use super::aimd::{self, Aimd};
 use super::vegas::{self, Vegas};
@@ -21,9 +22,19 @@ pub enum Ceiling {
 
 impl Ceiling {
     /// This many, if it is at least 1.
-    pub fn fixed(places: u32) -> Result<Ceiling, super::SettingError> {
-        super::SettingError::check("max", places, 1..=u32::MAX, "at least 1")?;
+    pub fn fixed(places: u32) -> Result<Ceiling, SettingError> {
+        SettingError::check("max", places, 1..=u32::MAX, "at least 1")?;
         Ok(Ceiling::Fixed(places))
+    }
+
+    /// The most that it may ever be.
+    pub fn max(&self) -> u32 {
+        match self {
+            Ceiling::Fixed(places) => (*places).max(1),
+            Ceiling::Aimd(config) => config.max(),
+            Ceiling::Vegas(config) => config.max(),
+            Ceiling::Adaptive(config) => config.max(),
+        }
     }
 }
 

@@ -377,7 +377,7 @@ impl Composition {
     pub fn limit(&mut self, config: &limit::Config) -> &mut Composition {
         let ceiling = match config.ceiling {
             limit::Ceiling::Fixed(max) => Ceiling::Fixed(max),
-            limit::Ceiling::Adaptive(adaptive) => Ceiling::Adaptive(adaptive.max),
+            learned => Ceiling::Adaptive(learned.max()),
         };
         self.limit = Some(self.limit.filter(|tighter| tighter.max() <= ceiling.max()).unwrap_or(ceiling));
         self.queue = config.queue;

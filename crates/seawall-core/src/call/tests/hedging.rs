@@ -199,7 +199,7 @@ fn a_busy_upstream_is_not_hedged_and_nobody_pays() {
 fn a_gate_in_front_under_pressure_is_not_hedged() {
     #[expect(clippy::arc_with_non_send_sync, reason = "as `host`")]
     let front = {
-        let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8 });
+        let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8, ..limit::Config::default() });
         Arc::new(Gate::<Alone<u64>>::new(
             gate::Settings { limit, ..gate::Settings::default() },
             Door::default(),

@@ -124,6 +124,11 @@ impl Config {
         SettingError::check("initial", settings.initial, 1..=settings.max, "1 to `max`")?;
         Ok(Config(settings))
     }
+
+    /// Above which the limit never goes.
+    pub fn max(&self) -> u32 {
+        self.0.max
+    }
 }
 
 /// A window of calls that were sent at full use.

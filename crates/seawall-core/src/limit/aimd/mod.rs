@@ -55,6 +55,11 @@ impl Config {
         SettingError::check("keep_percent", keep_percent, 1..=99, "1 to 99")?;
         Ok(Config(settings))
     }
+
+    /// Above which the limit never goes.
+    pub fn max(&self) -> u32 {
+        self.0.max
+    }
 }
 
 /// An AIMD ceiling.

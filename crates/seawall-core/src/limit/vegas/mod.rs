@@ -53,6 +53,11 @@ impl Config {
         SettingError::check("alpha", alpha, 1..=beta, "1 to `beta`")?;
         Ok(Config(settings))
     }
+
+    /// Above which the limit never goes.
+    pub fn max(&self) -> u32 {
+        self.0.max
+    }
 }
 
 /// A Vegas ceiling.
