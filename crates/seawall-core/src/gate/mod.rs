@@ -22,6 +22,7 @@
 //! empty, waking each waiter, and [`Gate::event`] likewise.
 
 mod own;
+mod rule;
 mod shared;
 
 use alloc::sync::Arc;
@@ -36,10 +37,11 @@ use crate::limit;
 use crate::outcome::Outcome;
 use crate::request::{Key, Request};
 use crate::shed;
-use crate::throttle::{self, Look, Throttle};
+use crate::throttle::{self, Look};
 use crate::time::{Span, Time};
 
 pub use own::{Alone, Cells, Own, Ownership, shard_of};
+pub use rule::Rule;
 pub use shared::{Settings, Shared};
 
 /// The key under which parts with one shard are reached.
@@ -130,37 +132,6 @@ pub struct Snapshot {
     pub stance: Stance,
     /// Requests of this lane that each policy in shadow would have refused, as [`Policy::ALL`] orders them.
     pub shadowed: [u64; Policy::ALL.len()],
-}
-
-/// A throttle, whole: its shards under one ownership.
-pub struct Rule<F: Ownership> {
-    config: throttle::Config,
-    shards: F::Of<Throttle>,
-}
-
-impl<F: Ownership> Rule<F> {
-    /// Full buckets for everybody.
-    pub fn new(config: throttle::Config, now: Time) -> Rule<F> {
-        let shards = (0..config.shards()).map(|_| Throttle::new(config, now)).collect();
-        Rule { config, shards: F::Of::own(shards) }
-    }
-
-    /// Another rate, burst or choice for the same users. Returns `None` when the table would be
-    /// another one (its cap or whose quota it is), which takes a new rule.
-    pub fn configured(&self, config: throttle::Config, now: Time) -> Option<()> {
-        if (config.max_users, config.per) != (self.config.max_users, self.config.per) {
-            return None;
-        }
-        self.shards.each(|shard| shard.configure(config, now));
-        Some(())
-    }
-
-    /// Counters and sizes over all shards.
-    pub fn snapshot(&self) -> throttle::Snapshot {
-        let mut sum = throttle::Snapshot::default();
-        self.shards.each(|shard| sum = sum.plus(shard.snapshot()));
-        sum
-    }
 }
 
 /// The order of admission for one route, or for one upstream host.
