@@ -50,6 +50,9 @@ pub struct Request {
     pub user: Key,
     /// How many tokens it costs; at least 1 is counted.
     pub cost: u32,
+    /// Which plan its user has, by its number in each throttle; default 0. A throttle without that
+    /// plan uses its default.
+    pub plan: u8,
     /// How much it matters.
     pub tier: Tier,
     /// When its answer stops being worth anything; `Time::MAX` for never.
@@ -59,6 +62,6 @@ pub struct Request {
 impl Request {
     /// A request of this user with cost 1, the default tier and no deadline.
     pub fn new(user: Key) -> Request {
-        Request { user, cost: 1, tier: Tier::default(), deadline: Time::MAX }
+        Request { user, cost: 1, plan: 0, tier: Tier::default(), deadline: Time::MAX }
     }
 }

@@ -24,25 +24,28 @@
 mod own;
 mod rule;
 mod shared;
+mod taken;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::breaker;
-use crate::decision::{Policy, Rejection, Standing};
+use crate::decision::{Policy, Reason, Rejection, Standing};
 use crate::enforcement::{Enforcement, Policies, Stance, Switch};
 use crate::event::Event;
 use crate::limit;
 use crate::outcome::Outcome;
 use crate::request::{Key, Request};
 use crate::shed;
-use crate::throttle::{self, Look};
+use crate::throttle;
 use crate::time::{Span, Time};
 
 pub use own::{Alone, Cells, Own, Ownership, shard_of};
+use rule::Asked;
 pub use rule::Rule;
 pub use shared::{Settings, Shared};
+use taken::Taken;
 
 /// The key under which parts with one shard are reached.
 const ONE: Key = Key(0);
@@ -67,6 +70,7 @@ pub struct Ticket {
     slot: Option<limit::Slot>,
     pass: Option<breaker::Pass>,
     reported: bool,
+    taken: Taken,
 }
 
 impl Ticket {
@@ -86,21 +90,34 @@ impl Ticket {
     }
 }
 
-/// A place in the queue. It has no `Drop`: claim it or leave it.
+/// A place in a line. It has no `Drop`: claim it or leave it.
 #[derive(Debug)]
 #[must_use = "a place is kept until it is claimed or left"]
 pub struct Place {
-    turn: limit::Turn,
+    line: Line,
     request: Request,
     standing: Option<Standing>,
-    /// The throttles, a bit for each, from which it took nothing of the user's own.
-    untaken: u64,
+    taken: Taken,
+}
+
+/// What a place waits for.
+#[derive(Debug)]
+enum Line {
+    /// A place in flight.
+    Turn(limit::Turn),
+    /// The tokens of the throttle of this index, which will be there at that time.
+    Tokens { rule: usize, at: Time },
 }
 
 impl Place {
-    /// When asking again gives another answer even if nobody is woken: the deadline.
+    /// When asking again gives another answer even if nobody is woken: the deadline, or the time
+    /// at which there will be tokens. It is another time after a claim that answers with another
+    /// place.
     pub fn wake_at(&self) -> Time {
-        self.request.deadline
+        match self.line {
+            Line::Turn(_) => self.request.deadline,
+            Line::Tokens { at, .. } => at,
+        }
     }
 }
 
@@ -224,20 +241,17 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
+    #[expect(
+        clippy::result_large_err,
+        reason = "both sides are the whole answer, on their way to the caller"
+    )]
     fn admit_from(&self, first: usize, now: Time, request: &Request, mut passage: Passage) -> Admit {
         let Some(rule) = self.rules.get(first) else {
             return self.on(|shared| shared.admit(now, self.lane, request, passage));
         };
-        // What was taken comes back to those who leave the queue; where nothing was, nothing does.
-        let beyond = |passage| {
-            let mut admit = self.admit_from(first + 1, now, request, passage);
-            if let Admit::Wait(place) = &mut admit {
-                place.untaken |= bit(first);
-            }
-            admit
-        };
-        if passage.stance.of(Policy::Throttle) == Enforcement::Off {
-            return beyond(passage);
+        let enforcement = passage.stance.of(Policy::Throttle);
+        if enforcement == Enforcement::Off {
+            return self.admit_from(first + 1, now, request, passage);
         }
         let then = |standing: Standing| {
             let standing = Standing { quota: first as u8, ..standing };
@@ -248,32 +262,42 @@ impl<F: Ownership> Gate<F> {
                 agreed => Ok(agreed),
             }
         };
-        let key = rule.config.key(request.user);
-        let mut look = rule.shards.with(key, |shard| shard.admit_if(now, key, request.cost, then));
-        if let Look::Overflow = look {
-            look = rule.shards.with(ONE, |shard| shard.overflow_if(now, request.cost, then));
-            if let Look::Taken(Admit::Wait(place)) = &mut look {
-                place.untaken |= bit(first);
+        match rule.ask(now, request, enforcement, then) {
+            Asked::Untaken(admit) => admit,
+            Asked::Taken(mut admit, purse, mark) => {
+                if let Admit::Ticket(Ticket { taken, .. }) | Admit::Wait(Place { taken, .. }) = &mut admit {
+                    taken.note(first, purse, mark);
+                }
+                admit
             }
-        }
-        match look {
-            Look::Taken(admit) | Look::Untaken(admit) => admit,
-            Look::Refused(mut rejection) => {
+            Asked::Late(slot, purse) => {
+                let mut taken = Taken::new(now, request);
+                taken.note(first, purse, slot.mark);
+                let line = Line::Tokens { rule: first, at: slot.at };
+                let standing = Some(Standing { quota: first as u8, ..slot.standing });
+                Admit::Wait(Place { line, request: *request, standing, taken })
+            }
+            Asked::Refused(mut rejection) => {
                 if let Some(standing) = &mut rejection.standing {
                     standing.quota = first as u8;
                 }
                 match passage.overrule(rejection) {
-                    Ok(()) => beyond(passage),
+                    Ok(()) => self.admit_from(first + 1, now, request, passage),
                     Err(rejection) => Admit::Reject(rejection),
                 }
             }
-            Look::Overflow => unreachable!("the overflow bucket takes everybody"),
         }
     }
 
     /// "My turn?" Parks the waiter if not.
     pub fn claim(&self, now: Time, place: Place, waiter: F::Waiter) -> Admit {
-        let answer = self.on(|shared| shared.claim(now, place.turn, waiter));
+        let turn = match place.line {
+            Line::Turn(turn) => turn,
+            // Nobody needs to be woken: the time is known.
+            Line::Tokens { at, .. } if now < at => return Admit::Wait(place),
+            Line::Tokens { rule, .. } => return self.resume(now, place, rule, waiter),
+        };
+        let answer = self.on(|shared| shared.claim(now, turn, waiter));
         match answer {
             limit::Answer::Slot(slot) => Admit::Ticket(Ticket {
                 standing: place.standing,
@@ -281,10 +305,37 @@ impl<F: Ownership> Gate<F> {
                 slot: Some(slot),
                 pass: None,
                 reported: false,
+                taken: place.taken,
             }),
-            limit::Answer::Wait(turn) => Admit::Wait(Place { turn, ..place }),
+            limit::Answer::Wait(turn) => Admit::Wait(Place { line: Line::Turn(turn), ..place }),
             limit::Answer::Reject(rejection) => {
-                self.give_back(now, &place.request, place.untaken);
+                self.give_all_back(now, place);
+                Admit::Reject(rejection)
+            }
+        }
+    }
+
+    /// The tokens of this throttle are there: the request goes on to what lies behind.
+    fn resume(&self, now: Time, place: Place, rule: usize, waiter: F::Waiter) -> Admit {
+        self.rules[rule].leave_line();
+        if place.request.deadline <= now {
+            self.give_all_back(now, place);
+            return Admit::Reject(Rejection::new(Policy::Throttle, Reason::Expired, Span::ZERO));
+        }
+        let passage =
+            Passage { tightest: place.standing, stance: self.switch.stance(), ..Passage::default() };
+        match self.admit_from(rule + 1, now, &place.request, passage) {
+            Admit::Ticket(mut ticket) => {
+                ticket.taken.after(&place.taken, rule + 1);
+                Admit::Ticket(ticket)
+            }
+            Admit::Wait(mut next) => {
+                next.taken.after(&place.taken, rule + 1);
+                // The driver asked in order to have its waiter parked.
+                self.claim(now, next, waiter)
+            }
+            Admit::Reject(rejection) => {
+                self.give_all_back(now, place);
                 Admit::Reject(rejection)
             }
         }
@@ -292,8 +343,17 @@ impl<F: Ownership> Gate<F> {
 
     /// The request that waited here has gone: its tokens come back, its place goes to the next.
     pub fn leave(&self, now: Time, place: Place) {
-        self.on(|shared| shared.leave(now, place.turn));
-        self.give_back(now, &place.request, place.untaken);
+        match place.line {
+            Line::Turn(turn) => self.on(|shared| shared.leave(now, turn)),
+            Line::Tokens { rule, .. } => self.rules[rule].leave_line(),
+        }
+        self.give_all_back(now, place);
+    }
+
+    /// Gives back `unused` tokens of what the request cost: it turned out cheaper than it was taken
+    /// for. No more comes back in all than was taken, and none that flowed in again meanwhile.
+    pub fn refund(&self, now: Time, ticket: &mut Ticket, unused: u32) {
+        ticket.taken.give_back(now, unused, self.rules.iter().map(|rule| &**rule));
     }
 
     /// Says how an admitted request went, once; what follows the first report is ignored.
@@ -360,20 +420,10 @@ impl<F: Ownership> Gate<F> {
         })
     }
 
-    /// Returns what was taken from the user's own buckets. Nothing comes back to an overflow bucket,
-    /// and what was taken there is not the user's own.
-    fn give_back(&self, now: Time, request: &Request, untaken: u64) {
-        let own = |(index, _): &(usize, _)| untaken & bit(*index) == 0;
-        for (_, rule) in self.rules.iter().enumerate().filter(own) {
-            let key = rule.config.key(request.user);
-            rule.shards.with(key, |shard| shard.give_back(now, key, request.cost));
-        }
+    /// Returns what a request took that was not served.
+    fn give_all_back(&self, now: Time, mut place: Place) {
+        place.taken.give_back(now, u32::MAX, self.rules.iter().map(|rule| &**rule));
     }
-}
-
-/// The bit of a throttle, by its place among those of the gate.
-fn bit(index: usize) -> u64 {
-    1_u64.checked_shl(index as u32).unwrap_or(0)
 }
 
 #[cfg(test)]

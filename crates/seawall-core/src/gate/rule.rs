@@ -1,20 +1,56 @@
 //! A throttle as a part of a gate: all its shards, under one ownership.
 
-use super::{Own as _, Ownership};
-use crate::throttle::{self, Throttle};
-use crate::time::Time;
+use super::{ONE, Own, Ownership};
+use crate::decision::{Policy, Reason, Rejection, Standing};
+use crate::enforcement::Enforcement;
+use crate::request::Request;
+use crate::throttle::{self, Look, Mark, Purse, Refund, Slot, Throttle};
+use crate::time::{Span, Time};
 
 /// A throttle, whole: its shards under one ownership.
+///
+/// It is a part of a [`Gate`](super::Gate), or stands alone as a keyed limit on rates.
+///
+/// ```
+/// use seawall_core::gate::{Alone, Rule};
+/// use seawall_core::measure::bucket::{Quota, Rate};
+/// use seawall_core::request::{Key, Request};
+/// use seawall_core::throttle::Config;
+/// use seawall_core::time::{Span, Time};
+///
+/// let quota = Quota::new(Rate::per_second(10), 2)?;
+/// let rule: Rule<Alone<()>> = Rule::new(Config::per_user(quota), Time::ZERO);
+/// let request = Request::new(Key(7));
+/// assert_eq!(rule.take(Time::ZERO, &request).map(|standing| standing.remaining), Ok(1));
+/// assert!(rule.take(Time::ZERO, &request).is_ok());
+/// let refusal = rule.take(Time::ZERO, &request).unwrap_err();
+/// assert_eq!(refusal.retry_after, Span::from_millis(100));
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 pub struct Rule<F: Ownership> {
     pub(super) config: throttle::Config,
     pub(super) shards: F::Of<Throttle>,
+    /// How many wait for tokens. Reached from within a shard, never the other way round.
+    line: F::Of<u32>,
+}
+
+/// How asking a rule, and what lies behind it, ended.
+pub(super) enum Asked<T> {
+    /// The rest agreed, and the tokens are taken.
+    Taken(T, Purse, Mark),
+    /// The rest refused, and nothing is taken.
+    Untaken(T),
+    /// There are no tokens.
+    Refused(Rejection),
+    /// They are taken, and will be there at that time.
+    Late(Slot, Purse),
 }
 
 impl<F: Ownership> Rule<F> {
     /// Full buckets for everybody.
     pub fn new(config: throttle::Config, now: Time) -> Rule<F> {
         let shards = (0..config.shards()).map(|_| Throttle::new(config, now)).collect();
-        Rule { config, shards: F::Of::own(shards) }
+        Rule { config, shards: F::Of::own(shards), line: F::Of::own(alloc::vec![0]) }
     }
 
     /// Another rate, burst or choice for the same users. Returns `None` when the table would be
@@ -27,10 +63,124 @@ impl<F: Ownership> Rule<F> {
         Some(())
     }
 
+    /// Takes what the request costs, or takes nothing and says why and until when. Never waits.
+    #[inline]
+    pub fn take(&self, now: Time, request: &Request) -> Result<Standing, Rejection> {
+        let request = self.keyed(request);
+        let take = |shard: &mut Throttle| shard.admit_if(now, &request, |grant| Ok(grant.standing));
+        let mut look = self.shards.with(request.user, take);
+        if let Look::Overflow = look {
+            let take = |shard: &mut Throttle| shard.overflow_if(now, &request, |grant| Ok(grant.standing));
+            look = self.shards.with(ONE, take);
+        }
+        match look {
+            Look::Taken(standing) | Look::Untaken(standing) => Ok(standing),
+            Look::Refused(rejection) => Err(rejection),
+            Look::Overflow => unreachable!("the overflow bucket takes everybody"),
+        }
+    }
+
     /// Counters and sizes over all shards.
     pub fn snapshot(&self) -> throttle::Snapshot {
         let mut sum = throttle::Snapshot::default();
         self.shards.each(|shard| sum = sum.plus(shard.snapshot()));
+        sum.waiting = u64::from(self.line.with(ONE, |line| *line));
         sum
+    }
+
+    /// Looks for tokens, lets `then` ask all that lies behind, and takes them if that agrees. Who
+    /// lacks them lines up where that is enforced.
+    pub(super) fn ask<T>(
+        &self,
+        now: Time,
+        request: &Request,
+        enforcement: Enforcement,
+        mut then: impl FnMut(Standing) -> Result<T, T>,
+    ) -> Asked<T> {
+        let request = self.keyed(request);
+        let mut mark = Mark::default();
+        let mut purse = Purse::Own;
+        let mut look = |shard: &mut Throttle, purse| {
+            let then = |grant: throttle::Grant| {
+                mark = grant.mark;
+                then(grant.standing)
+            };
+            let look = match purse {
+                Purse::Own => shard.admit_if(now, &request, then),
+                Purse::Overflow => shard.overflow_if(now, &request, then),
+            };
+            let late = match (&look, enforcement) {
+                (Look::Refused(refusal), Enforcement::Enforced) => {
+                    self.line_up(shard, now, &request, purse, *refusal)
+                }
+                _ => None,
+            };
+            (look, late)
+        };
+        let mut looked = self.shards.with(request.user, |shard| look(shard, purse));
+        if let Look::Overflow = looked.0 {
+            purse = Purse::Overflow;
+            looked = self.shards.with(ONE, |shard| look(shard, purse));
+        }
+        match looked {
+            (_, Some(Ok(slot))) => Asked::Late(slot, purse),
+            (_, Some(Err(rejection))) | (Look::Refused(rejection), _) => Asked::Refused(rejection),
+            (Look::Taken(value), _) => Asked::Taken(value, purse, mark),
+            (Look::Untaken(value), _) => Asked::Untaken(value),
+            (Look::Overflow, _) => unreachable!("the overflow bucket takes everybody"),
+        }
+    }
+
+    /// A slot for who was refused, or another refusal; `None` leaves it as it was.
+    fn line_up(
+        &self,
+        shard: &mut Throttle,
+        now: Time,
+        request: &Request,
+        purse: Purse,
+        refusal: Rejection,
+    ) -> Option<Result<Slot, Rejection>> {
+        let shape = shard.config().shape?;
+        let wait = refusal.retry_after;
+        // Without a standing, it was refused for want of a place in the table.
+        if wait == Span::MAX || refusal.standing.is_none() {
+            return None;
+        }
+        if wait > shape.wait {
+            return Some(Err(Rejection { retry_after: wait.minus(shape.wait), ..refusal }));
+        }
+        if request.deadline <= now + wait {
+            let expired = Rejection::new(Policy::Throttle, Reason::Expired, wait);
+            return Some(Err(Rejection { standing: refusal.standing, ..expired }));
+        }
+        let joined = self.line.with(ONE, |line| {
+            let has_room = *line < shape.line;
+            *line += u32::from(has_room);
+            has_room
+        });
+        if !joined {
+            return None;
+        }
+        let slot = shard.line_up(now, request, purse);
+        if slot.is_none() {
+            self.leave_line();
+        }
+        slot.map(Ok)
+    }
+
+    /// One who waited has its tokens, or has gone.
+    pub(super) fn leave_line(&self) {
+        self.line.with(ONE, |line| *line = line.saturating_sub(1));
+    }
+
+    pub(super) fn give_back(&self, now: Time, request: &Request, purse: Purse, refund: Refund) {
+        let request = self.keyed(request);
+        let key = if purse == Purse::Own { request.user } else { ONE };
+        self.shards.with(key, |shard| shard.give_back(now, &request, purse, refund));
+    }
+
+    /// The request, with the key of the bucket that it takes from.
+    fn keyed(&self, request: &Request) -> Request {
+        Request { user: self.config.key(request.user), ..*request }
     }
 }

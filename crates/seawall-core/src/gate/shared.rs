@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Admit, Lane, Passage, Place, Snapshot, Ticket};
+use super::{Admit, Lane, Line, Passage, Place, Snapshot, Taken, Ticket};
 use crate::breaker::{self, Breaker, Mode, Pass};
 use crate::decision::{Policy, Rejection};
 use crate::enforcement::{Enforcement, Stance};
@@ -139,12 +139,15 @@ impl<W> Shared<W> {
         for policy in passage.shadowed.iter() {
             self.shadowed[lane][policy as usize] += 1;
         }
-        let standing = passage.tightest;
+        let (standing, taken) = (passage.tightest, Taken::new(now, request));
         match held {
             Ok((slot, pass, None)) => {
-                Admit::Ticket(Ticket { standing, waited: Span::ZERO, slot, pass, reported: false })
+                let waited = Span::ZERO;
+                Admit::Ticket(Ticket { standing, waited, slot, pass, reported: false, taken })
             }
-            Ok((_, _, Some(turn))) => Admit::Wait(Place { turn, request: *request, standing, untaken: 0 }),
+            Ok((_, _, Some(turn))) => {
+                Admit::Wait(Place { line: Line::Turn(turn), request: *request, standing, taken })
+            }
             Err(rejection) => Admit::Reject(rejection),
         }
     }

@@ -11,7 +11,7 @@ use crate::limit::{Ceiling, adaptive};
 use crate::measure::bucket::{Quota, Rate};
 use crate::request::Tier;
 use crate::rng::mix;
-use crate::throttle::OnFull;
+use crate::throttle::{Grant, Look, OnFull};
 
 type Door = Gate<Alone<u64>>;
 
@@ -66,9 +66,9 @@ fn rule(config: throttle::Config) -> Arc<Rule<Alone<u64>>> {
 }
 
 fn tokens(rule: &Rule<Alone<u64>>, now: Time, user: u64) -> u64 {
-    let key = rule.config.key(of(user).user);
-    match rule.shards.with(key, |shard| shard.admit_if(now, key, 1, Err::<Standing, Standing>)) {
-        Look::Untaken(standing) => standing.remaining + 1,
+    let request = of(user);
+    match rule.shards.with(request.user, |shard| shard.admit_if(now, &request, Err::<Grant, Grant>)) {
+        Look::Untaken(grant) => grant.standing.remaining + 1,
         Look::Refused(_) => 0,
         other => panic!("{other:?}"),
     }

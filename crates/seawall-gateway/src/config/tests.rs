@@ -208,7 +208,7 @@ fn a_route_with_every_key() {
     let throttle = &read.throttle[0];
     assert_eq!((throttle.name.as_str(), throttle.config.per), ("hourly", Per::Route));
     let hourly = Rate { count: 1, per: Span::from_secs(3_600) };
-    assert_eq!(throttle.config.quota, Quota::new(hourly, 100).unwrap());
+    assert_eq!(*throttle.config.quota(), Quota::new(hourly, 100).unwrap());
     assert_eq!(read.limit, limit::Lane { max: 64, queue: 32 });
     assert_eq!(read.shed, Some(shed::Config { target: Span::from_millis(5) }));
     let (base, cap) = (Span::from_millis(1), Span::from_millis(4));
@@ -259,7 +259,7 @@ fn a_burst_is_one_seconds_worth_and_at_least_one() {
         [("50/s", 50), ("1/s", 1), ("1000/h", 1), ("120/m", 2), ("100/m", 1), ("1000000000/s", 1_000_000_000)]
     {
         let read = read_route(&format!("throttle = [{{ rate = \"{rate}\" }}]"));
-        assert_eq!(read.throttle[0].config.quota.burst(), burst, "{rate}");
+        assert_eq!(read.throttle[0].config.quota().burst(), burst, "{rate}");
     }
 }
 

@@ -271,7 +271,7 @@ impl Kept {
         let quotas = route
             .throttle
             .iter()
-            .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: throttle.config.quota });
+            .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() });
         Route {
             gate: Arc::new(gate),
             upstream,

@@ -81,6 +81,7 @@ impl Stack {
         let seen = request::Request {
             user: user(&road, client.ip(), request.headers()),
             cost: 1,
+            plan: 0,
             tier: route.tier(request.headers(), trusted),
             deadline: now() + route.deadline,
         };

@@ -416,8 +416,13 @@ impl<'a> World<'a> {
     fn claim(&mut self, number: u64) {
         let Some(gate) = &self.gate else { return };
         let Some(place) = self.jobs.get(number).and_then(|job| job.place.take()) else { return };
+        let known = place.wake_at();
         match gate.claim(self.now, place, number) {
             Admit::Wait(place) => {
+                // Behind the wait for tokens there may be another one.
+                if place.wake_at() != known && place.wake_at() < Time::MAX {
+                    self.queue.schedule(place.wake_at(), Event::Expire { job: number });
+                }
                 if let Some(job) = self.jobs.get(number) {
                     job.place = Some(place);
                 }
