@@ -13,7 +13,8 @@ use crate::request::Key;
 /// Slots that the hand looks at for each newcomer to a full table.
 pub const SWEEP: usize = 64;
 
-const SLOTS_LEAST: usize = 8;
+/// Slots that a table has at least, unless its cap needs fewer: a kilobyte.
+const SLOTS_LEAST: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -59,14 +60,13 @@ const fn home(key: Key, slots: usize) -> usize {
 
 /// Slots in which so many users find a place.
 const fn slots_for(users: usize) -> usize {
-    let slots = users + users / 4 + 1;
-    if slots < SLOTS_LEAST { SLOTS_LEAST } else { slots }
+    users + users / 4 + 1
 }
 
 impl Table {
     pub(super) fn new(max: u32) -> Table {
         let max = (max as usize).max(1);
-        Table { slots: vec![VACANT; SLOTS_LEAST], users: 0, max, hand: 0 }
+        Table { slots: vec![VACANT; slots_for(max).min(SLOTS_LEAST)], users: 0, max, hand: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -130,8 +130,8 @@ impl Table {
     /// the latest level left behind.
     fn grow(&mut self, now: Ticks) -> Level {
         let active = self.slots.iter().filter(|slot| !slot.level.is_full(now)).count();
-        // Four in five taken is the bound; what stays at three in five is not copied again soon.
-        let slots = match (active + 1) * 5 <= self.slots.len() * 3 {
+        // Four in five taken is the bound; what stays at two in five is not copied again soon.
+        let slots = match (active + 1) * 5 <= self.slots.len() * 2 {
             true => self.slots.len(),
             false => (self.slots.len() * 3 / 2).min(slots_for(self.max)),
         };
