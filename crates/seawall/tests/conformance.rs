@@ -5,5 +5,7 @@
 
 #[path = "conformance/hedge.rs"]
 mod hedge;
+#[path = "conformance/limit.rs"]
+mod limit;
 #[path = "conformance/retry.rs"]
 mod retry;

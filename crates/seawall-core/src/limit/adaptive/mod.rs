@@ -40,7 +40,7 @@
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
 //! - With no no-load latency at all (started under overload) it *searches*: it halves, window by
-//!   window, until throughput falls.
+//!   window, until throughput falls, and climbs once it has measured.
 //!
 //! **Edges.** Failures teach nothing (a refused connection is quick); a call that timed out counts
 //! with the time it took; answers that say "overloaded" cut the limit by a tenth, once a window.

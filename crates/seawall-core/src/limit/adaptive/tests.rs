@@ -1,5 +1,9 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::string::String;
 use std::vec::Vec;
+
+use expect_test::expect;
 
 use super::*;
 use crate::rng::Rng;
@@ -207,4 +211,137 @@ fn the_constructor_names_key_value_and_bound() {
     assert_eq!(error, SettingError { key: "initial", value: 900, range: "1 to `max`" });
     let error = Config::new(Settings { initial: 1, max: 0 }).unwrap_err();
     assert_eq!(error, SettingError { key: "max", value: 0, range: "at least 1" });
+}
+
+/// A ceiling that knows a no-load latency of 10 ms, in this state.
+fn in_state(limit: f64, state: State) -> Adaptive {
+    let mut adaptive = ceiling();
+    adaptive.baseline.restart(0.010, 1_000);
+    adaptive.limit = limit;
+    adaptive.state = state;
+    adaptive.has_climbed = true;
+    adaptive
+}
+
+/// One full window of calls that all took so many milliseconds.
+fn window(adaptive: &mut Adaptive, millis: f64) {
+    let seconds = millis / 1e3;
+    adaptive.window =
+        Window { calls: 100, sum: 100.0 * seconds, squares: 100.0 * seconds * seconds, ..adaptive.window };
+    adaptive.end_window(adaptive.window.from + Span::from_secs(1));
+}
+
+fn point(limit: f64, millis: f64) -> Point {
+    Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3 }
+}
+
+#[test]
+fn the_transitions_are_these() {
+    let mut table = String::new();
+    let mut note = |mut adaptive: Adaptive, millis: f64, what: &str| {
+        let name = |state: &State| match state {
+            State::Climbing(_) => "climbing",
+            State::Searching(_) => "searching",
+            State::Following(_) => "following",
+            State::Returning(_) => "returning",
+            State::Measuring(_) => "measuring",
+        };
+        let (before, limit) = (name(&adaptive.state), adaptive.limit());
+        window(&mut adaptive, millis);
+        let (after, now) = (name(&adaptive.state), adaptive.limit());
+        writeln!(table, "{before:<9} {limit:>2}, {what:<38} -> {after:<9} {now:>2}").unwrap();
+    };
+    let from = |limit, millis| Some(point(limit, millis));
+    note(in_state(16.0, State::Climbing(None)), 10.0, "first window");
+    note(in_state(24.0, State::Climbing(from(16.0, 10.0))), 10.0, "throughput followed");
+    note(in_state(24.0, State::Climbing(from(16.0, 10.0))), 15.0, "throughput stayed");
+    note(
+        Adaptive { baseline: Baseline::new(), ..in_state(16.0, State::Climbing(None)) },
+        20.0,
+        "no baseline",
+    );
+    let searching =
+        |limit, best| Adaptive { baseline: Baseline::new(), ..in_state(limit, State::Searching(best)) };
+    note(searching(8.0, from(16.0, 20.0)), 10.0, "throughput stayed");
+    note(searching(4.0, from(8.0, 10.0)), 10.0, "throughput fell");
+    note(in_state(8.0, State::Following(None)), 10.0, "no queue inside");
+    note(in_state(16.0, State::Following(None)), 20.0, "a queue inside");
+    note(in_state(8.0, State::Following(from(16.0, 20.0))), 10.0, "cut, throughput stayed");
+    note(in_state(8.0, State::Following(from(16.0, 20.0))), 20.0, "cut, throughput fell along");
+    note(in_state(16.0, State::Following(from(8.0, 10.0))), 10.0, "grew, throughput followed");
+    note(in_state(16.0, State::Following(from(8.0, 5.0))), 10.0, "grew, throughput stayed");
+    let due =
+        |unchecked, unmeasured| Adaptive { unchecked, unmeasured, ..in_state(9.0, State::Following(None)) };
+    note(due(CHECK_EVERY, 0), 11.25, "check due");
+    note(due(0, MEASURE_EVERY), 11.25, "measurement due");
+    note(in_state(16.0, State::Returning(point(8.0, 10.0))), 20.0, "throughput stayed");
+    note(in_state(16.0, State::Returning(point(8.0, 20.0))), 20.0, "throughput rose");
+    note(in_state(8.0, State::Measuring(point(12.0, 20.0))), 13.3, "throughput stayed");
+    note(in_state(5.0, State::Measuring(point(9.0, 22.5))), 20.0, "throughput fell");
+    let never_climbed = in_state(5.0, State::Measuring(point(9.0, 22.5)));
+    note(Adaptive { has_climbed: false, ..never_climbed }, 20.0, "measured before any climb");
+    note(in_state(1.0, State::Measuring(point(2.0, 20.0))), 10.0, "nothing lower");
+    expect![[r#"
+        climbing  16, first window                           -> climbing  24
+        climbing  24, throughput followed                    -> climbing  36
+        climbing  24, throughput stayed                      -> following 16
+        climbing  16, no baseline                            -> searching  8
+        searching  8, throughput stayed                      -> searching  4
+        searching  4, throughput fell                        -> measuring  4
+        following  8, no queue inside                        -> following  9
+        following 16, a queue inside                         -> following 11
+        following  8, cut, throughput stayed                 -> following  9
+        following  8, cut, throughput fell along             -> returning 16
+        following 16, grew, throughput followed              -> following 17
+        following 16, grew, throughput stayed                -> measuring  5
+        following  9, check due                              -> returning 12
+        following  9, measurement due                        -> measuring  5
+        returning 16, throughput stayed                      -> following  8
+        returning 16, throughput rose                        -> measuring  8
+        measuring  8, throughput stayed                      -> measuring  5
+        measuring  5, throughput fell                        -> following  9
+        measuring  5, measured before any climb              -> climbing   9
+        measuring  1, nothing lower                          -> following  1
+    "#]]
+    .assert_eq(&table);
+}
+
+#[test]
+fn a_few_quick_calls_do_not_collapse_it() {
+    for seed in 0..3 {
+        let (mut callee, mut adaptive) = (Callee::new(8, 10, seed), ceiling());
+        (0..25).for_each(|call| {
+            adaptive.sample(Time::from_nanos(call), 1, Span::from_micros(100), Outcome::Success);
+        });
+        let limits = callee.run(&mut adaptive, 1_600.0, 60);
+        let mean = mean(&limits[20..]);
+        assert!((8.0..=10.0).contains(&mean), "{mean}: {limits:?}");
+    }
+}
+
+/// The limit, window by window, under a full source whose calls take this long, however many there
+/// are: each entry is a latency in µs and for how long.
+fn paced(adaptive: &mut Adaptive, mut now: Time, stretches: &[(u64, Span)]) -> Vec<u32> {
+    let mut limits = Vec::new();
+    for (micros, span) in stretches {
+        let (latency, end) = (Span::from_micros(*micros), now + *span);
+        while now < end {
+            now += latency.scaled(1.0 / f64::from(adaptive.limit()));
+            adaptive.sample(now, adaptive.limit(), latency, Outcome::Success);
+            limits.push(adaptive.limit());
+        }
+    }
+    limits
+}
+
+#[test]
+fn noise_in_the_latency_of_tiny_calls_does_not_collapse_it() {
+    let mut adaptive = ceiling();
+    (0..1_000).for_each(|call| {
+        adaptive.sample(Time::from_nanos(call), 1, Span::from_micros(200), Outcome::Success);
+    });
+    let second = Span::from_secs(1);
+    // Five times as long, and for a moment fifty times, is what a loaded machine does.
+    let limits = paced(&mut adaptive, Time::ZERO, &[(1_000, second), (10_000, second), (1_000, second)]);
+    assert!(limits.iter().all(|limit| *limit >= 8), "{:?}", limits.iter().min());
 }
