@@ -22,6 +22,15 @@ pub enum Work {
         /// Standard deviation of the logarithm.
         sigma: f64,
     },
+    /// One time as a rule and another now and then.
+    Mixed {
+        /// As a rule.
+        usual: Span,
+        /// Now and then.
+        rare: Span,
+        /// The share of the rare ones, 0 to 1.
+        share: f64,
+    },
 }
 
 impl Work {
@@ -41,6 +50,13 @@ impl Work {
                 let radius = libm::sqrt(-2.0 * libm::log(1.0 - rng.unit()));
                 let normal = radius * libm::cos(core::f64::consts::TAU * rng.unit());
                 Span::from_secs_f64(libm::exp(mu + sigma * normal))
+            }
+            Work::Mixed { usual, rare, share } => {
+                if rng.unit() < share {
+                    rare
+                } else {
+                    usual
+                }
             }
         }
     }

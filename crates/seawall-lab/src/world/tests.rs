@@ -181,3 +181,24 @@ fn the_default_protection_keeps_goodput_at_every_load() {
         }
     }
 }
+
+#[test]
+fn when_one_call_in_a_hundred_is_slow_hedges_cut_the_tail_for_little_load() {
+    let (usual, rare) = (Span::from_millis(10), Span::from_secs(1));
+    // A hundred workers at 40 % of what they can do; work that nobody waits for is done all the same.
+    let mut play = markov(0.4 * 100.0 / 0.0199, 100, usize::MAX, 200_000.0);
+    play.service.time = Work::Mixed { usual, rare, share: 0.01 };
+    let plain = run_with_sojourns(&play, 5);
+    play.protection.budget = Some(budget::Config::default());
+    play.protection.hedge = Some(hedge::Config::default());
+    let hedged = run_with_sojourns(&play, 5);
+    assert!(plain.is_conserved() && hedged.is_conserved());
+    let tail = |outcomes: &Outcomes| {
+        let mut samples: Vec<f64> = outcomes.sojourns.iter().map(|span| span.as_secs_f64()).collect();
+        percentile(&mut samples, 0.999)
+    };
+    let (before, with) = (tail(&plain), tail(&hedged));
+    assert!(with <= 0.1 * before, "p99.9 {before} becomes {with}");
+    let load = hedged.attempts as f64 / plain.attempts as f64;
+    assert!(load <= 1.06, "{load} times the attempts");
+}
