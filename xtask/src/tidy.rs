@@ -19,8 +19,20 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// File names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 6] = ["utils", "common", "helpers", "types", "misc", "manager"];
 /// Core's policies: equal rooms in a row that do not know each other.
-const POLICIES: [&str; 10] =
-    ["throttle", "shed", "limit", "breaker", "retry", "balance", "eject", "health", "ramp", "fallback"];
+const POLICIES: [&str; 12] = [
+    "throttle",
+    "shed",
+    "limit",
+    "breaker",
+    "retry",
+    "balance",
+    "eject",
+    "health",
+    "ramp",
+    "fallback",
+    "hedge",
+    "backpressure",
+];
 /// What would bring a clock, a thread or a runtime into core.
 const WORLD: [&str; 5] = ["Instant::now", "SystemTime", "std::thread", "tokio", "async fn"];
 /// What makes a test wait for real, or look as if it did.

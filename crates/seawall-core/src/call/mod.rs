@@ -27,6 +27,41 @@
 //! at least the upstream's usual time (the 95th percentile) or, while that is not known, 100 ms and a
 //! quarter of the call's time: deadlines of a millisecond say nothing of a host. Only what may be
 //! sent again is hedged.
+//!
+//! ```
+//! use seawall_core::call::{Call, Config, Hosts, Parts, Repeat, Settings, Shared, Step, Verdict};
+//! use seawall_core::gate::{self, Alone, Cells, Gate, Own};
+//! use seawall_core::outcome::Outcome;
+//! use seawall_core::request::{Key, Request};
+//! use seawall_core::rng::Rng;
+//! use seawall_core::time::{Span, Time};
+//! # use std::sync::Arc;
+//!
+//! let mut now = Time::ZERO;
+//! # #[allow(clippy::arc_with_non_send_sync)]
+//! let gate = Arc::new(Gate::new(gate::Settings::default(), gate::Lane::default(), now));
+//! let hosts: Hosts<Alone<u64>> = Hosts::new(vec![gate]);
+//! let shared = Cells::own(vec![Shared::new(Settings::default(), now)]);
+//! let parts = Parts { hosts: &hosts, shared: &shared, backpressure: None, front: None };
+//!
+//! let request = Request { deadline: now + Span::from_secs(1), ..Request::new(Key(7)) };
+//! let mut call = Call::new(Config::default(), request, Repeat::Safe, now);
+//! let mut rng = Rng::new(42, 1);
+//! let verdict = loop {
+//!     match call.poll(now, &parts, &mut rng) {
+//!         // A driver would send the request here; this host fails once and then succeeds.
+//!         Step::Send(attempt) => {
+//!             let outcome = if attempt.number == 1 { Outcome::Failure } else { Outcome::Success };
+//!             call.on_outcome(now, attempt.lane, outcome, Repeat::Safe, &parts, &mut rng);
+//!         }
+//!         Step::WaitUntil(until) => now = until,
+//!         Step::Cancel { .. } => {}
+//!         Step::Finish(verdict) => break verdict,
+//!     }
+//! };
+//! assert_eq!((verdict, call.attempts()), (Verdict::Answered { stop: None }, 2));
+//! call.abandon(now, &parts); // The answer's body has ended: its place is given back.
+//! ```
 
 mod flights;
 mod hosts;

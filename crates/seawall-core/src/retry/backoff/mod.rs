@@ -15,6 +15,18 @@
 //! No wait exceeds the cap, and the spread survives there, because the *range* is bounded and not
 //! the draw. Jitter is drawn in nanoseconds, from the generator of the one call that waits. Kinds
 //! and names follow M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
+//!
+//! ```
+//! use seawall_core::retry::backoff::{Backoff, Kind};
+//! use seawall_core::rng::Rng;
+//! use seawall_core::time::Span;
+//!
+//! let (base, cap) = (Span::from_millis(50), Span::from_secs(2));
+//! let backoff = Backoff::new(Kind::Exponential, base, cap).unwrap();
+//! let mut rng = Rng::new(42, 1); // One for each call.
+//! let waits = [0, 1, 2, 24].map(|retry| backoff.wait(retry, Span::ZERO, &mut rng).as_millis());
+//! assert_eq!(waits, [50, 100, 200, 2_000]);
+//! ```
 
 use core::fmt;
 

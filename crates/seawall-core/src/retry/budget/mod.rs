@@ -19,6 +19,17 @@
 //! empty balance; that floor is too small to defeat the budget however many clients there are. What
 //! was paid for and never sent is refunded to where it came from: to the deposit while that lives,
 //! or to the floor.
+//!
+//! ```
+//! use seawall_core::retry::budget::{Budget, Config};
+//! use seawall_core::time::Time;
+//!
+//! let now = Time::ZERO;
+//! let mut budget = Budget::new(Config::default().without_floor(), now);
+//! (0..10).for_each(|_| budget.deposit(now)); // Ten successes ...
+//! assert!(budget.withdraw(now).is_some()); // ... pay for one retry,
+//! assert!(budget.withdraw(now).is_none()); // and not for two.
+//! ```
 
 use crate::measure::slices::Slices;
 use crate::time::{Span, Time};
