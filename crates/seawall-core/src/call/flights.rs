@@ -62,12 +62,15 @@ impl Flights {
 
     /// Takes the oldest that is so.
     pub(super) fn take(&mut self, is_it: impl Fn(&Flight) -> bool) -> Option<Flight> {
+        if self.more.is_empty() {
+            return self.first.take_if(|flight| is_it(flight));
+        }
         let place = self.iter().position(is_it)?;
         if place > 0 {
             return Some(self.more.remove(place - 1));
         }
-        let next = (!self.more.is_empty()).then(|| self.more.remove(0));
-        core::mem::replace(&mut self.first, next)
+        let next = self.more.remove(0);
+        self.first.replace(next)
     }
 
     /// When the first of them is overdue.
