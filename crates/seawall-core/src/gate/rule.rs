@@ -4,7 +4,7 @@ use super::{ONE, Own, Ownership};
 use crate::decision::{Policy, Reason, Rejection, Standing};
 use crate::enforcement::Enforcement;
 use crate::request::Request;
-use crate::throttle::{self, Look, Mark, Purse, Refund, Slot, Throttle};
+use crate::throttle::{self, Grant, Look, Mark, Purse, Refund, Slot, Throttle};
 use crate::time::{Span, Time};
 
 /// A throttle, whole: its shards under one ownership.
@@ -21,8 +21,9 @@ use crate::time::{Span, Time};
 /// let quota = Quota::new(Rate::per_second(10), 2)?;
 /// let rule: Rule<Alone<()>> = Rule::new(Config::per_user(quota), Time::ZERO);
 /// let request = Request::new(Key(7));
-/// assert_eq!(rule.take(Time::ZERO, &request).map(|standing| standing.remaining), Ok(1));
-/// assert!(rule.take(Time::ZERO, &request).is_ok());
+/// assert_eq!(rule.take(Time::ZERO, &request), Ok(()));
+/// assert_eq!(rule.standing(Time::ZERO, &request).map(|standing| standing.remaining), Ok(0));
+/// assert_eq!(rule.take(Time::ZERO, &request), Ok(()));
 /// let refusal = rule.take(Time::ZERO, &request).unwrap_err();
 /// assert_eq!(refusal.retry_after, Span::from_millis(100));
 /// # Ok::<(), Box<dyn core::error::Error>>(())
@@ -65,16 +66,28 @@ impl<F: Ownership> Rule<F> {
 
     /// Takes what the request costs, or takes nothing and says why and until when. Never waits.
     #[inline]
-    pub fn take(&self, now: Time, request: &Request) -> Result<Standing, Rejection> {
-        let request = self.keyed(request);
-        let take = |shard: &mut Throttle| shard.admit_if(now, &request, |grant| Ok(grant.standing));
-        let mut look = self.shards.with(request.user, take);
+    pub fn take(&self, now: Time, request: &Request) -> Result<(), Rejection> {
+        self.look(now, &self.keyed(request), |_| Ok(()))
+    }
+
+    /// How the user of this request stands if it is let in, or why it would not be. Takes nothing.
+    pub fn standing(&self, now: Time, request: &Request) -> Result<Standing, Rejection> {
+        self.look(now, &self.keyed(request), |grant| Err(grant.standing))
+    }
+
+    #[inline]
+    fn look<T>(
+        &self,
+        now: Time,
+        request: &Request,
+        then: impl Fn(Grant) -> Result<T, T>,
+    ) -> Result<T, Rejection> {
+        let mut look = self.shards.with(request.user, |shard| shard.admit_if(now, request, &then));
         if let Look::Overflow = look {
-            let take = |shard: &mut Throttle| shard.overflow_if(now, &request, |grant| Ok(grant.standing));
-            look = self.shards.with(ONE, take);
+            look = self.shards.with(ONE, |shard| shard.overflow_if(now, request, &then));
         }
         match look {
-            Look::Taken(standing) | Look::Untaken(standing) => Ok(standing),
+            Look::Taken(value) | Look::Untaken(value) => Ok(value),
             Look::Refused(rejection) => Err(rejection),
             Look::Overflow => unreachable!("the overflow bucket takes everybody"),
         }
@@ -101,7 +114,7 @@ impl<F: Ownership> Rule<F> {
         let mut mark = Mark::default();
         let mut purse = Purse::Own;
         let mut look = |shard: &mut Throttle, purse| {
-            let then = |grant: throttle::Grant| {
+            let then = |grant: Grant| {
                 mark = grant.mark;
                 then(grant.standing)
             };

@@ -282,12 +282,12 @@ pub struct Throttle {
     gauges: Gauges,
     /// The latest instant at which somebody forgotten was full: nobody begins before it.
     forgotten: Level,
-    counts: Snapshot,
     overflow: Level,
     /// When somebody last lined up for tokens.
     lined: Option<Time>,
     /// Units given back of takings that others may have followed, by kind of user; wraps.
     returned: [u64; KINDS],
+    counts: Snapshot,
     config: Box<Config>,
 }
 
@@ -415,7 +415,7 @@ impl Throttle {
         let config = Config { max_users: self.config.max_users, per: self.config.per, ..config };
         if config.plans != self.config.plans {
             let ticks = self.ticks(now);
-            let (from, to) = (self.gauges, config.plans.gauges());
+            let (from, to) = (self.gauges.clone(), config.plans.gauges());
             let rescaled = |level: Level| from.rescaled(level, ticks, &to);
             self.table.each(rescaled);
             self.overflow = rescaled(self.overflow);
@@ -455,7 +455,7 @@ impl Throttle {
 
     #[cold]
     fn rebase(&mut self, now: Time, elapsed: Span) {
-        let Gauges { unit, mask, .. } = self.gauges;
+        let (unit, mask) = (self.gauges.unit, self.gauges.mask);
         // Without its plan, a level of zero would be somebody's.
         let since = |level: Level| {
             let later = Level(level.0 & !mask).since(unit, elapsed);
@@ -476,7 +476,7 @@ impl Throttle {
         then: impl FnOnce(Grant) -> Result<T, T>,
         keep: impl FnOnce(&mut Throttle, Level),
     ) -> Look<T> {
-        let gauge = self.gauges.of(self.gauges.number(request.plan));
+        let gauge = self.gauges.of(request.plan);
         let units = gauge.units(u64::from(request.cost.max(1)));
         let short = units.map(|units| gauge.short(level, now, units));
         let (Some(units), Some(0)) = (units, short) else {

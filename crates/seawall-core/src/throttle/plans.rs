@@ -1,5 +1,6 @@
 //! Plans: the few quotas among which a throttle's users are divided.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use crate::measure::bucket::{Gauge, Level, Quota, Ticks, Unit};
@@ -112,35 +113,38 @@ impl Plans {
     /// As a shard counts them.
     pub(super) fn gauges(&self) -> Gauges {
         let unit = self.common().expect("tried when the plans were made");
-        Gauges {
-            unit,
-            count: self.count,
-            mask: if self.count == 1 { 0 } else { PLAN_MASK },
-            gauges: self.quotas.map(|quota| Gauge::new(&quota, unit)),
-        }
+        let [first, others @ ..] = self.quotas.map(|quota| Gauge::new(&quota, unit));
+        let others = Box::from(&others[..usize::from(self.count) - 1]);
+        Gauges { unit, mask: if self.count == 1 { 0 } else { PLAN_MASK }, first, others }
     }
 }
 
 /// The plans in the unit that they have in common. With several plans a level is a multiple of
 /// [`PLANS_MAX`], and the plan's number stands in the bits below.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gauges {
     pub(super) unit: Unit,
     /// The bits of the plan's number.
     pub(super) mask: u64,
-    count: u8,
-    gauges: [Gauge; PLANS_MAX],
+    /// That of the default plan, which most requests need: beside what else they need.
+    first: Gauge,
+    others: Box<[Gauge]>,
 }
 
 impl Gauges {
     /// The number of a plan, or that of the default.
-    pub(super) const fn number(&self, plan: u8) -> u8 {
-        if plan < self.count { plan } else { 0 }
+    #[inline]
+    pub(super) fn number(&self, plan: u8) -> u8 {
+        if usize::from(plan) <= self.others.len() { plan } else { 0 }
     }
 
-    /// Of this plan.
+    /// Of this plan, or of the default.
+    #[inline]
     pub(super) fn of(&self, plan: u8) -> &Gauge {
-        &self.gauges[usize::from(plan) % PLANS_MAX]
+        if plan == 0 {
+            return &self.first;
+        }
+        self.others.get(usize::from(plan) - 1).unwrap_or(&self.first)
     }
 
     /// A level with the number of its plan.
