@@ -9,3 +9,5 @@ mod hedge;
 mod limit;
 #[path = "conformance/retry.rs"]
 mod retry;
+#[path = "conformance/throttle.rs"]
+mod throttle;
