@@ -4,7 +4,7 @@
 //! table slow, and two users with one key share a quota. Both take the seed, which is random and
 //! never leaves the process.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use seawall_core::request::Key;
 
@@ -58,7 +58,10 @@ impl UserKeys {
 
     /// The key of this identity.
     pub fn key(&self, identity: &[u8]) -> Key {
-        Key(self.hasher.hash_one(identity))
+        let mut hasher = self.hasher.build_hasher();
+        // The whole input is one field: there is no need to say how long it is.
+        hasher.write(identity);
+        Key(hasher.finish())
     }
 
     /// The key of a user who is known by a number.
