@@ -38,6 +38,11 @@ pub enum Change {
     BreakerHalfOpen,
     /// A breaker closed; traffic comes back by its ramp.
     BreakerClosed,
+    /// A breaker was overridden by hand.
+    BreakerForced {
+        /// The name of the state that it was put in.
+        mode: &'static str,
+    },
     /// The concurrency limit moved.
     LimitChanged {
         /// The new limit, in requests in flight.
@@ -73,6 +78,7 @@ impl Change {
             Change::BreakerOpened { .. } => "breaker_opened",
             Change::BreakerHalfOpen => "breaker_half_open",
             Change::BreakerClosed => "breaker_closed",
+            Change::BreakerForced { .. } => "breaker_forced",
             Change::LimitChanged { .. } => "limit_changed",
             Change::QueueStands => "queue_stands",
             Change::QueueDrains => "queue_drains",

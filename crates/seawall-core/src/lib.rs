@@ -20,6 +20,7 @@ pub mod limit;
 pub mod lint;
 pub mod measure;
 pub mod outcome;
+pub mod own;
 pub mod pressure;
 pub mod ramp;
 pub mod request;

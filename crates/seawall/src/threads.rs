@@ -1,5 +1,6 @@
 //! Ownership for many threads: shards for what is keyed by user, one short lock for the rest.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -11,6 +12,14 @@ use seawall_core::request::Key;
 pub struct Threads;
 
 impl Ownership for Threads {
+    fn stripe() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        }
+        MINE.with(|mine| *mine)
+    }
+
     type Waiter = Waker;
     type Of<T> = Locks<T>;
 }

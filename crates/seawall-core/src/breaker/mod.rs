@@ -1,115 +1,74 @@
-//! Breaker: stop calling what fails, probe it, bring it back slowly.
+//! Breaker: stop calling what fails or is slow, probe it, bring it back slowly.
 //!
 //! **Prevents** callers from waiting on a callee that cannot answer, and the callee from being
 //! buried while it recovers.
 //!
 //! ```text
-//!            rate ≥ threshold                     after `open`
-//!   Closed ───────────────────▶ Open ─────────────────────────────▶ HalfOpen
-//!     ▲                          ▲                                   │    │
-//!     │                          └───── probes: rate ≥ threshold ────┘    │
-//!     └───────────────────────────────── probes: rate < threshold ────────┘
+//!            a share or a row is reached          after the open time
+//!   Closed ─────────────────────────────▶ Open ─────────────────────▶ HalfOpen
+//!     ▲                                    ▲                            │   │
+//!     │                                    └───── probes: share ≥ ──────┘   │
+//!     └────────────────────────────────────────── probes: share < ──────────┘
+//!
+//!   any state ── force ──▶ ForcedOpen · ForcedClosed · MetricsOnly ── reset ──▶ Closed
 //! ```
 //!
-//! **Mechanics.** Closed, it keeps the last `window` outcomes and opens when at least `min_calls`
-//! are there and the share of failures reaches `failure_rate`. Open, it refuses everything for
-//! `open`. Half-open, it lends out `probes` leases; when all their outcomes are in, their share of
-//! failures decides. The gate begins a ramp when it closes, so that traffic comes back slowly.
+//! **Mechanics.** Closed, it looks at a window of calls, by count or by time, and opens when at
+//! least `min_calls` are there and the share of failures or of slow calls is reached, or when so many
+//! failed in a row. Open, it refuses everything. Half-open, it lends out `probes` leases; when all
+//! their outcomes are in, their shares decide. The open time doubles with every probing that fails
+//! and with every relapse that comes sooner than the last open time had lasted, up to a cap; a tenth
+//! of it is drawn at random, so that instances do not probe in step. Whoever drives it begins a ramp
+//! when it closes, so that traffic comes back slowly. [`Concurrent`] shares one between threads,
+//! [`Keyed`] keeps one for each key.
 //!
 //! **Edges.** Each transition begins an epoch, and a result that was admitted in an earlier epoch
 //! is ignored: late failures from before the trip cannot reopen what has recovered. A probe is a
 //! lease with a deadline: when it is cancelled or ignored its lease comes back at once, when it is
 //! lost or hangs the lease comes back after `lease`, so that nothing locks the breaker. Leases
-//! have counters for names; a lease that ran out and reports late counts for nothing.
+//! have counters for names; a lease that ran out and reports late counts for nothing. An override
+//! by hand holds in every state until it is reset, and is kept by a change of settings.
+
+mod concurrent;
+mod keyed;
+mod settings;
 
 use alloc::vec::Vec;
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::event::{Change, Events};
-use crate::measure::window::Window;
+use crate::measure::window::{Mark, Tally, Window};
 use crate::outcome::Outcome;
+use crate::rng::Rng;
 use crate::time::{Span, Time};
 
-/// The most probes at a time.
-pub const PROBES_MAX: u32 = 100;
+pub use crate::measure::window::Extent;
+pub use concurrent::{Concurrent, Front};
+pub use keyed::{Keyed, KeyedPass, KeyedSnapshot};
+pub use settings::{Config, PROBES_MAX, SettingError, Settings, Slow, WINDOW_MAX, WINDOW_SPAN_MAX};
 
-/// The largest window.
-pub const WINDOW_MAX: u32 = 10_000;
+/// The share of the open time that is drawn on top of it.
+pub const SPREAD: f64 = 0.1;
+/// The most that the open time doubles.
+const DOUBLINGS_MAX: u32 = 16;
 
-/// When a breaker opens and how it comes back. [`Breaker::new`] takes only a checked one.
+/// An override by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Share of failures that opens it, in parts per million, 1 to 1 000 000; default 50 %.
-    pub failure_rate_ppm: u32,
-    /// Outcomes that it remembers, 1 to [`WINDOW_MAX`]; default 100.
-    pub window: u32,
-    /// Outcomes below which it never opens, 1 to `window`; default 20.
-    pub min_calls: u32,
-    /// How long it refuses; longer than zero, default 5 s.
-    pub open: Span,
-    /// Probes whose outcomes decide, 1 to [`PROBES_MAX`]; default 3.
-    pub probes: u32,
-    /// How long a probe may take before its lease is lent again; longer than zero, default 10 s.
-    pub lease: Span,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            failure_rate_ppm: 500_000,
-            window: 100,
-            min_calls: 20,
-            open: Span::from_secs(5),
-            probes: 3,
-            lease: Span::from_secs(10),
-        }
-    }
-}
-
-/// Checked [`Settings`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Config(Settings);
-
-/// Which setting is out of its range, and the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    /// The setting.
-    pub key: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl core::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "`{}` must be {}", self.key, self.range)
-    }
-}
-
-impl core::error::Error for SettingError {}
-
-impl Config {
-    /// Checks every setting against its range.
-    pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        let check = |holds: bool, key, range| if holds { Ok(()) } else { Err(SettingError { key, range }) };
-        check(
-            (1..=1_000_000).contains(&settings.failure_rate_ppm),
-            "failure_rate",
-            "above 0 % and at most 100 %",
-        )?;
-        check((1..=WINDOW_MAX).contains(&settings.window), "window", "1 to 10 000 calls")?;
-        check((1..=settings.window).contains(&settings.min_calls), "min_calls", "1 to `window`")?;
-        check(settings.open > Span::ZERO, "open", "longer than zero")?;
-        check((1..=PROBES_MAX).contains(&settings.probes), "probes", "1 to 100")?;
-        check(settings.lease > Span::ZERO, "lease", "longer than zero")?;
-        Ok(Config(settings))
-    }
+pub enum Forced {
+    /// Everything is refused.
+    Open,
+    /// Everything passes and nothing is counted.
+    Closed,
+    /// Everything passes and is counted, and nothing opens it.
+    MetricsOnly,
 }
 
 #[derive(Debug)]
 enum State {
-    Closed { window: Window },
+    Closed { window: Window, since: Time, failures_in_row: u32 },
     Open { until: Time },
     HalfOpen { leases: Vec<Lease>, window: Window },
+    Forced { how: Forced, window: Window },
 }
 
 #[derive(Debug)]
@@ -127,6 +86,12 @@ pub enum Mode {
     Open,
     /// Only probes pass.
     HalfOpen,
+    /// Calls are refused by hand.
+    ForcedOpen,
+    /// Calls pass by hand, uncounted.
+    ForcedClosed,
+    /// Calls pass by hand, counted.
+    MetricsOnly,
 }
 
 impl Mode {
@@ -136,6 +101,9 @@ impl Mode {
             Mode::Closed => "closed",
             Mode::Open => "open",
             Mode::HalfOpen => "half_open",
+            Mode::ForcedOpen => "forced_open",
+            Mode::ForcedClosed => "forced_closed",
+            Mode::MetricsOnly => "metrics_only",
         }
     }
 }
@@ -145,8 +113,10 @@ impl Mode {
 pub struct Snapshot {
     /// Its state.
     pub mode: Mode,
-    /// Failures among the outcomes it holds, 0 to 1.
+    /// Failures among the calls it holds, 0 to 1.
     pub failure_rate: f64,
+    /// Slow calls among the calls it holds, 0 to 1.
+    pub slow_rate: f64,
     /// How often it opened.
     pub opened: u64,
     /// Calls that it refused.
@@ -158,6 +128,7 @@ pub struct Snapshot {
 pub struct Pass {
     epoch: u64,
     lease: Option<u64>,
+    since: Time,
 }
 
 /// A circuit breaker.
@@ -167,15 +138,28 @@ pub struct Breaker {
     state: State,
     epoch: u64,
     next_lease: u64,
+    rng: Rng,
+    /// How often the open time has doubled, and the last one.
+    doublings: u32,
+    open_time: Span,
     opened: u64,
     refused: u64,
 }
 
 impl Breaker {
     /// A closed breaker.
-    pub fn new(config: Config) -> Breaker {
-        let window = Window::new(config.0.window);
-        Breaker { config, state: State::Closed { window }, epoch: 0, next_lease: 0, opened: 0, refused: 0 }
+    pub fn new(config: Config, now: Time) -> Breaker {
+        Breaker {
+            config,
+            state: State::closed(&config, now),
+            epoch: 0,
+            next_lease: 0,
+            rng: Rng::new(config.0.seed.unwrap_or(0), 0),
+            doublings: 0,
+            open_time: Span::ZERO,
+            opened: 0,
+            refused: 0,
+        }
     }
 
     /// Lets the call pass, or refuses it.
@@ -183,16 +167,18 @@ impl Breaker {
         if let State::Open { until } = self.state
             && now >= until
         {
-            let window = Window::new(self.config.0.probes);
+            let window = Window::new(Extent::Calls(self.config.0.probes), now);
             self.enter(State::HalfOpen { leases: Vec::new(), window });
             events.push(now, Change::BreakerHalfOpen);
         }
         let passed = match &mut self.state {
             State::Closed { .. } => Ok(None),
+            State::Forced { how: Forced::Open, .. } => Err(self.config.0.open),
+            State::Forced { .. } => Ok(None),
             State::Open { until } => Err(until.since(now)),
             State::HalfOpen { leases, window } => {
                 leases.retain(|lease| lease.ends > now);
-                if leases.len() as u32 + window.held() < self.config.0.probes {
+                if (leases.len() as u32) + window.tally().calls < self.config.0.probes {
                     let id = self.next_lease;
                     self.next_lease += 1;
                     leases.push(Lease { id, ends: now + self.config.0.lease });
@@ -203,7 +189,7 @@ impl Breaker {
             }
         };
         match passed {
-            Ok(lease) => Ok(Pass { epoch: self.epoch, lease }),
+            Ok(lease) => Ok(Pass { epoch: self.epoch, lease, since: now }),
             Err(wait) => {
                 self.refused += 1;
                 Err(Rejection::new(Policy::Breaker, Reason::Open, wait))
@@ -216,17 +202,24 @@ impl Breaker {
         if !self.is_current(pass) {
             return;
         }
-        let settings = self.config.0;
         let counts = outcome.is_failure() || outcome == Outcome::Success;
-        let failed = outcome.is_failure();
+        let mark = self.mark(now, pass, outcome);
+        let settings = self.config.0;
         match &mut self.state {
-            State::Open { .. } => {}
-            State::Closed { window } => {
+            State::Open { .. } | State::Forced { how: Forced::Open | Forced::Closed, .. } => {}
+            State::Forced { window, .. } => {
+                if counts {
+                    window.add(now, mark);
+                }
+            }
+            State::Closed { window, failures_in_row, .. } => {
                 if !counts {
                     return;
                 }
-                window.add(failed);
-                if window.held() >= settings.min_calls && reached(window, settings.failure_rate_ppm) {
+                window.add(now, mark);
+                *failures_in_row = if mark.failed { failures_in_row.saturating_add(1) } else { 0 };
+                let in_row = settings.consecutive.is_some_and(|row| *failures_in_row >= row);
+                if in_row || is_reached(&settings, settings.min_calls, window.tally()) {
                     self.trip(now, events);
                 }
             }
@@ -236,16 +229,39 @@ impl Breaker {
                 if held == leases.len() || !counts {
                     return; // The lease had run out, or comes back unused.
                 }
-                window.add(failed);
-                if window.held() < settings.probes {
+                window.add(now, mark);
+                if window.tally().calls < settings.probes {
                     return;
                 }
-                if reached(window, settings.failure_rate_ppm) {
+                if is_reached(&settings, settings.probes, window.tally()) {
                     return self.trip(now, events);
                 }
-                self.enter(State::Closed { window: Window::new(settings.window) });
-                events.push(now, Change::BreakerClosed);
+                self.close(now, events);
             }
+        }
+    }
+
+    /// Takes in calls that were admitted in the present epoch and fine. A window that time has
+    /// changed since must be told of them first: see [`Front`].
+    fn add_fine(&mut self, calls: u32) {
+        match &mut self.state {
+            State::Closed { window, .. } | State::Forced { how: Forced::MetricsOnly, window } => {
+                window.add_fine(calls);
+            }
+            _ => {}
+        }
+    }
+
+    /// Until when fine calls pass and change nothing that the next one would meet: while it is
+    /// closed, no failure came last, and enough calls are there for one more to lower the shares.
+    fn calm_until(&self) -> Option<Time> {
+        match &self.state {
+            State::Closed { window, failures_in_row: 0, .. }
+                if window.tally().calls >= self.config.0.min_calls =>
+            {
+                Some(window.slides_at())
+            }
+            _ => None,
         }
     }
 
@@ -254,16 +270,34 @@ impl Breaker {
         pass.epoch == self.epoch
     }
 
-    /// Changes the settings. An open breaker stays open, a window of another size starts empty, and
+    /// Overrides it by hand, in whatever state it is.
+    pub fn force(&mut self, now: Time, how: Forced, events: &mut Events) {
+        let window = Window::new(self.config.0.window, now);
+        self.enter(State::Forced { how, window });
+        events.push(now, Change::BreakerForced { mode: self.mode().name() });
+    }
+
+    /// Closes it and forgets what was, in whatever state it is; ends an override by hand.
+    pub fn reset(&mut self, now: Time, events: &mut Events) {
+        (self.doublings, self.open_time) = (0, Span::ZERO);
+        self.close(now, events);
+    }
+
+    /// Changes the settings. An open breaker stays open, a window of another extent starts empty, and
     /// with another number of probes the probing starts anew.
-    pub fn configure(&mut self, config: Config) {
-        if matches!(self.state, State::HalfOpen { .. }) && config.0.probes != self.config.0.probes {
-            self.enter(State::HalfOpen { leases: Vec::new(), window: Window::new(config.0.probes) });
+    pub fn configure(&mut self, now: Time, config: Config) {
+        let (from, to) = (self.config.0, config.0);
+        if matches!(self.state, State::HalfOpen { .. }) && to.probes != from.probes {
+            let window = Window::new(Extent::Calls(to.probes), now);
+            self.enter(State::HalfOpen { leases: Vec::new(), window });
         }
-        if let State::Closed { window } = &mut self.state
-            && config.0.window != self.config.0.window
+        if let State::Closed { window, .. } | State::Forced { window, .. } = &mut self.state
+            && to.window != from.window
         {
-            *window = Window::new(config.0.window);
+            *window = Window::new(to.window, now);
+        }
+        if to.seed != from.seed {
+            self.rng = Rng::new(to.seed.unwrap_or(0), 0);
         }
         self.config = config;
     }
@@ -278,19 +312,56 @@ impl Breaker {
 
     /// Plain values.
     pub fn snapshot(&self) -> Snapshot {
-        let rate = |window: &Window| f64::from(window.failed()) / f64::from(window.held().max(1));
-        let (mode, failure_rate) = match &self.state {
-            State::Closed { window } => (Mode::Closed, rate(window)),
-            State::Open { .. } => (Mode::Open, 1.0),
-            State::HalfOpen { window, .. } => (Mode::HalfOpen, rate(window)),
+        let tally = match &self.state {
+            State::Closed { window, .. } | State::HalfOpen { window, .. } | State::Forced { window, .. } => {
+                window.tally()
+            }
+            State::Open { .. } => Tally { calls: 1, failed: 1, slow: 0 },
         };
-        Snapshot { mode, failure_rate, opened: self.opened, refused: self.refused }
+        let share = |calls: u32| f64::from(calls) / f64::from(tally.calls.max(1));
+        Snapshot {
+            mode: self.mode(),
+            failure_rate: share(tally.failed),
+            slow_rate: share(tally.slow),
+            opened: self.opened,
+            refused: self.refused,
+        }
+    }
+
+    /// Its state, without its values.
+    pub fn mode(&self) -> Mode {
+        match &self.state {
+            State::Closed { .. } => Mode::Closed,
+            State::Open { .. } => Mode::Open,
+            State::HalfOpen { .. } => Mode::HalfOpen,
+            State::Forced { how: Forced::Open, .. } => Mode::ForcedOpen,
+            State::Forced { how: Forced::Closed, .. } => Mode::ForcedClosed,
+            State::Forced { how: Forced::MetricsOnly, .. } => Mode::MetricsOnly,
+        }
+    }
+
+    fn mark(&self, now: Time, pass: &Pass, outcome: Outcome) -> Mark {
+        let slow = self.config.0.slow.is_some_and(|slow| now.since(pass.since) >= slow.after);
+        Mark { failed: outcome.is_failure(), slow }
+    }
+
+    fn close(&mut self, now: Time, events: &mut Events) {
+        self.enter(State::closed(&self.config, now));
+        events.push(now, Change::BreakerClosed);
     }
 
     fn trip(&mut self, now: Time, events: &mut Events) {
         let failure_rate = self.snapshot().failure_rate;
+        let relapsed = match &self.state {
+            State::Closed { since, .. } => now.since(*since) < self.open_time,
+            _ => true,
+        };
+        self.doublings = if relapsed { (self.doublings + 1).min(DOUBLINGS_MAX) } else { 0 };
+        let Settings { open, open_max, seed, .. } = self.config.0;
+        self.open_time = open.times(1 << self.doublings).min(open_max);
+        let drawn = if seed.is_some() { self.open_time.scaled(self.rng.unit() * SPREAD) } else { Span::ZERO };
         self.opened += 1;
-        self.enter(State::Open { until: now + self.config.0.open });
+        self.enter(State::Open { until: now + self.open_time + drawn });
         events.push(now, Change::BreakerOpened { failure_rate });
     }
 
@@ -300,8 +371,17 @@ impl Breaker {
     }
 }
 
-fn reached(window: &Window, failure_rate_ppm: u32) -> bool {
-    u64::from(window.failed()) * 1_000_000 >= u64::from(window.held()) * u64::from(failure_rate_ppm)
+impl State {
+    fn closed(config: &Config, now: Time) -> State {
+        State::Closed { window: Window::new(config.0.window, now), since: now, failures_in_row: 0 }
+    }
+}
+
+/// Whether so many calls are there that their shares count, and one of them is reached.
+fn is_reached(settings: &Settings, least: u32, tally: Tally) -> bool {
+    let share = |part: u32, ppm: u32| u64::from(part) * 1_000_000 >= u64::from(tally.calls) * u64::from(ppm);
+    let slow = settings.slow.is_some_and(|slow| share(tally.slow, slow.rate_ppm));
+    tally.calls >= least && (share(tally.failed, settings.failure_rate_ppm) || slow)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ struct Bench {
 
 impl Bench {
     fn new(settings: Settings) -> Bench {
-        Bench { breaker: Breaker::new(Config::new(settings).unwrap()), events: Events::default() }
+        Bench { breaker: Breaker::new(Config::new(settings).unwrap(), at(0)), events: Events::default() }
     }
 
     fn admit(&mut self, now: Time) -> Result<Pass, Rejection> {
@@ -53,7 +53,15 @@ impl Bench {
 }
 
 fn settings() -> Settings {
-    Settings { window: 20, min_calls: 5, open: Span::from_secs(5), probes: 4, ..Settings::default() }
+    let open = Span::from_secs(5);
+    Settings {
+        window: Extent::Calls(20),
+        min_calls: 5,
+        open,
+        open_max: open,
+        probes: 4,
+        ..Settings::default()
+    }
 }
 
 #[test]
@@ -168,7 +176,7 @@ fn another_number_of_probes_starts_the_probing_anew() {
         let mut bench = Bench::new(Settings { probes: before, ..settings() });
         bench.open(at(0));
         assert!(bench.call(at(6_000), Outcome::Success));
-        bench.breaker.configure(of(after));
+        bench.breaker.configure(at(6_000), of(after));
         let passed = (0..100).filter(|_| bench.call(at(6_000), Outcome::Success)).count();
         assert_eq!((passed, bench.mode()), (100, Mode::Closed), "{before} to {after}");
     }
@@ -185,50 +193,193 @@ fn settings_out_of_range_say_which_and_what_may_be() {
     assert_eq!(refused(|s| s.probes = 0), "`probes` must be 1 to 100");
     assert_eq!(refused(|s| s.failure_rate_ppm = 0), "`failure_rate` must be above 0 % and at most 100 %");
     assert_eq!(refused(|s| s.open = Span::ZERO), "`open` must be longer than zero");
-    assert_eq!(refused(|s| s.window = 0), "`window` must be 1 to 10 000 calls");
+    assert_eq!(refused(|s| s.window = Extent::Calls(0)), "`window` must be 1 to 10 000 calls");
 }
 
-/// Every state × event, as a table: what the state is afterwards.
+#[test]
+fn by_time_it_opens_at_the_fifth_call_too() {
+    use Outcome::{Failure as E, Success as S};
+    let window = Extent::Time(Span::from_secs(20));
+    let mut bench = Bench::new(Settings { window, ..settings() });
+    for (second, outcome) in [E, E, E, S, S].into_iter().enumerate() {
+        assert_eq!(bench.mode(), Mode::Closed);
+        assert!(bench.call(at(1_000 * second as u64), outcome));
+    }
+    assert_eq!(bench.mode(), Mode::Open);
+    assert!(bench.admit(at(7_000)).is_err());
+    for outcome in [E, S, S, S] {
+        assert!(bench.call(at(10_000), outcome));
+    }
+    assert_eq!(bench.mode(), Mode::Closed);
+}
+
+#[test]
+fn old_successes_that_time_took_away_hide_no_failures() {
+    let window = Extent::Time(Span::from_secs(5));
+    let mut bench = Bench::new(Settings { window, ..settings() });
+    (0..100).for_each(|_| assert!(bench.call(at(0), Outcome::Success)));
+    (0..4).for_each(|_| assert!(bench.call(at(4_000), Outcome::Failure)));
+    assert_eq!(bench.mode(), Mode::Closed);
+    (0..2).for_each(|_| _ = bench.call(at(6_000), Outcome::Success));
+    assert_eq!(bench.mode(), Mode::Open);
+}
+
+#[test]
+fn slow_calls_open_it_though_none_failed() {
+    let slow = Some(Slow { after: Span::from_secs(10), rate_ppm: 400_000 });
+    let mut bench = Bench::new(Settings { window: Extent::Calls(5), slow, ..settings() });
+    for (begun, took) in [(0, 10_000), (0, 10_000), (0, 100), (0, 100), (0, 100)] {
+        assert_eq!(bench.mode(), Mode::Closed);
+        let pass = bench.admit(at(begun)).unwrap();
+        bench.report(at(begun + took), &pass, Outcome::Success);
+    }
+    assert_eq!(bench.mode(), Mode::Open);
+}
+
+#[test]
+fn failures_in_a_row_open_it_whatever_their_share() {
+    let mut bench = Bench::new(Settings { consecutive: Some(3), window: Extent::Calls(100), ..settings() });
+    (0..90).for_each(|_| assert!(bench.call(at(0), Outcome::Success)));
+    (0..2).for_each(|_| assert!(bench.call(at(0), Outcome::Failure)));
+    assert!(bench.call(at(0), Outcome::Success));
+    (0..3).for_each(|_| assert!(bench.call(at(0), Outcome::Failure)));
+    assert_eq!(bench.mode(), Mode::Open);
+}
+
+#[test]
+fn the_open_time_doubles_while_probing_fails_and_falls_back_when_it_has_held() {
+    let second = Span::from_secs(1);
+    let mut bench = Bench::new(Settings { open: second, open_max: second.times(5), ..settings() });
+    bench.open(at(0));
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let until = bench.breaker.wake_at().unwrap();
+        waits.push(until.since(now).as_nanos() / second.as_nanos());
+        now = until;
+        (0..4).for_each(|_| assert!(bench.call(now, Outcome::Failure)));
+    }
+    assert_eq!(waits, [1, 2, 4, 5]);
+    now = bench.breaker.wake_at().unwrap();
+    (0..4).for_each(|_| assert!(bench.call(now, Outcome::Success)));
+    bench.open(now + second.times(4));
+    assert_eq!(bench.breaker.wake_at(), Some(now + second.times(9)), "a relapse");
+    now = bench.breaker.wake_at().unwrap();
+    (0..4).for_each(|_| assert!(bench.call(now, Outcome::Success)));
+    bench.open(now + second.times(5));
+    assert_eq!(bench.breaker.wake_at(), Some(now + second.times(6)), "it had held");
+}
+
+#[test]
+fn instances_do_not_probe_in_step() {
+    let mut seen = Vec::new();
+    for seed in 0..100 {
+        let mut bench = Bench::new(Settings { seed: Some(seed), ..settings() });
+        bench.open(at(0));
+        let until = bench.breaker.wake_at().unwrap();
+        assert!((at(5_000)..=at(5_500)).contains(&until), "{until:?}");
+        seen.push(until);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+}
+
+#[test]
+fn metrics_only_counts_and_never_opens() {
+    let mut bench = Bench::new(settings());
+    bench.breaker.force(at(0), Forced::MetricsOnly, &mut bench.events);
+    (0..50).for_each(|_| assert!(bench.call(at(0), Outcome::Failure)));
+    assert_eq!((bench.mode(), bench.breaker.snapshot().failure_rate), (Mode::MetricsOnly, 1.0));
+}
+
+const MODES: [Mode; 6] =
+    [Mode::Closed, Mode::Open, Mode::HalfOpen, Mode::ForcedOpen, Mode::ForcedClosed, Mode::MetricsOnly];
+
+/// A breaker in this state, and a time at which it is.
+fn in_mode(mode: Mode) -> (Bench, Time) {
+    let mut bench = Bench::new(Settings { window: Extent::Calls(1), min_calls: 1, probes: 1, ..settings() });
+    let mut now = at(1);
+    match mode {
+        Mode::Closed => {}
+        Mode::Open => bench.open(at(0)),
+        Mode::HalfOpen => {
+            bench.open(at(0));
+            now = at(5_000);
+            assert!(bench.call(now, Outcome::Ignored));
+        }
+        Mode::ForcedOpen => bench.breaker.force(at(0), Forced::Open, &mut bench.events),
+        Mode::ForcedClosed => bench.breaker.force(at(0), Forced::Closed, &mut bench.events),
+        Mode::MetricsOnly => bench.breaker.force(at(0), Forced::MetricsOnly, &mut bench.events),
+    }
+    assert_eq!(bench.mode(), mode);
+    (bench, now)
+}
+
+#[test]
+fn a_reset_closes_it_in_every_state() {
+    for mode in MODES {
+        let (mut bench, now) = in_mode(mode);
+        bench.breaker.reset(now, &mut bench.events);
+        assert_eq!(bench.mode(), Mode::Closed, "{mode:?}");
+        assert!(bench.call(now, Outcome::Success), "{mode:?}");
+    }
+}
+
+/// Every state × event, as a table: whether a call passes, and what the state is afterwards.
 #[test]
 fn transitions() {
     let outcomes =
         [Outcome::Success, Outcome::Failure, Outcome::TimedOut, Outcome::Cancelled, Outcome::Ignored];
     let mut table = String::new();
-    for start in [Mode::Closed, Mode::Open, Mode::HalfOpen] {
+    for mode in MODES {
         for outcome in outcomes {
-            let mut bench = Bench::new(Settings { window: 1, min_calls: 1, probes: 1, ..settings() });
-            if start != Mode::Closed {
-                bench.open(at(0));
-            }
-            let now = if start == Mode::HalfOpen { at(5_000) } else { at(1) };
-            let admitted = bench.call(now, outcome);
-            let end = bench.mode();
-            writeln!(
-                table,
-                "{:9} {:10} admitted {admitted:5} → {}",
-                start.name(),
-                outcome.name(),
-                end.name()
-            )
-            .unwrap();
+            let (mut bench, now) = in_mode(mode);
+            let passed = if bench.call(now, outcome) { "passes" } else { "refused" };
+            let (from, event, to) = (mode.name(), outcome.name(), bench.mode().name());
+            writeln!(table, "{from:13} {event:9} {passed:7} → {to}").unwrap();
         }
+        let (mut bench, now) = in_mode(mode);
+        _ = bench.admit(now + Span::from_secs(60));
+        writeln!(table, "{:13} a minute later    → {}", mode.name(), bench.mode().name()).unwrap();
     }
     expect![[r#"
-        closed    success    admitted true  → closed
-        closed    failure    admitted true  → open
-        closed    timed_out  admitted true  → open
-        closed    cancelled  admitted true  → closed
-        closed    ignored    admitted true  → closed
-        open      success    admitted false → open
-        open      failure    admitted false → open
-        open      timed_out  admitted false → open
-        open      cancelled  admitted false → open
-        open      ignored    admitted false → open
-        half_open success    admitted true  → closed
-        half_open failure    admitted true  → open
-        half_open timed_out  admitted true  → open
-        half_open cancelled  admitted true  → half_open
-        half_open ignored    admitted true  → half_open
+        closed        success   passes  → closed
+        closed        failure   passes  → open
+        closed        timed_out passes  → open
+        closed        cancelled passes  → closed
+        closed        ignored   passes  → closed
+        closed        a minute later    → closed
+        open          success   refused → open
+        open          failure   refused → open
+        open          timed_out refused → open
+        open          cancelled refused → open
+        open          ignored   refused → open
+        open          a minute later    → half_open
+        half_open     success   passes  → closed
+        half_open     failure   passes  → open
+        half_open     timed_out passes  → open
+        half_open     cancelled passes  → half_open
+        half_open     ignored   passes  → half_open
+        half_open     a minute later    → half_open
+        forced_open   success   refused → forced_open
+        forced_open   failure   refused → forced_open
+        forced_open   timed_out refused → forced_open
+        forced_open   cancelled refused → forced_open
+        forced_open   ignored   refused → forced_open
+        forced_open   a minute later    → forced_open
+        forced_closed success   passes  → forced_closed
+        forced_closed failure   passes  → forced_closed
+        forced_closed timed_out passes  → forced_closed
+        forced_closed cancelled passes  → forced_closed
+        forced_closed ignored   passes  → forced_closed
+        forced_closed a minute later    → forced_closed
+        metrics_only  success   passes  → metrics_only
+        metrics_only  failure   passes  → metrics_only
+        metrics_only  timed_out passes  → metrics_only
+        metrics_only  cancelled passes  → metrics_only
+        metrics_only  ignored   passes  → metrics_only
+        metrics_only  a minute later    → metrics_only
     "#]]
     .assert_eq(&table);
 }

@@ -73,7 +73,11 @@ fn until(deadline: u64) -> Request {
 /// A host that takes this many at a time, behind a breaker that opens at the tenth failure.
 #[expect(clippy::arc_with_non_send_sync, reason = "hosts take their gates in an `Arc`, also on one thread")]
 fn host(places: u32) -> Arc<Gate<Alone<u64>>> {
-    let breaker = breaker::Settings { window: 10, min_calls: 10, ..breaker::Settings::default() };
+    let breaker = breaker::Settings {
+        window: breaker::Extent::Calls(10),
+        min_calls: 10,
+        ..breaker::Settings::default()
+    };
     let settings = gate::Settings {
         breaker: Some(breaker::Config::new(breaker).unwrap()),
         ramp: Span::ZERO,
@@ -532,7 +536,12 @@ fn when_every_host_refuses_a_retry_the_answer_stands_and_the_budget_is_repaid() 
 #[test]
 fn the_refusal_that_ends_soonest_is_told() {
     let breaker = |open| {
-        let settings = breaker::Settings { window: 1, min_calls: 1, open, ..breaker::Settings::default() };
+        let settings = breaker::Settings {
+            window: breaker::Extent::Calls(1),
+            min_calls: 1,
+            open,
+            ..breaker::Settings::default()
+        };
         let breaker = Some(breaker::Config::new(settings).unwrap());
         let limit = Some(limit::Config { ceiling: Ceiling::Fixed(1), queue: 8, ..limit::Config::default() });
         gate::Settings { breaker, limit, ..gate::Settings::default() }

@@ -21,7 +21,6 @@
 //! the body); exactly one release for each ticket. After any of these, [`Gate::turn`] until it is
 //! empty, waking each waiter, and [`Gate::event`] likewise.
 
-mod own;
 mod rule;
 mod shared;
 mod taken;
@@ -30,7 +29,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::breaker;
+use crate::breaker::{self, Front};
 use crate::decision::{Policy, Reason, Rejection, Standing};
 use crate::enforcement::{Enforcement, Policies, Stance, Switch};
 use crate::event::Event;
@@ -41,7 +40,7 @@ use crate::shed;
 use crate::throttle;
 use crate::time::{Span, Time};
 
-pub use own::{Alone, Cells, Own, Ownership, shard_of};
+pub use crate::own::{Alone, Cells, Own, Ownership, shard_of};
 use rule::Asked;
 pub use rule::Rule;
 pub use shared::{Settings, Shared};
@@ -159,6 +158,8 @@ pub struct Gate<F: Ownership> {
     switch: Arc<Switch>,
     /// Whether anybody is due.
     hint: Arc<AtomicBool>,
+    /// What is known of the breaker without a lock.
+    front: Arc<Front>,
 }
 
 /// What a request brings along on its way through the gate.
@@ -194,8 +195,9 @@ impl<F: Ownership> Gate<F> {
 
     /// A gate with a new lane in the shared part of an upstream.
     pub fn joining(shared: Arc<F::Of<Shared<F::Waiter>>>, lane: Lane) -> Gate<F> {
-        let (lane, hint) = shared.with(ONE, |shared| (shared.add_lane(lane), shared.hint()));
-        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), hint }
+        let (lane, hint, front) =
+            shared.with(ONE, |shared| (shared.add_lane(lane), shared.hint(), shared.front()));
+        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), hint, front }
     }
 
     /// The same lane behind these throttles, asked in this order.
@@ -206,6 +208,7 @@ impl<F: Ownership> Gate<F> {
             lane: self.lane,
             switch: self.switch.clone(),
             hint: self.hint.clone(),
+            front: self.front.clone(),
         }
     }
 
@@ -236,8 +239,21 @@ impl<F: Ownership> Gate<F> {
 
     /// Asks for admission.
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
-        let passage = Passage { stance: self.switch.stance(), ..Passage::default() };
-        self.admit_from(0, now, request, passage)
+        let stance = self.switch.stance();
+        if self.rules.is_empty()
+            && stance.of(Policy::Breaker) == Enforcement::Enforced
+            && let Some(pass) = self.front.admit(now)
+        {
+            return Admit::Ticket(Ticket {
+                standing: None,
+                waited: Span::ZERO,
+                slot: None,
+                pass: Some(pass),
+                reported: false,
+                taken: Taken::new(now, request),
+            });
+        }
+        self.admit_from(0, now, request, Passage { stance, ..Passage::default() })
     }
 
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
@@ -358,7 +374,10 @@ impl<F: Ownership> Gate<F> {
 
     /// Says how an admitted request went, once; what follows the first report is ignored.
     pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome) {
-        if !core::mem::replace(&mut ticket.reported, true) && ticket.teaches() {
+        if !core::mem::replace(&mut ticket.reported, true)
+            && ticket.teaches()
+            && !self.is_counted(now, ticket, outcome)
+        {
             self.on(|shared| shared.report(now, ticket, outcome));
         }
     }
@@ -370,7 +389,7 @@ impl<F: Ownership> Gate<F> {
 
     /// [`Gate::report`] and [`Gate::release`] in one.
     pub fn settle(&self, now: Time, mut ticket: Ticket, outcome: Outcome) {
-        let reports = !ticket.reported && ticket.teaches();
+        let reports = !ticket.reported && ticket.teaches() && !self.is_counted(now, &ticket, outcome);
         if !reports && ticket.slot.is_none() {
             return;
         }
@@ -408,12 +427,21 @@ impl<F: Ownership> Gate<F> {
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let throttles = self.rules.iter().map(|rule| rule.snapshot()).collect();
         let stance = self.switch.stance();
-        self.shared.with(ONE, |shared| shared.snapshot(now, self.lane, throttles, stance))
+        self.on(|shared| shared.snapshot(now, self.lane, throttles, stance))
+    }
+
+    /// Whether an outcome changes nothing but a count, which is then kept without a lock.
+    fn is_counted(&self, now: Time, ticket: &Ticket, outcome: Outcome) -> bool {
+        match (&ticket.slot, &ticket.pass) {
+            (None, Some(pass)) => self.front.report(F::stripe(), now, pass, outcome),
+            _ => false,
+        }
     }
 
     /// A verb of the shared part.
     fn on<R>(&self, verb: impl FnOnce(&mut Shared<F::Waiter>) -> R) -> R {
         self.shared.with(ONE, |shared| {
+            shared.hear();
             let answer = verb(shared);
             shared.tell();
             answer

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Admit, Lane, Line, Passage, Place, Snapshot, Taken, Ticket};
-use crate::breaker::{self, Breaker, Mode, Pass};
+use crate::breaker::{self, Breaker, Front, Mode, Pass};
 use crate::decision::{Policy, Rejection};
 use crate::enforcement::{Enforcement, Stance};
 use crate::event::{Event, Events};
@@ -50,13 +50,15 @@ pub struct Shared<W> {
     events: Events,
     /// Whether anything waits to be pulled; read without the lock.
     hint: Arc<AtomicBool>,
+    /// What is known of the breaker without the lock, where it is all that has to be asked.
+    front: Arc<Front>,
 }
 
 impl<W> Shared<W> {
     /// Without lanes.
     pub fn new(settings: Settings, now: Time) -> Shared<W> {
         Shared {
-            breaker: settings.breaker.map(Breaker::new),
+            breaker: settings.breaker.map(|config| Breaker::new(config, now)),
             ramp_over: settings.ramp,
             ramp: None,
             limit: settings.limit.map(|config| Limit::new(config, now)),
@@ -65,6 +67,7 @@ impl<W> Shared<W> {
             shadowed: Vec::new(),
             events: Events::default(),
             hint: Arc::default(),
+            front: Arc::default(),
         }
     }
 
@@ -73,8 +76,24 @@ impl<W> Shared<W> {
         self.hint.clone()
     }
 
-    /// Sets the hint after any verb.
+    /// What is known of the breaker without the lock.
+    pub(super) fn front(&self) -> Arc<Front> {
+        self.front.clone()
+    }
+
+    /// Takes in, before any verb, what was counted without the lock.
+    pub(super) fn hear(&mut self) {
+        if let Some(breaker) = &mut self.breaker {
+            self.front.tell(breaker);
+        }
+    }
+
+    /// Says, after any verb, what those without the lock must know.
     pub(super) fn tell(&self) {
+        match &self.breaker {
+            Some(breaker) if self.limit.is_none() && self.ramp.is_none() => self.front.publish(breaker),
+            _ => self.front.hide(),
+        }
         if self.limit.as_ref().is_some_and(Limit::is_anyone_due) {
             self.hint.store(true, Ordering::Release);
         }
@@ -92,11 +111,12 @@ impl<W> Shared<W> {
 
     /// Changes the settings; state stays.
     pub fn configure(&mut self, settings: Settings, now: Time) {
+        self.hear();
         self.ramp_over = settings.ramp;
         match (&mut self.breaker, settings.breaker) {
-            (Some(breaker), Some(config)) => breaker.configure(config),
+            (Some(breaker), Some(config)) => breaker.configure(now, config),
             (breaker, config) => {
-                *breaker = config.map(Breaker::new);
+                *breaker = config.map(|config| Breaker::new(config, now));
                 self.ramp = None; // Nobody would move its share.
             }
         }
@@ -245,9 +265,9 @@ impl<W> Shared<W> {
         if !breaker.is_current(pass) {
             return;
         }
-        let before = breaker.snapshot().mode;
+        let before = breaker.mode();
         breaker.report(now, pass, outcome, &mut self.events);
-        match (before, breaker.snapshot().mode) {
+        match (before, breaker.mode()) {
             (Mode::HalfOpen, Mode::Closed) if self.ramp_over > Span::ZERO => {
                 // The instant of closing is chance enough: no two instances share it.
                 self.ramp = Some(Ramp::new(self.ramp_over, now, &mut Rng::new(now.as_nanos(), RAMPS)));

@@ -37,9 +37,10 @@ fn limited(limit: u32, queue: u32) -> Settings {
 /// Opens after two failures for a second, then asks for two probes.
 fn fragile() -> breaker::Config {
     breaker::Config::new(breaker::Settings {
-        window: 4,
+        window: breaker::Extent::Calls(4),
         min_calls: 2,
         open: ms(1_000),
+        open_max: ms(1_000),
         probes: 2,
         ..breaker::Settings::default()
     })
@@ -479,7 +480,8 @@ fn a_reload_keeps_a_denied_user_denied() {
 fn a_reload_keeps_an_open_breaker_open() {
     let door = door(broken());
     break_open(&door, at(0));
-    let settings = breaker::Settings { min_calls: 3, window: 9, ..breaker::Settings::default() };
+    let settings =
+        breaker::Settings { min_calls: 3, window: breaker::Extent::Calls(9), ..breaker::Settings::default() };
     let settings = Settings { breaker: Some(breaker::Config::new(settings).unwrap()), ..broken() };
     door.configure(settings, at(1));
     assert_eq!(refused(door.admit(at(2), &of(1))).retry_after, ms(998));

@@ -133,7 +133,7 @@ fn an_upstream_with_every_key() {
     );
     let settings = breaker::Settings {
         failure_rate_ppm: 250_000,
-        window: 10,
+        window: breaker::Extent::Calls(10),
         min_calls: 5,
         open: Span::from_secs(1),
         probes: 1,
@@ -171,7 +171,11 @@ fn an_upstream_turned_down() {
 /// A short window alone must not fail on the default of a key that nobody wrote.
 #[test]
 fn a_window_below_the_default_minimum_of_calls() {
-    let settings = breaker::Settings { window: 10, min_calls: 10, ..breaker::Settings::default() };
+    let settings = breaker::Settings {
+        window: breaker::Extent::Calls(10),
+        min_calls: 10,
+        ..breaker::Settings::default()
+    };
     assert_eq!(
         read_upstream("breaker = { window = 10 }").breaker,
         Some(breaker::Config::new(settings).unwrap())

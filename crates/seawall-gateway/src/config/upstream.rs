@@ -149,18 +149,19 @@ fn breaker_in(mut section: Section<'_>) -> breaker::Config {
             ppm => Ok(ppm),
         });
     let window = section.value("window", default.window, |field| match field.text() {
-        Some(text) if text.parse::<u32>().is_err() => {
-            let malformed = Malformed::new(format!("{}: a time window is not supported yet", quoted(text)));
-            Err(malformed.help("give a number of calls, such as `100`"))
-        }
-        _ => field.number(1..=breaker::WINDOW_MAX),
+        Some(_) => duration(field).map(breaker::Extent::Time),
+        None => field.number(1..=breaker::WINDOW_MAX).map(breaker::Extent::Calls),
     });
+    let most = match window {
+        breaker::Extent::Calls(calls) => calls,
+        breaker::Extent::Time(_) => u32::MAX,
+    };
     let settings = breaker::Settings {
         failure_rate_ppm,
         window,
         // A window below the default is complete when it is full.
-        min_calls: section.value("min_calls", default.min_calls.min(window), |field| {
-            field.number(1..=window).map_err(|malformed| malformed.help("it is at most `window`"))
+        min_calls: section.value("min_calls", default.min_calls.min(most), |field| {
+            field.number(1..=most).map_err(|malformed| malformed.help("it is at most `window`"))
         }),
         open: section.value("open", default.open, duration),
         probes: section.value("probes", default.probes, |field| field.number(1..=breaker::PROBES_MAX)),

@@ -317,7 +317,11 @@ fn without_panic_no_host_is_left_and_the_refusal_says_until_when() {
 
 #[test]
 fn who_comes_back_behind_its_breaker_has_one_ramp() {
-    let breaker = crate::breaker::Settings { window: 5, min_calls: 5, ..Default::default() };
+    let breaker = crate::breaker::Settings {
+        window: crate::breaker::Extent::Calls(5),
+        min_calls: 5,
+        ..Default::default()
+    };
     let settings = Settings {
         breaker: Some(crate::breaker::Config::new(breaker).unwrap()),
         ramp: Span::from_secs(5),

@@ -23,6 +23,9 @@ pub trait Own<T> {
 
 /// A way of owning, and what wakes its waiters.
 pub trait Ownership {
+    /// A number that few other threads have: which counter to use where there are several.
+    fn stripe() -> usize;
+
     /// What the driver parks in a queue: an id in the lab, a `Waker` on tokio.
     type Waiter;
     /// The owner of a part.
@@ -39,6 +42,10 @@ pub const fn shard_of(key: Key, shards: usize) -> usize {
 pub struct Alone<W>(core::marker::PhantomData<W>);
 
 impl<W> Ownership for Alone<W> {
+    fn stripe() -> usize {
+        0
+    }
+
     type Waiter = W;
     type Of<T> = Cells<T>;
 }

@@ -1,0 +1,197 @@
+//! A breaker between threads: what goes well writes nothing that others read.
+//!
+//! **Prevents** the breaker from becoming the one cache line that all threads fight for. While all is
+//! well, nearly every call succeeds, and a success changes no decision: it only has to be *counted*.
+//!
+//! **Mechanics.** While the breaker is *calm* (closed, the last call did not fail, and enough calls are
+//! there that one more success can only lower the shares) its epoch stands in one word that all
+//! read. An admission reads that word; a success adds one to a counter of its own stripe, a cache line
+//! that few others touch. Whatever else happens takes the lock, and first tells the breaker of the
+//! successes that were counted since: only successes lie between, so it decides exactly as if it had
+//! been told of each in its turn. By time, it is calm until its window next slides.
+//!
+//! **Edges.** A counter carries the epoch it counts for. A success that comes late finds another one
+//! there, takes the lock, and is ignored like any late result.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Breaker, Config, Forced, Pass, Snapshot};
+use crate::decision::Rejection;
+use crate::event::{Event, Events};
+use crate::outcome::Outcome;
+use crate::own::{Own, Ownership};
+use crate::request::Key;
+use crate::time::Time;
+
+/// Where the epoch begins in a word; below it, a stripe counts.
+const EPOCH: u32 = 32;
+const COUNT: u64 = (1 << EPOCH) - 1;
+/// Counters that a breaker keeps.
+const STRIPES: usize = 8;
+/// The word of a breaker that is not calm.
+const BUSY: u64 = u64::MAX;
+
+/// A counter on a cache line of its own, and its neighbour's that comes along.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+/// What is known of a breaker without its lock.
+#[derive(Debug)]
+pub struct Front {
+    /// The epoch of a calm breaker, or [`BUSY`].
+    calm: AtomicU64,
+    /// Until when it is calm, and from which duration on a call is slow: nanoseconds.
+    until: AtomicU64,
+    slow: AtomicU64,
+    stripes: [Stripe; STRIPES],
+}
+
+impl Default for Front {
+    /// Of a breaker that is not calm.
+    fn default() -> Front {
+        Front {
+            calm: AtomicU64::new(BUSY),
+            until: AtomicU64::new(0),
+            slow: AtomicU64::new(u64::MAX),
+            stripes: Default::default(),
+        }
+    }
+}
+
+impl Front {
+    /// Lets a call pass if the breaker is calm.
+    pub fn admit(&self, now: Time) -> Option<Pass> {
+        let epoch = self.calm.load(Ordering::Acquire);
+        let calm = epoch != BUSY && now.as_nanos() < self.until.load(Ordering::Relaxed);
+        calm.then_some(Pass { epoch, lease: None, since: now })
+    }
+
+    /// Takes in how a call went, if that changes nothing but a count. `stripe` is best another one
+    /// for each thread.
+    pub fn report(&self, stripe: usize, now: Time, pass: &Pass, outcome: Outcome) -> bool {
+        let calm = self.calm.load(Ordering::Acquire) == pass.epoch
+            && pass.lease.is_none()
+            && now.as_nanos() < self.until.load(Ordering::Relaxed);
+        if !calm || outcome.is_failure() {
+            return false;
+        }
+        if outcome != Outcome::Success {
+            return true;
+        }
+        if now.since(pass.since).as_nanos() >= self.slow.load(Ordering::Relaxed) {
+            return false;
+        }
+        let counter = &self.stripes[stripe % STRIPES].0;
+        let count = |word: u64| {
+            let counts = word >> EPOCH == pass.epoch & COUNT && word & COUNT < COUNT;
+            counts.then_some(word + 1)
+        };
+        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
+    }
+
+    /// Tells the breaker of the successes since; under its lock, before any of its verbs.
+    pub fn tell(&self, breaker: &mut Breaker) {
+        let epoch = (breaker.epoch & COUNT) << EPOCH;
+        let is_new = |stripe: &&Stripe| {
+            let word = stripe.0.load(Ordering::Relaxed);
+            word & !COUNT == epoch && word & COUNT > 0
+        };
+        let take = |stripe: &Stripe| stripe.0.swap(epoch, Ordering::Relaxed) & COUNT;
+        let fine = self.stripes.iter().filter(is_new).map(take).sum::<u64>();
+        if fine > 0 {
+            breaker.add_fine(u32::try_from(fine).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Says whether the breaker is calm; under its lock, after any of its verbs.
+    pub fn publish(&self, breaker: &Breaker) {
+        let Some(until) = breaker.calm_until() else {
+            self.calm.store(BUSY, Ordering::Release);
+            return;
+        };
+        let epoch = (breaker.epoch & COUNT) << EPOCH;
+        for stripe in &self.stripes {
+            if stripe.0.load(Ordering::Relaxed) & !COUNT != epoch {
+                stripe.0.store(epoch, Ordering::Relaxed);
+            }
+        }
+        let slow = breaker.config.0.slow.map_or(u64::MAX, |slow| slow.after.as_nanos());
+        self.slow.store(slow, Ordering::Relaxed);
+        self.until.store(until.as_nanos(), Ordering::Relaxed);
+        self.calm.store(breaker.epoch, Ordering::Release);
+    }
+
+    /// Says that the breaker must be asked.
+    pub fn hide(&self) {
+        self.calm.store(BUSY, Ordering::Release);
+    }
+}
+
+/// A breaker for many threads, with its events.
+pub struct Concurrent<F: Ownership> {
+    front: Front,
+    breaker: F::Of<(Breaker, Events)>,
+}
+
+const ONE: Key = Key(0);
+
+impl<F: Ownership> Concurrent<F> {
+    /// A closed breaker.
+    pub fn new(config: Config, now: Time) -> Concurrent<F> {
+        let breaker = (Breaker::new(config, now), Events::default());
+        Concurrent { front: Front::default(), breaker: F::Of::own(alloc::vec![breaker]) }
+    }
+
+    /// [`Breaker::admit`].
+    pub fn admit(&self, now: Time) -> Result<Pass, Rejection> {
+        match self.front.admit(now) {
+            Some(pass) => Ok(pass),
+            None => self.on(|breaker, events| breaker.admit(now, events)),
+        }
+    }
+
+    /// [`Breaker::report`].
+    pub fn report(&self, now: Time, pass: &Pass, outcome: Outcome) {
+        if !self.front.report(F::stripe(), now, pass, outcome) {
+            self.on(|breaker, events| breaker.report(now, pass, outcome, events));
+        }
+    }
+
+    /// [`Breaker::force`].
+    pub fn force(&self, now: Time, how: Forced) {
+        self.on(|breaker, events| breaker.force(now, how, events));
+    }
+
+    /// [`Breaker::reset`].
+    pub fn reset(&self, now: Time) {
+        self.on(|breaker, events| breaker.reset(now, events));
+    }
+
+    /// [`Breaker::configure`].
+    pub fn configure(&self, now: Time, config: Config) {
+        self.on(|breaker, _| breaker.configure(now, config));
+    }
+
+    /// The next change that nobody has pulled.
+    pub fn event(&self) -> Option<Event> {
+        self.on(|_, events| events.pull())
+    }
+
+    /// [`Breaker::snapshot`].
+    pub fn snapshot(&self) -> Snapshot {
+        self.on(|breaker, _| breaker.snapshot())
+    }
+
+    fn on<R>(&self, verb: impl FnOnce(&mut Breaker, &mut Events) -> R) -> R {
+        self.breaker.with(ONE, |(breaker, events)| {
+            self.front.tell(breaker);
+            let answer = verb(breaker, events);
+            self.front.publish(breaker);
+            answer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
