@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
+use seawall::core::breaker::Mode;
 use seawall::core::decision::Reason;
 use seawall::core::gate::Snapshot;
 use seawall::now;
@@ -140,10 +141,10 @@ fn gauges(registry: &mut Registry, road: &Road) {
             let labels = vec![("upstream", name.clone()), ("host", host.clone())];
             share.get_or_create(&labels).set(snapshot.share);
             if let Some(of) = snapshot.breaker {
-                let state = match of.mode.name() {
-                    "closed" => 0.0,
-                    "half_open" => 1.0,
-                    _ => 2.0,
+                let state = match of.mode {
+                    Mode::Closed | Mode::ForcedClosed | Mode::MetricsOnly => 0.0,
+                    Mode::HalfOpen => 1.0,
+                    Mode::Open | Mode::ForcedOpen => 2.0,
                 };
                 breaker.get_or_create(&labels).set(state);
             }

@@ -6,7 +6,7 @@ use seawall_core::retry::budget;
 use seawall_core::time::Span;
 
 use super::reader::{Field, Section};
-use super::report::{Malformed, quoted};
+use super::report::Malformed;
 use super::units;
 use super::url::Url;
 

@@ -210,9 +210,12 @@ impl Kept {
             .or_insert_with(|| Arc::new(Locks::own(vec![call::Shared::new(calls, now)])));
         shared.with(Key(0), |shared| shared.configure(calls, now));
         let shared = shared.clone();
-        let settings = Settings { breaker: upstream.breaker, ramp: RAMP, limit: None };
         let hosts = upstream.hosts.as_slice().iter().map(|host| {
             let host = host.to_string();
+            // Hosts, and the gateways before them, shall not be probed in step.
+            let seed = self.keys.key(host.as_bytes()).0;
+            let breaker = upstream.breaker.map(|config| config.seeded(seed));
+            let settings = Settings { breaker, ramp: RAMP, limit: None };
             let gate = match self.hosts.get(&(name.to_owned(), host.clone())) {
                 Some(gate) => {
                     gate.configure(settings, now);

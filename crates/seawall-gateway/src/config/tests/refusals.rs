@@ -766,15 +766,15 @@ fn upstreams() {
 #[test]
 fn breakers() {
     check(
-        &upstream(r#"breaker = { window = "10s" }"#),
+        &upstream(r#"breaker = { window = "ten" }"#),
         expect![[r#"
-        error: `window`: `10s`: a time window is not supported yet
+        error: `window`: `ten` is not a duration
          --> seawall.toml:2:22
           |
-        2 | breaker = { window = "10s" }
+        2 | breaker = { window = "ten" }
           |                      ^^^^^
           |
-          = help: give a number of calls, such as `100`"#]],
+          = help: write a number and a unit, as in `250ms`"#]],
     );
     check(
         &upstream("breaker = { window = 10001 }"),
