@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "conformance/breaker.rs"]
+mod breaker;
 #[path = "conformance/hedge.rs"]
 mod hedge;
 #[path = "conformance/limit.rs"]
