@@ -1,6 +1,7 @@
 //! What a policy may know of a request.
 
-use crate::time::Time;
+use crate::rng::mix;
+use crate::time::{Span, Time};
 
 /// Who is asking, as a well-mixed 64-bit hash of the user's identity.
 ///
@@ -43,6 +44,49 @@ impl Tier {
     }
 }
 
+/// Where a user stands among equals for an hour: who is shed first when not all can be served.
+///
+/// A request that needs several calls is worth something only if all of them are let through.
+/// Where each call is shed by a coin of its own, `p` becomes `p^x` over `x` calls; where the same
+/// users are shed everywhere, those who are let through are served whole. So every service of a
+/// call graph must derive the same cohort: from the *same* hash of the user's identity (not the
+/// randomly seeded [`Key`] of one process) and from the same clock, or the cohort travels with the
+/// request. It changes by the hour, so that it is not always the same users who are shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cohort(pub u16);
+
+impl Cohort {
+    /// How long a user stays in a cohort.
+    pub const LIFE: Span = Span::from_secs(3_600);
+
+    /// The cohort of this identity at this time.
+    ///
+    /// ```
+    /// use seawall_core::request::{Cohort, Key};
+    /// use seawall_core::time::{Span, Time};
+    ///
+    /// let (user, noon) = (Key(7), Time::ZERO + Span::from_secs(12 * 3_600));
+    /// assert_eq!(Cohort::of(user, noon), Cohort::of(user, noon + Span::from_secs(3_599)));
+    /// assert_ne!(Cohort::of(user, noon), Cohort::of(user, noon + Span::from_secs(3_600)));
+    /// ```
+    pub const fn of(identity: Key, at: Time) -> Cohort {
+        let hour = at.as_nanos() / Cohort::LIFE.as_nanos();
+        Cohort((mix(identity.0 ^ mix(hour)) >> 48) as u16)
+    }
+}
+
+/// What kind of traffic a request belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Traffic {
+    /// Work for users.
+    #[default]
+    User,
+    /// A health check or the like. It is never throttled, shed or limited: whoever stops answering
+    /// those under load is restarted, and the load goes on. Say so only of what users cannot send
+    /// (by listener, peer address or a path that is not routed), since nothing bounds it.
+    Probe,
+}
+
 /// One request, as the policies see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -57,11 +101,32 @@ pub struct Request {
     pub tier: Tier,
     /// When its answer stops being worth anything; `Time::MAX` for never.
     pub deadline: Time,
+    /// Who is shed first among those of one tier. `None` derives it from `user` and the hour of
+    /// `now`, which is the same for a user within one process only.
+    pub cohort: Option<Cohort>,
+    /// Whether it is a probe.
+    pub traffic: Traffic,
 }
 
 impl Request {
-    /// A request of this user with cost 1, the default tier and no deadline.
+    /// A request of this user with cost 1, the default tier, a derived cohort and no deadline.
     pub fn new(user: Key) -> Request {
-        Request { user, cost: 1, plan: 0, tier: Tier::default(), deadline: Time::MAX }
+        Request {
+            user,
+            cost: 1,
+            plan: 0,
+            tier: Tier::default(),
+            deadline: Time::MAX,
+            cohort: None,
+            traffic: Traffic::User,
+        }
+    }
+
+    /// The cohort that the driver gave it, or the one of its user in this hour.
+    pub const fn cohort(&self, now: Time) -> Cohort {
+        match self.cohort {
+            Some(cohort) => cohort,
+            None => Cohort::of(self.user, now),
+        }
     }
 }

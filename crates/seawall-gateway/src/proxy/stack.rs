@@ -79,11 +79,9 @@ impl Stack {
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
         let seen = request::Request {
-            user: user(&road, client.ip(), request.headers()),
-            cost: 1,
-            plan: 0,
             tier: route.tier(request.headers(), trusted),
             deadline: now() + route.deadline,
+            ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
         let response = match enter(&route.gate, seen).await {
             Ok(front) => self.call(route, front, seen, outgoing(request, client.ip(), trusted)).await,
