@@ -1,9 +1,9 @@
-//! What an admission queue tells of itself.
+//! What an admission queue tells of itself, and a machine of its own.
 
 use crate::time::Span;
 
 /// How hard an admission queue is pressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// The delay that a newcomer would meet.
     pub delay: Span,
@@ -11,4 +11,19 @@ pub struct Pressure {
     pub least_delay: Span,
     /// Whether more arrives than can drain: a standing queue, not a burst.
     pub stands: bool,
+    /// Arrivals over what could drain in the same 1.5 s; 0 until that is known.
+    pub load: f64,
+}
+
+/// How the machine is doing, as far as it is known. Core reads nothing: the driver samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The CPU in use, of what this process may use: 0 to 1.
+    pub cpu: Option<f64>,
+    /// The share of time in which something waited for a CPU: 0 to 1.
+    pub stall: Option<f64>,
+    /// The memory in use, of what this process may use: 0 to 1.
+    pub memory: Option<f64>,
+    /// How late the runtime was to do what was due.
+    pub lag: Option<Span>,
 }

@@ -13,6 +13,8 @@
 //! Routes to one upstream share its limit: their gates hold the same [`Shared`] part, in lanes of
 //! their own.
 //!
+//! A [`Probe`](Traffic::Probe) is let through before any of these is asked, and says nothing to any.
+//!
 //! # When to call what
 //!
 //! [`Gate::admit`] once for each request. On [`Admit::Wait`], [`Gate::claim`] when polled, and
@@ -35,7 +37,8 @@ use crate::enforcement::{Enforcement, Policies, Stance, Switch};
 use crate::event::Event;
 use crate::limit;
 use crate::outcome::Outcome;
-use crate::request::{Key, Request};
+use crate::pressure::Reading;
+use crate::request::{Key, Request, Traffic};
 use crate::shed;
 use crate::throttle;
 use crate::time::{Span, Time};
@@ -73,6 +76,18 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Holds nothing and tells nobody.
+    fn passing(now: Time, request: &Request) -> Ticket {
+        Ticket {
+            standing: None,
+            waited: Span::ZERO,
+            slot: None,
+            pass: None,
+            reported: false,
+            taken: Taken::new(now, request),
+        }
+    }
+
     /// Whether any policy learns from its outcome.
     fn teaches(&self) -> bool {
         self.slot.is_some() || self.pass.is_some()
@@ -239,19 +254,15 @@ impl<F: Ownership> Gate<F> {
 
     /// Asks for admission.
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
+        if request.traffic == Traffic::Probe {
+            return Admit::Ticket(Ticket::passing(now, request));
+        }
         let stance = self.switch.stance();
         if self.rules.is_empty()
             && stance.of(Policy::Breaker) == Enforcement::Enforced
             && let Some(pass) = self.front.admit(now)
         {
-            return Admit::Ticket(Ticket {
-                standing: None,
-                waited: Span::ZERO,
-                slot: None,
-                pass: Some(pass),
-                reported: false,
-                taken: Taken::new(now, request),
-            });
+            return Admit::Ticket(Ticket { pass: Some(pass), ..Ticket::passing(now, request) });
         }
         self.admit_from(0, now, request, Passage { stance, ..Passage::default() })
     }
@@ -416,6 +427,17 @@ impl<F: Ownership> Gate<F> {
     /// When an open breaker next lets a probe through.
     pub fn wake_at(&self) -> Option<Time> {
         self.shared.with(ONE, |shared| shared.wake_at())
+    }
+
+    /// Takes in how the machine is doing, for every lane that sheds by it.
+    pub fn observe(&self, now: Time, reading: &Reading) {
+        self.shared.with(ONE, |shared| shared.observe(now, reading));
+    }
+
+    /// How much less work each request of this lane should be given now: 0 for none, 1 for as little
+    /// as there is. It is 1 before this lane sheds anything.
+    pub fn dimmer(&self, now: Time) -> f64 {
+        self.shared.with(ONE, |shared| shared.dimmer(now, self.lane))
     }
 
     /// Plain values of the limit alone, without those of every throttle.

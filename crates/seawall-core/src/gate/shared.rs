@@ -11,6 +11,7 @@ use crate::enforcement::{Enforcement, Stance};
 use crate::event::{Event, Events};
 use crate::limit::{self, Answer, Limit, Slot, Turn};
 use crate::outcome::Outcome;
+use crate::pressure::Reading;
 use crate::ramp::{Ramp, Strain};
 use crate::request::Request;
 use crate::rng::Rng;
@@ -154,6 +155,15 @@ impl<W> Shared<W> {
         }
     }
 
+    /// Takes in how the machine is doing, for the shedding of every lane.
+    pub fn observe(&mut self, now: Time, reading: &Reading) {
+        self.sheds.iter_mut().flatten().for_each(|shed| shed.observe(now, reading));
+    }
+
+    pub(super) fn dimmer(&self, now: Time, lane: usize) -> f64 {
+        self.sheds[lane].as_ref().map_or(0.0, |shed| shed.dimmer(now))
+    }
+
     pub(super) fn admit(&mut self, now: Time, lane: usize, request: &Request, mut passage: Passage) -> Admit {
         let held = self.try_admit(now, lane, request, &mut passage);
         for policy in passage.shadowed.iter() {
@@ -215,7 +225,7 @@ impl<W> Shared<W> {
         if let Some(shed) = &mut self.sheds[lane]
             && passage.stance.of(Policy::Shed) != Enforcement::Off
         {
-            shed.admit(request.tier, &pressure).or_else(|rejection| passage.overrule(rejection))?;
+            shed.admit(now, request, &pressure).or_else(|rejection| passage.overrule(rejection))?;
         }
         let enforcement = passage.stance.of(Policy::Limit);
         if enforcement != Enforcement::Enforced {

@@ -235,7 +235,8 @@ fn a_token_of_the_overflow_bucket_never_becomes_one_of_the_users_own() {
 
 #[test]
 fn throttle_before_shed_before_limit() {
-    let lane = Lane { limit: limit::Lane::default(), shed: Some(shed::Config { target: Span::ZERO }) };
+    let none = shed::Config { target: Span::ZERO, ..shed::Config::default() };
+    let lane = Lane { shed: Some(none), ..Lane::default() };
     let rule = rule(hourly(1));
     let door: Door = Gate::new(limited(1, 1), lane, at(0));
     let door = door.throttled(vec![rule.clone()]);

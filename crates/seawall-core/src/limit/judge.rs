@@ -37,6 +37,8 @@ struct Course {
     held: Ewma,
     /// Whether more arrives than drains, in this lane or in all of them together.
     stands: bool,
+    /// Arrivals over drain, in this lane or in all of them together, whichever is more.
+    load: f64,
 }
 
 /// The least delay met in the current and in the last interval.
@@ -72,6 +74,7 @@ impl Judge {
             drain: Flow::new(Time::ZERO),
             held: Ewma::new(HELD_WINDOW, HELD_LEAST),
             stands: false,
+            load: 0.0,
         });
     }
 
@@ -107,6 +110,11 @@ impl Judge {
     /// Whether the queue stands for this lane.
     pub(super) fn stands_in(&self, lane: usize) -> bool {
         self.lanes[lane].stands
+    }
+
+    /// Arrivals over drain, in this lane or in all of them together; 0 until that is known.
+    pub(super) fn load_in(&self, lane: usize) -> f64 {
+        self.lanes[lane].load
     }
 
     /// Whether the queue stands for any lane.
@@ -161,11 +169,16 @@ impl Judge {
             let drained = drained(bounds.max, &lane.held).filter(|_| bounds.max < limit);
             let drained = drained.map(|drained| drained.max(did_drain));
             lane.stands = stands(lane.stands, arrivals, bounds.max, drained);
+            lane.load = drained.map_or(0.0, |drained| arrivals / drained.max(1.0));
             pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
         }
         let could = drained(limit, &self.held).map(|could| could.max(all_drained));
         let all_stand = stands(self.stands, pressing, limit, could);
-        self.lanes.iter_mut().for_each(|lane| lane.stands |= all_stand);
+        let load = could.map_or(0.0, |could| pressing / could.max(1.0));
+        for lane in &mut self.lanes {
+            lane.stands |= all_stand;
+            lane.load = lane.load.max(load);
+        }
         let any_stands = self.lanes.iter().any(|lane| lane.stands);
         if any_stands != self.stands {
             self.stands = any_stands;

@@ -194,6 +194,7 @@ impl<W> Limit<W> {
             delay: self.delay(now, lane),
             least_delay: self.judge.least_delay(),
             stands: self.judge.stands_in(lane),
+            load: self.judge.load_in(lane),
         }
     }
 

@@ -1,15 +1,25 @@
 use std::vec::Vec;
 
 use super::*;
+use crate::request::Key;
 
 fn pressure(delay_ms: u64, least_ms: u64, stands: bool) -> Pressure {
-    Pressure { delay: Span::from_millis(delay_ms), least_delay: Span::from_millis(least_ms), stands }
+    Pressure {
+        delay: Span::from_millis(delay_ms),
+        least_delay: Span::from_millis(least_ms),
+        stands,
+        load: 0.0,
+    }
+}
+
+fn of(tier: Tier) -> Request {
+    Request { tier, ..Request::new(Key(1)) }
 }
 
 /// Which tiers pass, most important first.
 fn passed(pressure: Pressure) -> Vec<bool> {
     let mut shed = Shed::new(Config::default());
-    Tier::ALL.into_iter().map(|tier| shed.admit(tier, &pressure).is_ok()).collect()
+    Tier::ALL.into_iter().map(|tier| shed.admit(Time::ZERO, &of(tier), &pressure).is_ok()).collect()
 }
 
 #[test]
@@ -39,7 +49,7 @@ fn an_empty_queue_drops_nothing() {
 #[test]
 fn a_drop_is_counted_by_tier_and_says_until_when() {
     let mut shed = Shed::new(Config::default());
-    let rejection = shed.admit(Tier::Sheddable, &pressure(17, 0, true)).unwrap_err();
+    let rejection = shed.admit(Time::ZERO, &of(Tier::Sheddable), &pressure(17, 0, true)).unwrap_err();
     assert_eq!((rejection.policy, rejection.reason), (Policy::Shed, Reason::Shed));
     assert_eq!(rejection.retry_after, Span::from_secs(1));
     assert_eq!(shed.snapshot().dropped, [0, 0, 0, 1]);

@@ -163,5 +163,5 @@ fn shed_in(mut section: Section<'_>) -> shed::Config {
         field.parsed("a duration such as `16ms`", units::duration)
     });
     section.finish();
-    shed::Config { target }
+    shed::Config { target, ..shed::Config::default() }
 }

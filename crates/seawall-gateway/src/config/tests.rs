@@ -214,7 +214,8 @@ fn a_route_with_every_key() {
     let hourly = Rate { count: 1, per: Span::from_secs(3_600) };
     assert_eq!(*throttle.config.quota(), Quota::new(hourly, 100).unwrap());
     assert_eq!(read.limit, limit::Lane { max: 64, queue: 32 });
-    assert_eq!(read.shed, Some(shed::Config { target: Span::from_millis(5) }));
+    let shed = shed::Config { target: Span::from_millis(5), ..shed::Config::default() };
+    assert_eq!(read.shed, Some(shed));
     let (base, cap) = (Span::from_millis(1), Span::from_millis(4));
     let backoff = Backoff::new(Kind::Decorrelated, base, cap).unwrap();
     assert_eq!(read.retry, call::Config { attempts: 2, per_attempt: Some(Span::from_millis(800)), backoff });

@@ -86,7 +86,10 @@ fn a_ramp_in_shadow_holds_nobody_back() {
 
 #[test]
 fn shedding_in_shadow_leaves_the_request_to_the_limit() {
-    let lane = Lane { shed: Some(shed::Config { target: Span::ZERO }), ..Lane::default() };
+    let lane = Lane {
+        shed: Some(shed::Config { target: Span::ZERO, ..shed::Config::default() }),
+        ..Lane::default()
+    };
     let door: Door = Gate::new(limited(1, 1), lane, at(0));
     // So many arrivals at a slow drain that the queue stands.
     for call in 0..20 {
