@@ -99,6 +99,7 @@ impl Guards {
         ]
         .into_iter()
         .flatten()
+        .filter(|part| part.is_finite())
         .fold(0.0, f64::max)
     }
 }
