@@ -1,4 +1,5 @@
 mod enforcing;
+mod probing;
 mod taking;
 
 use std::vec;
