@@ -11,6 +11,7 @@
 //! - [`fallback::FallbackLayer`] answers from a cache, a cheaper handler or a fixed answer when there
 //!   is no ordinary one.
 //! - [`enter`] and [`call::Drive`] are the same two without tower.
+//! - [`monitor`] samples CPU, memory and the runtime's lag for the guards of load shedding.
 //! - [`http`] has the adapter for HTTP services and the answers for refusals.
 //!
 //! ```
@@ -41,6 +42,7 @@ mod enter;
 pub mod fallback;
 pub mod http;
 mod identity;
+pub mod monitor;
 mod threads;
 
 pub use clock::{instant, now};
