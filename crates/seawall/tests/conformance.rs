@@ -11,5 +11,7 @@ mod hedge;
 mod limit;
 #[path = "conformance/retry.rs"]
 mod retry;
+#[path = "conformance/shedding.rs"]
+mod shedding;
 #[path = "conformance/throttle.rs"]
 mod throttle;
