@@ -326,7 +326,7 @@ impl<W> Shared<W> {
     ) -> Snapshot {
         Snapshot {
             throttles,
-            shed: self.sheds[lane].as_ref().map(Shed::snapshot),
+            shed: self.sheds[lane].as_ref().map(|shed| shed.snapshot(now)),
             limit: self.limit_snapshot(now),
             breaker: self.breaker.as_ref().map(Breaker::snapshot),
             share: self.ramp.as_ref().map_or(1.0, Ramp::share),

@@ -39,11 +39,11 @@ impl Dimmer {
 
     /// Rises to `wanted`, if that is above where it has fallen to.
     pub(super) fn observe(&mut self, now: Time, wanted: f64) {
-        if wanted == 0.0 && self.level == 0.0 {
-            return;
+        // What it falls by is worked out only when somebody asks.
+        if wanted > 0.0 && (wanted >= self.level || wanted > self.level(now)) {
+            self.level = wanted;
+            self.at = now;
         }
-        self.level = self.level(now).max(wanted);
-        self.at = now;
     }
 
     pub(super) fn level(&self, now: Time) -> f64 {
@@ -53,10 +53,6 @@ impl Dimmer {
         let halves = now.since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         let level = self.level * libm::exp2(-halves);
         if level < NOTHING { 0.0 } else { level }
-    }
-
-    pub(super) fn last(&self) -> f64 {
-        self.level
     }
 }
 

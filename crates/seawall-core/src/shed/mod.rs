@@ -111,7 +111,7 @@ pub struct Snapshot {
     pub dropped: [u64; Tier::ALL.len()],
     /// The share of arrivals that the guards let through, 0 to 1.
     pub guard: f64,
-    /// How much less work a request should be given, 0 (none) to 1, as of the last request.
+    /// How much less work a request should be given, 0 (none) to 1.
     pub dimmer: f64,
 }
 
@@ -175,12 +175,12 @@ impl Shed {
     }
 
     /// Plain values.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self, now: Time) -> Snapshot {
         Snapshot {
             target: self.config.target,
             dropped: self.dropped,
             guard: self.guard.share(),
-            dimmer: self.dimmer.last(),
+            dimmer: self.dimmer(now),
         }
     }
 

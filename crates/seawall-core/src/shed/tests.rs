@@ -55,7 +55,7 @@ fn a_drop_is_counted_by_tier_and_says_until_when() {
     let rejection = shed.admit(Time::ZERO, &of(Tier::Sheddable), &pressure(17, 0, true)).unwrap_err();
     assert_eq!((rejection.policy, rejection.reason), (Policy::Shed, Reason::Shed));
     assert_eq!(rejection.retry_after, Span::from_secs(1));
-    assert_eq!(shed.snapshot().dropped, [0, 0, 0, 1]);
+    assert_eq!(shed.snapshot(Time::ZERO).dropped, [0, 0, 0, 1]);
 }
 
 fn at(ms: u64) -> Time {
@@ -208,7 +208,7 @@ proptest! {
             let level = shed.dimmer(now);
             prop_assert!((0.0..=1.0).contains(&level));
             prop_assert!(!dropped || level == 1.0, "dropped at {level}");
-            let snapshot = shed.snapshot();
+            let snapshot = shed.snapshot(now);
             prop_assert!((SHARE_LEAST..=1.0).contains(&snapshot.guard));
         }
     }

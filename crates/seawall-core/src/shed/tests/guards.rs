@@ -41,7 +41,7 @@ fn the_share_halves_above_the_mark_stays_between_and_comes_back_below() {
     for (second, reading) in readings.into_iter().enumerate() {
         let now = at(2_000 + 1_000 * second as u64);
         shed.observe(now, &cpu(reading));
-        let share = shed.snapshot().guard;
+        let share = shed.snapshot(Time::ZERO).guard;
         writeln!(table, "cpu {reading:.2} → share {share:.2}, tiers {:?}", passing(&shed, now)).unwrap();
     }
     expect![[r#"
@@ -69,7 +69,7 @@ fn each_reading_has_its_mark() {
         let mut shed = guarded();
         shed.observe(at(2_000), &reading);
         shed.observe(at(3_000), &reading);
-        shed.snapshot().guard < 1.0
+        shed.snapshot(Time::ZERO).guard < 1.0
     };
     assert!(!holds(Reading::default()), "what is not known says nothing");
     assert!(!holds(cpu(0.89)) && holds(cpu(0.9)));
@@ -103,7 +103,7 @@ fn a_driver_that_stopped_sampling_cannot_shed_for_ever() {
     assert_eq!(least, 0.0);
     assert_eq!(passing(&shed, at(10_001)), [1.0; 4]);
     shed.observe(at(60_000), &cpu(0.85));
-    assert_eq!(shed.snapshot().guard, 1.0, "what was held back long ago is forgotten");
+    assert_eq!(shed.snapshot(Time::ZERO).guard, 1.0, "what was held back long ago is forgotten");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn the_share_begins_at_what_the_queue_lets_through() {
         let _ = shed.admit(at(1_020 + step), &request, &standing(14.4, 10.0));
     }
     shed.observe(at(2_020), &cpu(1.0));
-    let share = shed.snapshot().guard;
+    let share = shed.snapshot(Time::ZERO).guard;
     assert!(share < 0.3, "{share}");
 }
 
