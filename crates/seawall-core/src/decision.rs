@@ -5,6 +5,8 @@ use crate::time::Span;
 /// The policy that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Policy {
+    /// A route stopped by hand, and its slow return.
+    Block,
     /// A quota of requests over time.
     Throttle,
     /// Load shedding on queue delay.
@@ -25,19 +27,22 @@ pub enum Policy {
 
 impl Policy {
     /// Every policy.
-    pub const ALL: [Policy; 7] = [
+    pub const ALL: [Policy; 9] = [
+        Policy::Block,
         Policy::Throttle,
         Policy::Shed,
         Policy::Limit,
         Policy::Breaker,
         Policy::Ramp,
         Policy::Balance,
+        Policy::Backpressure,
         Policy::Deadline,
     ];
 
     /// Its name in config files, headers and metrics.
     pub const fn name(self) -> &'static str {
         match self {
+            Policy::Block => "block",
             Policy::Throttle => "throttle",
             Policy::Shed => "shed",
             Policy::Limit => "limit",
@@ -65,12 +70,21 @@ pub enum Reason {
     Expired,
     /// There is no host to send it to.
     NoHost,
+    /// The route is blocked, or is let in again slowly.
+    Blocked,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 6] =
-        [Reason::Throttled, Reason::Shed, Reason::Full, Reason::Open, Reason::Expired, Reason::NoHost];
+    pub const ALL: [Reason; 7] = [
+        Reason::Throttled,
+        Reason::Shed,
+        Reason::Full,
+        Reason::Open,
+        Reason::Expired,
+        Reason::NoHost,
+        Reason::Blocked,
+    ];
 
     /// Its name in headers, logs and metrics.
     pub const fn name(self) -> &'static str {
@@ -81,6 +95,7 @@ impl Reason {
             Reason::Open => "open",
             Reason::Expired => "expired",
             Reason::NoHost => "no_host",
+            Reason::Blocked => "blocked",
         }
     }
 }

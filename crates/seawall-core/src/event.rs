@@ -69,6 +69,12 @@ pub enum Change {
     PanicBegan,
     /// Enough hosts are back.
     PanicEnded,
+    /// A route is stopped by hand.
+    Blocked,
+    /// A blocked route is let in again, slowly.
+    Admitting,
+    /// All of its traffic passes again.
+    Admitted,
 }
 
 impl Change {
@@ -89,6 +95,9 @@ impl Change {
             Change::HostHealthy => "host_healthy",
             Change::PanicBegan => "panic_began",
             Change::PanicEnded => "panic_ended",
+            Change::Blocked => "blocked",
+            Change::Admitting => "admitting",
+            Change::Admitted => "admitted",
         }
     }
 }

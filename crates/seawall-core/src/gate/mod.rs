@@ -1,7 +1,7 @@
 //! The gate: the order of admission, said once.
 //!
 //! ```text
-//! front gate, per route:           throttle … throttle → shed → limit (and its queue)
+//! front gate, per route:           block → throttle … throttle → shed → limit (and its queue)
 //! back gate, per upstream host:    breaker → ramp → limit (without a queue)
 //! ```
 //!
@@ -23,6 +23,7 @@
 //! the body); exactly one release for each ticket. After any of these, [`Gate::turn`] until it is
 //! empty, waking each waiter, and [`Gate::event`] likewise.
 
+mod block;
 mod rule;
 mod shared;
 mod taken;
@@ -39,11 +40,15 @@ use crate::limit;
 use crate::outcome::Outcome;
 use crate::pressure::Reading;
 use crate::request::{Key, Request, Traffic};
+use crate::rng::Rng;
 use crate::shed;
 use crate::throttle;
 use crate::time::{Span, Time};
 
+use block::{Barrier, Entry};
+
 pub use crate::own::{Alone, Cells, Own, Ownership, shard_of};
+pub use block::{ASK_AGAIN, Mode as BlockMode, Snapshot as BlockSnapshot};
 use rule::Asked;
 pub use rule::Rule;
 pub use shared::{Settings, Shared};
@@ -71,6 +76,8 @@ pub struct Ticket {
     pub waited: Span,
     slot: Option<limit::Slot>,
     pass: Option<breaker::Pass>,
+    /// How the block let it in.
+    entry: Option<Entry>,
     reported: bool,
     taken: Taken,
 }
@@ -83,6 +90,7 @@ impl Ticket {
             waited: Span::ZERO,
             slot: None,
             pass: None,
+            entry: None,
             reported: false,
             taken: Taken::new(now, request),
         }
@@ -111,6 +119,8 @@ pub struct Place {
     line: Line,
     request: Request,
     standing: Option<Standing>,
+    /// How the block let it in.
+    entry: Option<Entry>,
     taken: Taken,
 }
 
@@ -149,6 +159,8 @@ pub enum Admit {
 /// Plain values of a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
+    /// The block.
+    pub block: BlockSnapshot,
     /// Each throttle, in the order of the config.
     pub throttles: Vec<throttle::Snapshot>,
     /// This route's shedding.
@@ -171,6 +183,7 @@ pub struct Gate<F: Ownership> {
     shared: Arc<F::Of<Shared<F::Waiter>>>,
     lane: usize,
     switch: Arc<Switch>,
+    barrier: Arc<Barrier<F>>,
     /// Whether anybody is due.
     hint: Arc<AtomicBool>,
     /// What is known of the breaker without a lock.
@@ -186,9 +199,16 @@ pub(crate) struct Passage {
     stance: Stance,
     /// Those in shadow that would have refused it.
     shadowed: Policies,
+    /// How the block let it in.
+    entry: Option<Entry>,
 }
 
 impl Passage {
+    /// Whether it brings along nothing but its stance.
+    fn is_untouched(&self) -> bool {
+        self.entry.is_none() && self.shadowed == Policies::default()
+    }
+
     /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
     fn overrule(&mut self, rejection: Rejection) -> Result<(), Rejection> {
         match self.stance.of(rejection.policy) {
@@ -212,7 +232,8 @@ impl<F: Ownership> Gate<F> {
     pub fn joining(shared: Arc<F::Of<Shared<F::Waiter>>>, lane: Lane) -> Gate<F> {
         let (lane, hint, front) =
             shared.with(ONE, |shared| (shared.add_lane(lane), shared.hint(), shared.front()));
-        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), hint, front }
+        let barrier = Arc::new(Barrier::new());
+        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), barrier, hint, front }
     }
 
     /// The same lane behind these throttles, asked in this order.
@@ -222,6 +243,7 @@ impl<F: Ownership> Gate<F> {
             shared: self.shared.clone(),
             lane: self.lane,
             switch: self.switch.clone(),
+            barrier: self.barrier.clone(),
             hint: self.hint.clone(),
             front: self.front.clone(),
         }
@@ -257,14 +279,47 @@ impl<F: Ownership> Gate<F> {
         if request.traffic == Traffic::Probe {
             return Admit::Ticket(Ticket::passing(now, request));
         }
-        let stance = self.switch.stance();
+        let mut passage = Passage { stance: self.switch.stance(), ..Passage::default() };
+        if let Err(rejection) = self.pass_barrier(now, &mut passage) {
+            return Admit::Reject(rejection);
+        }
         if self.rules.is_empty()
-            && stance.of(Policy::Breaker) == Enforcement::Enforced
+            && passage.is_untouched()
+            && passage.stance.of(Policy::Breaker) == Enforcement::Enforced
             && let Some(pass) = self.front.admit(now)
         {
             return Admit::Ticket(Ticket { pass: Some(pass), ..Ticket::passing(now, request) });
         }
-        self.admit_from(0, now, request, Passage { stance, ..Passage::default() })
+        let admit = self.admit_from(0, now, request, passage);
+        if let Admit::Reject(rejection) = &admit {
+            self.tell_barrier_refused(passage.entry, rejection);
+        }
+        admit
+    }
+
+    fn pass_barrier(&self, now: Time, passage: &mut Passage) -> Result<(), Rejection> {
+        if passage.stance.of(Policy::Block) == Enforcement::Off {
+            return Ok(());
+        }
+        match self.barrier.admit(now) {
+            Ok(entry) => passage.entry = entry,
+            Err(rejection) => passage.overrule(rejection)?,
+        }
+        Ok(())
+    }
+
+    /// Stops this route's traffic, those included who wait, until [`Gate::readmit`].
+    pub fn block(&self, now: Time, why: Arc<str>) {
+        let change = self.barrier.block(now, why);
+        self.on(|shared| shared.say(now, change));
+    }
+
+    /// Lets the traffic of a blocked route in again, up to this share (in parts per million, all is
+    /// 1 000 000), in about the time `over` if all goes well.
+    pub fn readmit(&self, now: Time, top_ppm: u32, over: Span, rng: &mut Rng) {
+        if let Some(change) = self.barrier.readmit(now, top_ppm, over, rng) {
+            self.on(|shared| shared.say(now, change));
+        }
     }
 
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
@@ -302,7 +357,7 @@ impl<F: Ownership> Gate<F> {
                 taken.note(first, purse, slot.mark);
                 let line = Line::Tokens { rule: first, at: slot.at };
                 let standing = Some(Standing { quota: first as u8, ..slot.standing });
-                Admit::Wait(Place { line, request: *request, standing, taken })
+                Admit::Wait(Place { line, request: *request, standing, entry: passage.entry, taken })
             }
             Asked::Refused(mut rejection) => {
                 if let Some(standing) = &mut rejection.standing {
@@ -318,6 +373,12 @@ impl<F: Ownership> Gate<F> {
 
     /// "My turn?" Parks the waiter if not.
     pub fn claim(&self, now: Time, place: Place, waiter: F::Waiter) -> Admit {
+        if let Err(rejection) = self.barrier.check()
+            && self.switch.stance().of(Policy::Block) == Enforcement::Enforced
+        {
+            self.leave(now, place);
+            return Admit::Reject(rejection);
+        }
         let turn = match place.line {
             Line::Turn(turn) => turn,
             // Nobody needs to be woken: the time is known.
@@ -331,11 +392,13 @@ impl<F: Ownership> Gate<F> {
                 waited: Span::ZERO,
                 slot: Some(slot),
                 pass: None,
+                entry: place.entry,
                 reported: false,
                 taken: place.taken,
             }),
             limit::Answer::Wait(turn) => Admit::Wait(Place { line: Line::Turn(turn), ..place }),
             limit::Answer::Reject(rejection) => {
+                self.tell_barrier_refused(place.entry, &rejection);
                 self.give_all_back(now, place);
                 Admit::Reject(rejection)
             }
@@ -349,8 +412,12 @@ impl<F: Ownership> Gate<F> {
             self.give_all_back(now, place);
             return Admit::Reject(Rejection::new(Policy::Throttle, Reason::Expired, Span::ZERO));
         }
-        let passage =
-            Passage { tightest: place.standing, stance: self.switch.stance(), ..Passage::default() };
+        let passage = Passage {
+            tightest: place.standing,
+            stance: self.switch.stance(),
+            entry: place.entry,
+            ..Passage::default()
+        };
         match self.admit_from(rule + 1, now, &place.request, passage) {
             Admit::Ticket(mut ticket) => {
                 ticket.taken.after(&place.taken, rule + 1);
@@ -362,6 +429,7 @@ impl<F: Ownership> Gate<F> {
                 self.claim(now, next, waiter)
             }
             Admit::Reject(rejection) => {
+                self.tell_barrier_refused(place.entry, &rejection);
                 self.give_all_back(now, place);
                 Admit::Reject(rejection)
             }
@@ -385,12 +453,13 @@ impl<F: Ownership> Gate<F> {
 
     /// Says how an admitted request went, once; what follows the first report is ignored.
     pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome) {
-        if !core::mem::replace(&mut ticket.reported, true)
-            && ticket.teaches()
-            && !self.is_counted(now, ticket, outcome)
-        {
+        if core::mem::replace(&mut ticket.reported, true) {
+            return;
+        }
+        if ticket.teaches() && !self.is_counted(now, ticket, outcome) {
             self.on(|shared| shared.report(now, ticket, outcome));
         }
+        self.tell_barrier(now, ticket.entry, outcome);
     }
 
     /// The work is over: its place is free. A ticket that was never reported counts as cancelled.
@@ -400,6 +469,9 @@ impl<F: Ownership> Gate<F> {
 
     /// [`Gate::report`] and [`Gate::release`] in one.
     pub fn settle(&self, now: Time, mut ticket: Ticket, outcome: Outcome) {
+        if !ticket.reported {
+            self.tell_barrier(now, ticket.entry, outcome);
+        }
         let reports = !ticket.reported && ticket.teaches() && !self.is_counted(now, &ticket, outcome);
         if !reports && ticket.slot.is_none() {
             return;
@@ -448,8 +520,24 @@ impl<F: Ownership> Gate<F> {
     /// Plain values.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let throttles = self.rules.iter().map(|rule| rule.snapshot()).collect();
-        let stance = self.switch.stance();
-        self.on(|shared| shared.snapshot(now, self.lane, throttles, stance))
+        let (stance, block) = (self.switch.stance(), self.barrier.snapshot());
+        self.on(|shared| shared.snapshot(now, self.lane, throttles, stance, block))
+    }
+
+    /// What was let in by the block went like this.
+    fn tell_barrier(&self, now: Time, entry: Option<Entry>, outcome: Outcome) {
+        let Some(entry) = entry else { return };
+        let strain = self.shared.with(ONE, |shared| shared.strain(now, self.lane));
+        if let Some(change) = self.barrier.report(now, entry, outcome, strain) {
+            self.on(|shared| shared.say(now, change));
+        }
+    }
+
+    /// What was let in by the block was refused behind it.
+    fn tell_barrier_refused(&self, entry: Option<Entry>, rejection: &Rejection) {
+        if let Some(entry) = entry.filter(|_| matches!(rejection.policy, Policy::Shed | Policy::Limit)) {
+            self.barrier.refused_behind(entry);
+        }
     }
 
     /// Whether an outcome changes nothing but a count, which is then kept without a lock.

@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Admit, Lane, Line, Passage, Place, Snapshot, Taken, Ticket};
+use super::{Admit, BlockSnapshot, Lane, Line, Passage, Place, Snapshot, Taken, Ticket};
 use crate::breaker::{self, Breaker, Front, Mode, Pass};
 use crate::decision::{Policy, Rejection};
 use crate::enforcement::{Enforcement, Stance};
-use crate::event::{Event, Events};
+use crate::event::{Change, Event, Events};
 use crate::limit::{self, Answer, Limit, Slot, Turn};
 use crate::outcome::Outcome;
 use crate::pressure::Reading;
@@ -169,14 +169,14 @@ impl<W> Shared<W> {
         for policy in passage.shadowed.iter() {
             self.shadowed[lane][policy as usize] += 1;
         }
-        let (standing, taken) = (passage.tightest, Taken::new(now, request));
+        let (standing, taken, entry) = (passage.tightest, Taken::new(now, request), passage.entry);
         match held {
             Ok((slot, pass, None)) => {
                 let waited = Span::ZERO;
-                Admit::Ticket(Ticket { standing, waited, slot, pass, reported: false, taken })
+                Admit::Ticket(Ticket { standing, waited, slot, pass, entry, reported: false, taken })
             }
             Ok((_, _, Some(turn))) => {
-                Admit::Wait(Place { line: Line::Turn(turn), request: *request, standing, taken })
+                Admit::Wait(Place { line: Line::Turn(turn), request: *request, standing, entry, taken })
             }
             Err(rejection) => Admit::Reject(rejection),
         }
@@ -309,6 +309,20 @@ impl<W> Shared<W> {
         self.events.pull()
     }
 
+    pub(super) fn say(&mut self, now: Time, change: Change) {
+        self.events.push(now, change);
+    }
+
+    /// How late the queue of a lane is; none without a limit or a target.
+    pub(super) fn strain(&self, now: Time, lane: usize) -> Strain {
+        match (&self.limit, &self.sheds[lane]) {
+            (Some(limit), Some(shed)) => {
+                Strain::of(limit.snapshot(now).delay, shed.snapshot(now).target).bounded()
+            }
+            _ => Strain::NONE,
+        }
+    }
+
     pub(super) fn wake_at(&self) -> Option<Time> {
         self.breaker.as_ref()?.wake_at()
     }
@@ -323,8 +337,10 @@ impl<W> Shared<W> {
         lane: usize,
         throttles: Vec<throttle::Snapshot>,
         stance: Stance,
+        block: BlockSnapshot,
     ) -> Snapshot {
         Snapshot {
+            block,
             throttles,
             shed: self.sheds[lane].as_ref().map(|shed| shed.snapshot(now)),
             limit: self.limit_snapshot(now),

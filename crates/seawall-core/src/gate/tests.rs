@@ -1,3 +1,4 @@
+mod blocking;
 mod enforcing;
 mod probing;
 mod taking;

@@ -11,11 +11,13 @@
 //! shorter or longer than the next one's, so that instances that begin together do not step together.
 //!
 //! ```text
-//!   interval      failures      mean strain (delay over its target)    share
-//!   healthy       < 10 %        < 1                                    doubled, from 50 % on + 5 %
-//!   unwell        < 25 %        < 2                                    held
-//!   bad           otherwise                                            halved, not below 5 %
+//!   interval   failures    refused behind it   mean delay / target   share
+//!   healthy    < 10 %      < 10 %              < 1                   doubled, from 50 % on + 5 %
+//!   unwell     < 25 %      any                 < 2                   held
+//!   bad        otherwise                                             halved, not below 5 %
 //! ```
+//!
+//! After it stepped back it doubles up to three quarters of where it was, instead of 50 %.
 //!
 //! **Edges.** Only an outcome ends an interval: while nothing comes back, nothing grows. A ramp
 //! that reached its top is over and stays so; a relapse is a new ramp, made by whoever detected it.
@@ -50,6 +52,11 @@ impl Strain {
             target => Strain(delay.as_secs_f64() / target.as_secs_f64()),
         }
     }
+
+    /// The same, but it only ever holds a ramp: the delay is in a queue that is bounded already.
+    pub fn bounded(self) -> Strain {
+        Strain(self.0.min(1.0))
+    }
 }
 
 /// A share of the traffic that grows while all is well.
@@ -57,12 +64,15 @@ impl Strain {
 pub struct Ramp {
     share: u32,
     top: u32,
+    /// Up to this share it doubles.
+    sound: u32,
     credit: u32,
     interval: Span,
     next_step: Time,
     last_pass: Option<Time>,
     calls: u32,
     failed: u32,
+    refused: u32,
     strain: f64,
 }
 
@@ -75,12 +85,14 @@ impl Ramp {
         Ramp {
             share: START,
             top: WHOLE,
+            sound: HALF,
             credit: 0,
             interval,
             next_step: now + interval,
             last_pass: None,
             calls: 0,
             failed: 0,
+            refused: 0,
             strain: 0.0,
         }
     }
@@ -106,6 +118,12 @@ impl Ramp {
         Ok(())
     }
 
+    /// Counts a request that passed and was refused behind the ramp, for want of capacity: whoever
+    /// refused protects the service already, so there is nothing to step back from.
+    pub fn refused(&mut self) {
+        self.refused += 1;
+    }
+
     /// Counts how a request that passed went, and moves the share when its interval ends.
     pub fn report(&mut self, now: Time, outcome: Outcome, strain: Strain) {
         if !outcome.is_failure() && outcome != Outcome::Success {
@@ -119,16 +137,21 @@ impl Ramp {
         }
         self.next_step = now + self.interval;
         let strain = self.strain / f64::from(self.calls);
-        let healthy = self.failed * 10 < self.calls && strain < 1.0;
+        let refused = self.refused * 10 >= self.calls + self.refused;
+        let healthy = self.failed * 10 < self.calls && strain < 1.0 && !refused;
         let unwell = self.failed * 4 < self.calls && strain < 2.0;
+        if !healthy && !unwell {
+            // At the least share nothing is learnt of where the most is.
+            self.sound = if self.share <= START { HALF } else { self.share / 4 * 3 };
+        }
         self.share = match (healthy, unwell) {
-            (true, _) if self.share < HALF => (self.share * 2).min(HALF),
+            (true, _) if self.share < self.sound => (self.share * 2).min(self.sound),
             (true, _) => self.share + WHOLE / 20,
             (false, true) => self.share,
             (false, false) => (self.share / 2).max(START),
         }
         .min(self.top);
-        (self.calls, self.failed, self.strain) = (0, 0, 0.0);
+        (self.calls, self.failed, self.refused, self.strain) = (0, 0, 0, 0.0);
     }
 
     /// The share that passes, 0 to 1.

@@ -40,6 +40,24 @@ fn holds_when_unwell_and_halves_when_bad() {
 }
 
 #[test]
+fn what_was_reached_is_regained_sooner() {
+    let mut failures = [0; 13];
+    failures[10] = 10;
+    assert_eq!(shares(&failures)[9..], [80, 40, 60, 65]);
+}
+
+#[test]
+fn what_is_refused_behind_it_holds_and_never_halves() {
+    let mut ramp = ramp(Span::from_secs(14));
+    ramp.next_step = at(1_000);
+    for (second, refused) in [(1, 0), (2, 1), (3, 100), (4, 0)] {
+        (0..refused).for_each(|_| ramp.refused());
+        ramp.report(at(second * 1_000), Outcome::Success, Strain::NONE);
+    }
+    assert_eq!(ramp.share(), 0.2);
+}
+
+#[test]
 fn cancelled_and_ignored_calls_move_nothing() {
     let mut ramp = ramp(Span::from_secs(14));
     for outcome in [Outcome::Cancelled, Outcome::Ignored, Outcome::Superseded] {
@@ -71,7 +89,7 @@ fn a_delay_at_its_target_holds_and_at_twice_halves() {
         ramp.report(at(second * 1_000), Outcome::Success, strain);
         shares.push((ramp.share() * 100.0 + 0.5) as u32);
     }
-    assert_eq!(shares, [10, 20, 20, 20, 10, 5, 10]);
+    assert_eq!(shares, [10, 20, 20, 20, 10, 5, 8]);
     assert_eq!(Strain::of(Span::from_millis(10), Span::ZERO), Strain::NONE);
 }
 

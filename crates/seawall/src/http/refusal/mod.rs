@@ -95,7 +95,7 @@ impl Refusals {
             Reason::Shed | Reason::Full => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "connection_limit_reached")
             }
-            Reason::Open | Reason::NoHost => {
+            Reason::Open | Reason::NoHost | Reason::Blocked => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", "destination_unavailable")
             }
             Reason::Expired => (StatusCode::GATEWAY_TIMEOUT, "Deadline passed", "http_response_timeout"),
