@@ -7,6 +7,8 @@
 mod breaker;
 #[path = "conformance/hedge.rs"]
 mod hedge;
+#[path = "conformance/hosts.rs"]
+mod hosts;
 #[path = "conformance/limit.rs"]
 mod limit;
 #[path = "conformance/retry.rs"]
