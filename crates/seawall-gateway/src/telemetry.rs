@@ -178,11 +178,15 @@ pub(crate) fn state(road: &Road) -> Value {
         })
     });
     let upstreams = road.upstreams.iter().map(|(name, upstream)| {
-        let hosts = upstream.hosts.iter().map(|(host, gate)| {
+        let balanced = upstream.balanced(now());
+        let hosts = upstream.hosts.iter().zip(&balanced.hosts).map(|((host, gate), known)| {
             let snapshot = gate.snapshot(now());
+            let known = known.as_ref();
             json!({
                 "host": host,
-                "share": snapshot.share,
+                "share": snapshot.share * known.map_or(1.0, |known| known.share),
+                "in_flight": known.map(|known| known.load.in_flight),
+                "ejected": known.is_some_and(|known| known.ejection.is_some_and(|of| of.out_until.is_some())),
                 "breaker": snapshot.breaker.map(|breaker| json!({
                     "state": breaker.mode.name(), "failure_rate": breaker.failure_rate,
                     "opened": breaker.opened, "refused": breaker.refused,
@@ -193,6 +197,8 @@ pub(crate) fn state(road: &Road) -> Value {
         json!({
             "name": name,
             "hosts": hosts.collect::<Vec<_>>(),
+            "usable_hosts": balanced.usable,
+            "panic": balanced.panics,
             "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refunded": budget.refunded, "refused": budget.refused },
         })
     });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use seawall::call::Upstream;
-use seawall::core::call::{self, Hosts, HostsConfig, Member};
+use seawall::core::call::{self, Hosts, HostsConfig, HostsSnapshot, Member};
 use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot};
 use seawall::core::limit;
@@ -66,6 +66,13 @@ impl Road {
                     events.push((format!("{name} {host}"), event));
                 }
             }
+            while let Some(happening) = upstream.balanced.event() {
+                let about = match happening.host {
+                    Some(host) => format!("{name} {host}"),
+                    None => name.clone(),
+                };
+                events.push((about, happening.event));
+            }
         }
         events
     }
@@ -109,10 +116,16 @@ impl Route {
 pub(crate) struct UpstreamView {
     /// Its hosts and their back gates.
     pub(crate) hosts: Vec<(String, Arc<Gate<Threads>>)>,
+    balanced: Hosts<Threads>,
     shared: Arc<Locks<call::Shared>>,
 }
 
 impl UpstreamView {
+    /// Plain values of how its hosts share the calls.
+    pub(crate) fn balanced(&self, now: Time) -> HostsSnapshot {
+        self.balanced.snapshot(now)
+    }
+
     /// Plain values of its retry budget.
     pub(crate) fn budget(&self) -> budget::Snapshot {
         self.shared.with(Key(0), |shared| shared.snapshot()).budget.unwrap_or_default()
@@ -174,7 +187,7 @@ impl Kept {
         let mut calls = HashMap::new();
         for (name, upstream) in &config.upstreams {
             let view = self.upstream(name, upstream, now);
-            let hosts = self.balanced(name, &view, now);
+            let hosts = view.balanced.clone();
             calls.insert(name.as_str(), Arc::new(Upstream::of(hosts, view.shared.clone(), self.seed)));
             upstreams.insert(name.clone(), view);
         }
@@ -229,17 +242,24 @@ impl Kept {
             };
             (host, gate)
         });
-        UpstreamView { hosts: hosts.collect(), shared }
+        let hosts: Vec<_> = hosts.collect();
+        let balanced = self.balanced(name, &hosts, now);
+        UpstreamView { hosts, balanced, shared }
     }
 
     /// The hosts to call, with what is known of those that stay.
-    fn balanced(&mut self, upstream: &str, view: &UpstreamView, now: Time) -> Hosts<Threads> {
+    fn balanced(
+        &mut self,
+        upstream: &str,
+        hosts: &[(String, Arc<Gate<Threads>>)],
+        now: Time,
+    ) -> Hosts<Threads> {
         let rng = &mut Rng::new(self.seed, now.as_nanos());
         let member = |(name, gate): &(String, Arc<Gate<Threads>>)| Member {
             name: Arc::from(name.as_str()),
             gate: gate.clone(),
         };
-        let members = view.hosts.iter().map(member).collect();
+        let members = hosts.iter().map(member).collect();
         let hosts = match self.balances.get(upstream) {
             Some(hosts) => hosts.replaced(HostsConfig::default(), members, now, rng),
             None => Hosts::balanced(HostsConfig::default(), members, now, rng),
