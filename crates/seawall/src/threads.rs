@@ -35,6 +35,7 @@ pub struct Locks<T>(Box<[Padded<T>]>);
 
 impl<T> Padded<T> {
     /// A policy never panics half-way through a change, so a poisoned lock holds a sound value.
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,6 +46,7 @@ impl<T> Own<T> for Locks<T> {
         Locks(shards.into_iter().map(|shard| Padded(Mutex::new(shard))).collect())
     }
 
+    #[inline]
     fn with<R>(&self, key: Key, f: impl FnOnce(&mut T) -> R) -> R {
         let shard = if self.0.len() == 1 { 0 } else { shard_of(key, self.0.len()) };
         f(&mut self.0[shard].lock())
