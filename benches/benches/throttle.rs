@@ -26,8 +26,8 @@ const RATE: u32 = 1_000_000_000;
 const CAP: u32 = 1_250_000;
 
 thread_local! {
-    /// When this thread's run began.
-    static BEGIN: Cell<u64> = const { Cell::new(0) };
+    /// The time as this thread last read it.
+    static NOW: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The clocks that the peers use, from one origin.
@@ -42,20 +42,23 @@ impl Clocks {
         self.origin.elapsed().as_nanos() as u64
     }
 
+    /// As a stack gives it to its layers: read now and then, here at each sixteenth operation, which
+    /// leaves a sixteenth of a reading in the figure.
+    fn given(&self, turn: u64) -> Time {
+        if turn.is_multiple_of(16) {
+            NOW.set(self.quanta().as_nanos());
+        }
+        Time::from_nanos(NOW.get())
+    }
+
     fn quanta(&self) -> Time {
         Time::from_nanos(self.quanta.now().duration_since(self.quanta_origin).as_nanos() as u64)
     }
 }
 
 /// Runs `check` for each of the users in order, from another place in each thread.
-fn run<U: Sync>(
-    clocks: &Clocks,
-    threads: usize,
-    users: &[U],
-    check: impl Fn(&U, u64) -> bool + Sync,
-) -> Cost {
+fn run<U: Sync>(threads: usize, users: &[U], check: impl Fn(&U, u64) -> bool + Sync) -> Cost {
     measure(threads, |thread| {
-        BEGIN.set(clocks.now());
         let (later, first) = users.split_at(thread * users.len() / threads);
         let in_order = first.iter().chain(later).zip(0_u64..);
         let passed = in_order.filter(|(user, turn)| check(user, *turn)).count();
@@ -74,22 +77,20 @@ fn peer_quota() -> PeerQuota {
 
 fn seawall<'a, U: Sync>(
     name: &'static str,
-    (clocks, threads, users): (&'a Clocks, usize, &'a [U]),
+    (threads, users): (usize, &'a [U]),
     read: impl Fn(u64) -> Time + Sync + 'a,
     key: impl Fn(&UserKeys, &U) -> Key + Sync + 'a,
 ) -> Contender<'a> {
     let rule = Rule::<Threads>::new(Config { max_users: CAP, ..Config::per_user(quota()) }, Time::ZERO);
     let keys = UserKeys::new();
     Contender::new(name, move || {
-        run(clocks, threads, users, |user, turn| {
-            rule.take(read(turn), &Request::new(key(&keys, user))).is_ok()
-        })
+        run(threads, users, |user, turn| rule.take(read(turn), &Request::new(key(&keys, user))).is_ok())
     })
 }
 
 fn governor<'a, S, C>(
     name: &'static str,
-    (clocks, threads, users): (&'a Clocks, usize, &'a [u64]),
+    (threads, users): (usize, &'a [u64]),
     hasher: S,
     clock: C,
 ) -> Contender<'a>
@@ -102,14 +103,14 @@ where
         RateLimiter<u64, DashMapStateStore<u64, S>, C, NoOpMiddleware<<C as Clock>::Instant>>;
     let limiter: Limiter<S, C> =
         RateLimiter::new(peer_quota(), DashMapStateStore::with_hasher(hasher), clock);
-    Contender::new(name, move || run(clocks, threads, users, |user, _| limiter.check_key(user).is_ok()))
+    Contender::new(name, move || run(threads, users, |user, _| limiter.check_key(user).is_ok()))
 }
 
-fn quick<'a>((clocks, threads, users): (&'a Clocks, usize, &'a [u64])) -> Contender<'a> {
+fn quick<'a>(clocks: &'a Clocks, (threads, users): (usize, &'a [u64])) -> Contender<'a> {
     let cache: Cache<u64, Arc<Mutex<Bucket>>> = Cache::new(CAP as usize);
     let quota = quota();
     Contender::new("quick_cache + bucket, quanta", move || {
-        run(clocks, threads, users, |user, _| {
+        run(threads, users, |user, _| {
             let now = clocks.quanta();
             let full = || Ok::<_, ()>(Arc::new(Mutex::new(Bucket::full(&quota, now))));
             let bucket = cache.get_or_insert_with(user, full).expect("making a bucket cannot fail");
@@ -137,8 +138,8 @@ fn zipf(users: u64, draws: usize) -> Vec<u64> {
 }
 
 fn numbers(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: &[u64]) {
-    let given = |turn: u64| Time::from_nanos(BEGIN.get() + turn * 50);
-    let case = (clocks, threads, users);
+    let given = |turn: u64| clocks.given(turn);
+    let case = (threads, users);
     let key = |keys: &UserKeys, user: &u64| keys.number(*user);
     let costs = compare(
         title,
@@ -155,7 +156,7 @@ fn numbers(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: 
             ),
             governor("governor ahash, quanta", case, ahash::RandomState::new(), DefaultClock::default()),
             governor("governor, quanta", case, std::hash::RandomState::new(), DefaultClock::default()),
-            quick(case),
+            quick(clocks, case),
         ],
     );
     let over = |peer: usize, own: usize| costs[peer].cpu / costs[own].cpu;
@@ -171,13 +172,13 @@ fn numbers(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: 
 /// Requests bring their keys along: in memory in the order of arrival.
 fn text(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: &[u64]) {
     let names: Vec<String> = users.iter().map(|user| format!("customer-{user:07}")).collect();
-    let case = (clocks, threads, names.as_slice());
-    let given = |turn: u64| Time::from_nanos(BEGIN.get() + turn * 50);
+    let case = (threads, names.as_slice());
+    let given = |turn: u64| clocks.given(turn);
     let key = |keys: &UserKeys, name: &String| keys.key(name.as_bytes());
     let limiter: RateLimiter<String, DashMapStateStore<String>, DefaultClock> =
         RateLimiter::dashmap(peer_quota());
     let peer = Contender::new("governor, String keys, quanta", || {
-        run(clocks, threads, &names, |name, _| limiter.check_key(name).is_ok())
+        run(threads, &names, |name, _| limiter.check_key(name).is_ok())
     });
     let costs = compare(
         title,
