@@ -1,6 +1,7 @@
 mod blocking;
 mod enforcing;
 mod probing;
+mod shaping;
 mod taking;
 
 use std::vec;

@@ -67,6 +67,7 @@ fn impossible_quotas_are_refused() {
     assert_eq!(Quota::new(Rate { count: 1, per: Span::ZERO }, 1), Err(QuotaError::EmptyRate));
     assert_eq!(Quota::new(Rate::per_second(1), 0), Err(QuotaError::EmptyBurst));
     assert!(matches!(Quota::new(Rate::per_second(1), u64::MAX), Err(QuotaError::BurstAbove(_))));
+    assert!(matches!(Quota::new(Rate::per_second(u64::MAX), 1), Err(QuotaError::RateAbove(_))));
 }
 
 #[test]
