@@ -76,7 +76,8 @@ async fn retries_after_its_backoff_and_holds_the_place_of_the_answer() {
     let begun = now();
     let ended = call(&upstream, &[(100, false), (2_000, true), (50, true)]).await;
     // 100 ms, 1 s of backoff, a timeout of 1 s, 1 s of backoff, 50 ms.
-    assert_eq!(now().since(begun).as_millis(), 3_150);
+    let took = now().since(begun).as_millis();
+    assert!((3_149..=3_150).contains(&took), "{took}: timers count in milliseconds");
     assert_eq!((ended.attempts, ended.waited), (3, Span::from_secs(2)));
     assert_eq!((ended.verdict, ended.answer), (Verdict::Answered { stop: None }, Some(Ok(50))));
     assert_eq!(in_flight(&gate), 1);

@@ -39,6 +39,7 @@
 //! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
+//!   If no call was sent with few others in flight until then, the latency there is the no-load one.
 //! - With no no-load latency at all (started under overload) it *searches*: it halves, window by
 //!   window, until throughput falls, and climbs once it has measured.
 //!
@@ -176,8 +177,8 @@ impl Point {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// From the last step, if there was one.
-    Climbing(Option<Point>),
+    /// From the last step, if there was one, after so many that throughput followed.
+    Climbing(Option<Point>, u32),
     /// Halving; holds the best so far.
     Searching(Option<Point>),
     /// Going where latency points; holds the point from which it has been going down, or up.
@@ -211,7 +212,7 @@ impl Adaptive {
             limit: f64::from(config.0.initial),
             baseline: Baseline::new(),
             window: Window::new(now),
-            state: State::Climbing(None),
+            state: State::Climbing(None, 0),
             unchecked: 0,
             unmeasured: 0,
             streak: 0,
@@ -271,7 +272,7 @@ impl Adaptive {
     /// Whether the window settles no doubt.
     fn is_short(&self) -> bool {
         match self.state {
-            State::Climbing(_) => true,
+            State::Climbing(..) => true,
             State::Following(_) => self.unchecked < CHECK_EVERY,
             State::Searching(_) | State::Returning(_) | State::Measuring(_) => false,
         }
@@ -280,7 +281,7 @@ impl Adaptive {
     /// The samples that make a window.
     fn wanted(&self) -> u32 {
         let (least, for_each) = match self.state {
-            State::Climbing(_) => (WINDOW_CLIMB, 1),
+            State::Climbing(..) => (WINDOW_CLIMB, 1),
             _ if self.is_short() => (WINDOW, WINDOW_PLACE),
             _ => (WINDOW_LONG, WINDOW_LONG_PLACE),
         };
@@ -295,9 +296,9 @@ impl Adaptive {
         let mut target = match (self.baseline.known(), self.state) {
             (_, State::Measuring(high)) => self.measure(here, high),
             (_, State::Returning(low)) => self.compare(here, low),
+            (_, State::Climbing(before, followed)) => self.climb(here, before, followed),
             (None, State::Searching(best)) => self.search(here, best),
             (None, _) => self.search(here, None),
-            (Some(_), State::Climbing(before)) => self.climb(here, before),
             (Some(baseline), State::Following(anchor)) => self.follow(here, anchor, baseline),
             (Some(baseline), State::Searching(_)) => self.follow(here, None, baseline),
         };
@@ -312,15 +313,19 @@ impl Adaptive {
         self.window = Window::new(now + settled);
     }
 
-    fn climb(&mut self, here: Point, before: Option<Point>) -> f64 {
+    fn climb(&mut self, here: Point, before: Option<Point>, followed: u32) -> f64 {
         match before {
             Some(before) if !here.follows(&before) => {
+                // Up to there throughput followed: if that is all that is known, nothing queued yet.
+                if followed > 0 && self.baseline.known().is_none() {
+                    self.baseline.restart(before.latency, WINDOW_CLIMB);
+                }
                 self.state = State::Following(None);
                 self.has_climbed = true;
                 before.limit
             }
             _ => {
-                self.state = State::Climbing(Some(here));
+                self.state = State::Climbing(Some(here), followed + u32::from(before.is_some()));
                 here.limit * CLIMB
             }
         }
@@ -393,7 +398,7 @@ impl Adaptive {
             }
             _ => self.baseline.restart(here.latency, self.window.calls),
         }
-        self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None) };
+        self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None, 0) };
         (high.throughput * here.latency * HEADROOM + ROUNDING).min(high.limit * STEP_UP)
     }
 }

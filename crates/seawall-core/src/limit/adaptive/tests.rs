@@ -240,7 +240,7 @@ fn the_transitions_are_these() {
     let mut table = String::new();
     let mut note = |mut adaptive: Adaptive, millis: f64, what: &str| {
         let name = |state: &State| match state {
-            State::Climbing(_) => "climbing",
+            State::Climbing(..) => "climbing",
             State::Searching(_) => "searching",
             State::Following(_) => "following",
             State::Returning(_) => "returning",
@@ -252,11 +252,11 @@ fn the_transitions_are_these() {
         writeln!(table, "{before:<9} {limit:>2}, {what:<38} -> {after:<9} {now:>2}").unwrap();
     };
     let from = |limit, millis| Some(point(limit, millis));
-    note(in_state(16.0, State::Climbing(None)), 10.0, "first window");
-    note(in_state(24.0, State::Climbing(from(16.0, 10.0))), 10.0, "throughput followed");
-    note(in_state(24.0, State::Climbing(from(16.0, 10.0))), 15.0, "throughput stayed");
+    note(in_state(16.0, State::Climbing(None, 0)), 10.0, "first window");
+    note(in_state(24.0, State::Climbing(from(16.0, 10.0), 0)), 10.0, "throughput followed");
+    note(in_state(24.0, State::Climbing(from(16.0, 10.0), 0)), 15.0, "throughput stayed");
     note(
-        Adaptive { baseline: Baseline::new(), ..in_state(16.0, State::Climbing(None)) },
+        Adaptive { baseline: Baseline::new(), ..in_state(16.0, State::Climbing(None, 0)) },
         20.0,
         "no baseline",
     );
@@ -285,7 +285,7 @@ fn the_transitions_are_these() {
         climbing  16, first window                           -> climbing  24
         climbing  24, throughput followed                    -> climbing  36
         climbing  24, throughput stayed                      -> following 16
-        climbing  16, no baseline                            -> searching  8
+        climbing  16, no baseline                            -> climbing  24
         searching  8, throughput stayed                      -> searching  4
         searching  4, throughput fell                        -> measuring  4
         following  8, no queue inside                        -> following  9

@@ -3,6 +3,9 @@
 //! Each arrival weighs one and loses half of its weight in [`HALF_LIFE`]. Every [`TICK`] the weights
 //! are summed up from the most important bin to the least, so that the *rank* of a request, the
 //! share of arrivals that go before it, is found in constant time. Memory is constant.
+//!
+//! Who alone makes up much of a tier has no one rank: to pass or to drop all of it would be all or
+//! nothing. Where a bin holds [`CROWDED`] times its share, its requests take ranks in turn.
 
 use crate::request::{Cohort, Tier};
 use crate::time::{Span, Time};
@@ -14,6 +17,10 @@ const HALF_LIFE: Span = Span::from_secs(2);
 /// Bins of a tier; a cohort's place inside its bin counts, too.
 const BINS: usize = 64;
 const ALL: usize = BINS * Tier::ALL.len();
+/// How many times its share of a tier a bin holds when its requests take ranks in turn.
+const CROWDED: f32 = 4.0;
+/// The step of the turns: multiples of the golden section are spread evenly at any time.
+const GOLDEN: f32 = 0.618_034;
 /// The weight below which a distribution says nothing.
 const LEAST: f32 = 20.0;
 
@@ -24,12 +31,14 @@ pub(super) struct Crowd {
     /// What goes before each bin, and all of it at the end; as of the last tick.
     before: [f32; ALL],
     total: f32,
+    /// The last place that was given in turn, 0 to 1.
+    turn: f32,
     summed: Time,
 }
 
 impl Crowd {
     pub(super) fn new() -> Crowd {
-        Crowd { weights: [0.0; ALL], before: [0.0; ALL], total: 0.0, summed: Time::ZERO }
+        Crowd { weights: [0.0; ALL], before: [0.0; ALL], total: 0.0, turn: 0.0, summed: Time::ZERO }
     }
 
     /// Whether it is time to sum up.
@@ -54,10 +63,17 @@ impl Crowd {
     pub(super) fn add(&mut self, tier: Tier, cohort: Cohort) -> Option<f64> {
         let place = usize::from(cohort.0) * BINS;
         let bin = tier as usize * BINS + (place >> 16);
-        let within = (place & 0xffff) as f32 / 65_536.0;
         self.weights[bin] += 1.0;
-        let next = self.before.get(bin + 1).copied().unwrap_or(self.total);
-        let rank = self.before[bin] + within * (next - self.before[bin]);
+        let until = |bin: usize| self.before.get(bin).copied().unwrap_or(self.total);
+        let (first, held) = (tier as usize * BINS, until(bin + 1) - self.before[bin]);
+        let of_tier = until(first + BINS) - self.before[first];
+        let within = if held > of_tier * (CROWDED / BINS as f32) {
+            self.turn = (self.turn + GOLDEN) % 1.0;
+            self.turn
+        } else {
+            (place & 0xffff) as f32 / 65_536.0
+        };
+        let rank = self.before[bin] + within * held;
         (self.total >= LEAST).then(|| f64::from(rank / self.total))
     }
 
