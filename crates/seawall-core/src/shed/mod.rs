@@ -206,8 +206,10 @@ impl Shed {
         let load = self.load.max(1e-9);
         let ahead = (self.crowd.before(tier) * load).min(1.0);
         let set = self.config.target.as_secs_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
-        let slope = PROPORTIONAL + STEEPER * ahead;
-        let part = 1.0 + slope * (1.0 - delay.as_secs_f64() / set) + self.integral;
+        let error = 1.0 - delay.as_secs_f64() / set;
+        // Steeper only on the way down: a short delay must not lift a tier above a more important one.
+        let slope = if error < 0.0 { PROPORTIONAL + STEEPER * ahead } else { PROPORTIONAL };
+        let part = 1.0 + slope * error + self.integral;
         part.max(ALWAYS * (1.0 - ahead)) / load
     }
 

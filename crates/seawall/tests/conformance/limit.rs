@@ -157,7 +157,8 @@ fn an_adaptive_limit_learns_neither_the_overload_nor_its_no_load_latency_under_l
         assert!((50..=60).contains(&limit), "{limit}");
     }
     let baseline = adaptive.baseline().unwrap().as_secs_f64();
-    assert!((0.0099..0.0101).contains(&baseline), "{baseline}");
+    // The latency at the last step that throughput followed: a little may have queued there.
+    assert!((0.0099..0.0110).contains(&baseline), "{baseline}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ const HALF_LIFE: Span = Span::from_secs(2);
 const BINS: usize = 64;
 const ALL: usize = BINS * Tier::ALL.len();
 /// How many times its share of a tier a bin holds when its requests take ranks in turn.
-const CROWDED: f32 = 4.0;
+const CROWDED: f32 = 8.0;
 /// The step of the turns: multiples of the golden section are spread evenly at any time.
 const GOLDEN: f32 = 0.618_034;
 /// The weight below which a distribution says nothing.

@@ -67,7 +67,15 @@ fn every_reason_has_its_status() {
         .collect();
     assert_eq!(
         statuses,
-        [("throttled", 429), ("shed", 503), ("full", 503), ("open", 503), ("expired", 504), ("no_host", 503)]
+        [
+            ("throttled", 429),
+            ("shed", 503),
+            ("full", 503),
+            ("open", 503),
+            ("expired", 504),
+            ("no_host", 503),
+            ("blocked", 503)
+        ]
     );
 }
 
