@@ -29,13 +29,15 @@
 //!   is found out step by step. The step is shortened by how much of it may be chance: by
 //!   `d² / (d² + (3e)²)`, with `d` its size and `e` the standard error of the mean latency, over
 //!   as many windows as pointed the same way.
-//! - Throughput has a *veto*, because a no-load latency can stop being true. If the limit was cut
-//!   and throughput fell along with it, the callee may be slow and not full: *Returning*, it goes
-//!   back to where it came from for one window. If throughput rises again, or if the limit grew and
-//!   throughput did not follow, the no-load latency is not what it was: *Measuring*, it goes below
-//!   the point where throughput begins to fall, where nothing queues inside, and takes the latency
-//!   there. It does the first unasked every [`CHECK_EVERY`] windows (which refuses nobody) and the
-//!   second every [`MEASURE_EVERY`].
+//! - Throughput has a *veto*, because a no-load latency can stop being true: the callee became slow,
+//!   or calls spend time on the way that keeps no worker busy. If the limit was cut and throughput
+//!   fell along with it (surely, by all windows of late at either limit: `stays.rs`), the callee may
+//!   be slow and not full: *Returning*, it goes back to where it came from for one window. If
+//!   throughput rises again, or if the limit grew and throughput did not follow, the no-load latency
+//!   is not what it was: *Measuring*, it goes below the point where throughput begins to fall, where
+//!   nothing queues inside, and takes the latency there. It does the first unasked, which refuses
+//!   nobody, after [`CHECK_FIRST`] windows and ever less often while it finds nothing, and the second
+//!   every [`MEASURE_EVERY`].
 //! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
@@ -49,10 +51,13 @@
 //! adds to so short a time is no queue. The gradient follows Netflix's concurrency-limits (2018);
 //! the protected baseline and the vetoes answer its known failure, learning the overload as normal.
 
+mod stays;
+
 use super::SettingError;
 use super::baseline::{Baseline, LOW};
 use crate::outcome::Outcome;
 use crate::time::{Span, Time};
+use stays::Stays;
 
 /// How far above the estimate the limit stands, and what rounding to whole places may cost.
 pub const HEADROOM: f64 = 1.06;
@@ -65,7 +70,10 @@ pub const STEP_DOWN: f64 = 0.7;
 pub const CLIMB: f64 = 1.5;
 /// The shortest work that is told apart.
 pub const FINEST: Span = Span::from_millis(1);
-/// Windows after which the limit is raised for one, to see whether throughput wants more.
+/// Windows after which the limit is raised for one, to see whether throughput wants more: so many
+/// at first, and twice as many each time that it does not, up to the second.
+pub const CHECK_FIRST: u32 = 50;
+/// The most windows between two checks.
 pub const CHECK_EVERY: u32 = 400;
 /// Windows after which the no-load latency is measured anew.
 pub const MEASURE_EVERY: u32 = 16_000;
@@ -94,6 +102,10 @@ const CUT: f64 = 0.65;
 const GROWN: f64 = 1.5;
 /// How far it is raised to see whether throughput wants more.
 const RAISED: f64 = 1.3;
+/// The part of a move of the limit by which throughput must follow to be worth it.
+const GAIN: f64 = 0.3;
+/// Standard errors that make a difference sure.
+const SURE: f64 = 3.0;
 /// No-load latencies that are no further apart are the same.
 const SAME: f64 = 0.1;
 /// How far below a limit the no-load latency is measured.
@@ -132,30 +144,44 @@ impl Config {
     }
 }
 
+/// Latencies of calls, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    calls: u32,
+    sum: f64,
+    squares: f64,
+}
+
+impl Sums {
+    fn add(&mut self, seconds: f64) {
+        self.calls += 1;
+        self.sum += seconds;
+        self.squares += seconds * seconds;
+    }
+
+    fn mean(&self) -> f64 {
+        (self.sum / f64::from(self.calls.max(1))).max(1e-9)
+    }
+
+    /// The variance of the mean, relative to its square.
+    fn doubt(&self) -> f64 {
+        let (calls, mean) = (f64::from(self.calls.max(1)), self.mean());
+        (self.squares / calls / (mean * mean) - 1.0).max(0.0) / calls
+    }
+}
+
 /// A window of calls that were sent at full use.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     /// Calls that end earlier do not count.
     from: Time,
-    calls: u32,
-    sum: f64,
-    squares: f64,
+    latencies: Sums,
     overloaded: bool,
 }
 
 impl Window {
     fn new(from: Time) -> Window {
-        Window { from, calls: 0, sum: 0.0, squares: 0.0, overloaded: false }
-    }
-
-    fn mean(&self) -> f64 {
-        self.sum / f64::from(self.calls.max(1))
-    }
-
-    /// The variance of the mean, relative to its square.
-    fn doubt(&self) -> f64 {
-        let (calls, mean) = (f64::from(self.calls.max(1)), self.mean().max(1e-9));
-        (self.squares / calls / (mean * mean) - 1.0).max(0.0) / calls
+        Window { from, latencies: Sums::default(), overloaded: false }
     }
 }
 
@@ -165,13 +191,28 @@ struct Point {
     limit: f64,
     latency: f64,
     throughput: f64,
+    /// The variance of both, relative to their squares.
+    doubt: f64,
 }
 
 impl Point {
+    fn new(limit: f64, latencies: &Sums) -> Point {
+        let latency = latencies.mean();
+        // By Little's law; a count over the elapsed time would include pauses between bursts.
+        Point { limit, latency, throughput: limit / latency, doubt: latencies.doubt() }
+    }
+
     /// Whether throughput went along with the limit from `other` to here, rather than staying.
     fn follows(&self, other: &Point) -> bool {
         let (moved, followed) = (self.limit / other.limit, self.throughput / other.throughput);
         if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
+    }
+
+    /// Whether throughput surely was more than at the lower limit of `other`, and not by little.
+    fn gained(&self, other: &Point) -> bool {
+        let moved = libm::log(self.limit / other.limit);
+        let followed = libm::log(self.throughput / other.throughput);
+        followed >= GAIN * moved && followed * followed > SURE * SURE * (self.doubt + other.doubt)
     }
 }
 
@@ -198,10 +239,13 @@ pub struct Adaptive {
     window: Window,
     state: State,
     unchecked: u32,
+    /// Windows after which it is due.
+    check_after: u32,
     unmeasured: u32,
     /// Windows in a row that pointed the same way.
     streak: u32,
     has_climbed: bool,
+    stays: Stays,
 }
 
 impl Adaptive {
@@ -214,9 +258,11 @@ impl Adaptive {
             window: Window::new(now),
             state: State::Climbing(None, 0),
             unchecked: 0,
+            check_after: CHECK_FIRST,
             unmeasured: 0,
             streak: 0,
             has_climbed: false,
+            stays: Stays::default(),
         }
     }
 
@@ -251,14 +297,12 @@ impl Adaptive {
         if !full || now < self.window.from {
             return;
         }
-        self.window.calls += 1;
-        self.window.sum += seconds;
-        self.window.squares += seconds * seconds;
+        self.window.latencies.add(seconds);
         let elapsed = now.since(self.window.from);
         let patience = if self.is_short() { PATIENCE } else { PATIENCE_LONG };
-        let patience = patience.max(Span::from_secs_f64(self.window.mean() * 10.0));
-        let enough = self.window.calls >= self.wanted() && elapsed >= LEAST;
-        if enough || (self.window.calls >= FEW && elapsed >= patience) {
+        let patience = patience.max(Span::from_secs_f64(self.window.latencies.mean() * 10.0));
+        let calls = self.window.latencies.calls;
+        if (calls >= self.wanted() && elapsed >= LEAST) || (calls >= FEW && elapsed >= patience) {
             self.end_window(now);
         }
     }
@@ -273,7 +317,7 @@ impl Adaptive {
     fn is_short(&self) -> bool {
         match self.state {
             State::Climbing(..) => true,
-            State::Following(_) => self.unchecked < CHECK_EVERY,
+            State::Following(_) => self.unchecked < self.check_after,
             State::Searching(_) | State::Returning(_) | State::Measuring(_) => false,
         }
     }
@@ -289,10 +333,12 @@ impl Adaptive {
     }
 
     fn end_window(&mut self, now: Time) {
-        let latency = self.window.mean().max(1e-9);
-        let limit = f64::from(self.limit());
-        // By Little's law; a count over the elapsed time would include pauses between bursts.
-        let here = Point { limit, latency, throughput: limit / latency };
+        let here = Point::new(f64::from(self.limit()), &self.window.latencies);
+        if let State::Following(_) = self.state {
+            self.stays.add(here.limit, &self.window.latencies);
+        } else {
+            self.stays = Stays::default();
+        }
         let mut target = match (self.baseline.known(), self.state) {
             (_, State::Measuring(high)) => self.measure(here, high),
             (_, State::Returning(low)) => self.compare(here, low),
@@ -309,7 +355,7 @@ impl Adaptive {
         let before = self.limit;
         self.limit = target.clamp(1.0, f64::from(self.config.max));
         let is_small = (self.limit / before - 1.0).abs() <= SMALL;
-        let settled = Span::from_secs_f64(if is_small { 0.0 } else { latency * SETTLE });
+        let settled = Span::from_secs_f64(if is_small { 0.0 } else { here.latency * SETTLE });
         self.window = Window::new(now + settled);
     }
 
@@ -347,23 +393,27 @@ impl Adaptive {
         let anchor = anchor.unwrap_or(here);
         let moved = here.limit / anchor.limit;
         if moved <= CUT && here.follows(&anchor) {
-            self.state = State::Returning(here);
+            self.state = State::Returning(self.stays.here().unwrap_or(here));
             return anchor.limit;
+        }
+        if let Some((low, high)) = self.stays.fell() {
+            self.state = State::Returning(low);
+            return high.limit;
         }
         self.unmeasured += 1;
         if (moved >= GROWN && !here.follows(&anchor)) || self.unmeasured >= MEASURE_EVERY {
             return self.go_below(here.limit.min(anchor.limit), here);
         }
         self.unchecked += 1;
-        if self.unchecked > CHECK_EVERY {
-            self.state = State::Returning(here);
+        if self.unchecked > self.check_after {
+            self.state = State::Returning(self.stays.here().unwrap_or(here));
             return libm::ceil(here.limit * RAISED);
         }
         let target = self.limit * (baseline * HEADROOM).max(FINEST.as_secs_f64()) / here.latency + ROUNDING;
         let step = (target / self.limit).clamp(STEP_DOWN, STEP_UP) - 1.0;
         let turned = (step > 0.0) != (here.limit >= anchor.limit);
         self.streak = if turned { 1 } else { (self.streak + 1).min(STREAK) };
-        let (size, doubt) = (step * step, self.window.doubt() / f64::from(self.streak));
+        let (size, doubt) = (step * step, self.window.latencies.doubt() / f64::from(self.streak));
         self.state = State::Following(Some(if turned { here } else { anchor }));
         self.limit * (1.0 + step * size / (size + 9.0 * doubt).max(1e-12))
     }
@@ -371,11 +421,13 @@ impl Adaptive {
     /// At a higher limit: does throughput rise? Then the callee is slow, not full.
     fn compare(&mut self, here: Point, low: Point) -> f64 {
         self.unchecked = 0;
-        if here.follows(&low) {
-            return self.go_below(low.limit / BELOW, here);
+        if !here.gained(&low) {
+            self.check_after = (self.check_after * 2).min(CHECK_EVERY);
+            self.state = State::Following(None);
+            return low.limit;
         }
-        self.state = State::Following(None);
-        low.limit
+        self.check_after = CHECK_FIRST;
+        self.go_below(low.limit / BELOW, here)
     }
 
     /// Measures the no-load latency below this limit.
@@ -394,9 +446,9 @@ impl Adaptive {
         match self.baseline.known() {
             // What was measured differs by no more than chance: the longer memory counts for more.
             Some(known) if (here.latency / known - 1.0).abs() < SAME => {
-                self.baseline.restart(known + (here.latency - known) / 4.0, self.window.calls * 4);
+                self.baseline.restart(known + (here.latency - known) / 4.0, self.window.latencies.calls * 4);
             }
-            _ => self.baseline.restart(here.latency, self.window.calls),
+            _ => self.baseline.restart(here.latency, self.window.latencies.calls),
         }
         self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None, 0) };
         (high.throughput * here.latency * HEADROOM + ROUNDING).min(high.limit * STEP_UP)

@@ -226,13 +226,13 @@ fn in_state(limit: f64, state: State) -> Adaptive {
 /// One full window of calls that all took so many milliseconds.
 fn window(adaptive: &mut Adaptive, millis: f64) {
     let seconds = millis / 1e3;
-    adaptive.window =
-        Window { calls: 100, sum: 100.0 * seconds, squares: 100.0 * seconds * seconds, ..adaptive.window };
+    let latencies = Sums { calls: 100, sum: 100.0 * seconds, squares: 100.0 * seconds * seconds };
+    adaptive.window = Window { latencies, ..adaptive.window };
     adaptive.end_window(adaptive.window.from + Span::from_secs(1));
 }
 
 fn point(limit: f64, millis: f64) -> Point {
-    Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3 }
+    Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3, doubt: 0.0 }
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn the_transitions_are_these() {
     note(in_state(16.0, State::Following(from(8.0, 5.0))), 10.0, "grew, throughput stayed");
     let due =
         |unchecked, unmeasured| Adaptive { unchecked, unmeasured, ..in_state(9.0, State::Following(None)) };
-    note(due(CHECK_EVERY, 0), 11.25, "check due");
+    note(due(CHECK_FIRST, 0), 11.25, "check due");
     note(due(0, MEASURE_EVERY), 11.25, "measurement due");
     note(in_state(16.0, State::Returning(point(8.0, 10.0))), 20.0, "throughput stayed");
     note(in_state(16.0, State::Returning(point(8.0, 20.0))), 20.0, "throughput rose");

@@ -1,0 +1,99 @@
+//! What latency was at the limits at which the ceiling stood of late.
+//!
+//! One window says little about throughput. A stay adds up all windows at about the same limit, so
+//! that also a limit that creeps down, a place at a time, is told when throughput goes along.
+
+use super::{Point, SURE, Sums};
+
+/// Limits that are kept in mind.
+const STAYS: usize = 6;
+/// Limits this close (as a ratio) are the same.
+const CLOSE: f64 = 0.04;
+/// Windows after which a stay is forgotten, and calls that one remembers at most.
+const REMEMBERED: u32 = 200;
+const CALLS: u32 = 8_000;
+/// Standard errors by which a window must differ for the callee to be another.
+const OTHER: f64 = 5.0;
+
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    limit: f64,
+    latencies: Sums,
+    /// The window in which it was last there.
+    last: u32,
+}
+
+impl Stay {
+    fn point(&self) -> Point {
+        Point::new(self.limit, &self.latencies)
+    }
+
+    fn is_close(&self, limit: f64) -> bool {
+        (limit / self.limit - 1.0).abs() < CLOSE
+    }
+}
+
+/// The late stays.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stays {
+    stays: [Option<Stay>; STAYS],
+    window: u32,
+}
+
+impl Stays {
+    /// Takes in a window at this limit.
+    pub(super) fn add(&mut self, limit: f64, latencies: &Sums) {
+        self.window += 1;
+        let window = self.window;
+        for stay in &mut self.stays {
+            stay.take_if(|stay| window - stay.last > REMEMBERED);
+        }
+        let fresh = Stay { limit, latencies: *latencies, last: window };
+        let known = self.stays.iter_mut().flatten().find(|stay| stay.is_close(limit));
+        if let Some(stay) = known {
+            let apart = latencies.mean() / stay.latencies.mean() - 1.0;
+            let doubt = latencies.doubt() + stay.latencies.doubt();
+            if apart * apart <= OTHER * OTHER * doubt {
+                stay.latencies.merge(latencies);
+                stay.last = window;
+                return;
+            }
+            // The callee is another than it was: what is known of the other limits is as old.
+            self.stays = [None; STAYS];
+        }
+        let oldest = self.stays.iter_mut().min_by_key(|stay| stay.map_or(0, |stay| stay.last));
+        *oldest.expect("there are some") = Some(fresh);
+    }
+
+    /// What is known of the limit at which it stood last.
+    pub(super) fn here(&self) -> Option<Point> {
+        self.stays.iter().flatten().max_by_key(|stay| stay.last).map(Stay::point)
+    }
+
+    /// The last stay, and one at a higher limit from which throughput surely fell along: a callee
+    /// that is full would have served as much.
+    pub(super) fn fell(&self) -> Option<(Point, Point)> {
+        let low = self.here()?;
+        let fell = |high: &Point| {
+            let moved = libm::log(low.limit / high.limit);
+            let followed = libm::log(low.throughput / high.throughput);
+            let margin = moved / 2.0 - followed;
+            margin > 0.0 && margin * margin > SURE * SURE * (low.doubt + high.doubt)
+        };
+        let points = self.stays.iter().flatten().map(Stay::point).filter(|point| point.limit > low.limit);
+        let high = points.filter(fell).max_by(|one, other| one.limit.total_cmp(&other.limit))?;
+        Some((low, high))
+    }
+}
+
+impl Sums {
+    /// Adds these; of what is too much to remember, older calls count for less.
+    fn merge(&mut self, other: &Sums) {
+        if self.calls + other.calls > CALLS {
+            *self = Sums { calls: self.calls / 2, sum: self.sum / 2.0, squares: self.squares / 2.0 };
+        }
+        self.calls += other.calls;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+}
