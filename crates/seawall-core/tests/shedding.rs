@@ -253,10 +253,12 @@ fn requests_of_several_calls_are_served_whole_or_not_at_all() {
         for calls in 1..=4 {
             // Twice the calls that can be served, and twice the requests if each made one call.
             for load in [2.0, 2.0 * f64::from(calls)] {
-                let play = Play { workers, calls, load, ..PLAY };
-                let part = World::run(play).served() / capacity(play);
-                let least = if workers == 8 { 0.92 } else { 0.94 };
-                assert!(part >= least, "{workers} workers, {calls} calls at {load}: {part} of what could be");
+                let part = |seed| {
+                    let play = Play { workers, calls, load, seed, ..PLAY };
+                    World::run(play).served() / capacity(play)
+                };
+                let part = (0..4).map(part).sum::<f64>() / 4.0;
+                assert!(part >= 0.95, "{workers} workers, {calls} calls at {load}: {part} of what could be");
             }
         }
     }

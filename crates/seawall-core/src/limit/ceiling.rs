@@ -1,5 +1,7 @@
 //! How many may be in flight: fixed, or learned in one of three ways.
 
+use alloc::boxed::Box;
+
 use super::SettingError;
 use super::adaptive::{self, Adaptive};
 use super::aimd::{self, Aimd};
@@ -44,7 +46,7 @@ pub(super) enum Limiter {
     Fixed(u32),
     Aimd(Aimd),
     Vegas(Vegas),
-    Adaptive(Adaptive),
+    Adaptive(Box<Adaptive>),
 }
 
 impl Limiter {
@@ -53,7 +55,7 @@ impl Limiter {
             Ceiling::Fixed(places) => Limiter::Fixed(places.max(1)),
             Ceiling::Aimd(config) => Limiter::Aimd(Aimd::new(config)),
             Ceiling::Vegas(config) => Limiter::Vegas(Vegas::new(config)),
-            Ceiling::Adaptive(config) => Limiter::Adaptive(Adaptive::new(config, now)),
+            Ceiling::Adaptive(config) => Limiter::Adaptive(Box::new(Adaptive::new(config, now))),
         }
     }
 
