@@ -83,6 +83,11 @@ impl<A> AdmissionLayer<A> {
         AdmissionLayer { gate, adapter }
     }
 
+    /// The gate: for a snapshot, an override by hand, or another config.
+    pub fn gate(&self) -> &Arc<Gate<Threads>> {
+        &self.gate
+    }
+
     /// The same in front of calls, as one layer: admitted, then called, then admitted by a host.
     /// Decides as the two layers do, and reads the clock once on the way in and once on the way out.
     pub fn around<B>(self, calls: CallLayer<B>) -> StackLayer<A, B> {

@@ -7,6 +7,8 @@
 //!
 //! - [`admission::AdmissionLayer`] asks a gate before each request: throttle, shed, limit, breaker,
 //!   whichever parts the gate has.
+//! - [`single`] has that layer for one policy each: [`ThrottleLayer`], [`ShedLayer`], [`LimitLayer`],
+//!   [`BreakerLayer`].
 //! - [`call::CallLayer`] makes each request a call: attempts, backoff, budget, deadline.
 //! - [`fallback::FallbackLayer`] answers from a cache, a cheaper handler or a fixed answer when there
 //!   is no ordinary one.
@@ -43,6 +45,7 @@ pub mod fallback;
 pub mod http;
 mod identity;
 pub mod monitor;
+pub mod single;
 mod threads;
 
 pub use clock::{instant, now};
@@ -50,4 +53,5 @@ pub use enter::{Enter, Guard, enter};
 pub use identity::UserKeys;
 pub use seawall_core as core;
 pub use seawall_core::decision::Rejection;
+pub use single::{BreakerLayer, LimitLayer, ShedLayer, ThrottleLayer};
 pub use threads::{Locks, Threads};
