@@ -12,7 +12,8 @@
 //! - [`call::CallLayer`] makes each request a call: attempts, backoff, budget, deadline.
 //! - [`fallback::FallbackLayer`] answers from a cache, a cheaper handler or a fixed answer when there
 //!   is no ordinary one.
-//! - [`enter`] and [`call::Drive`] are the same two without tower.
+//! - [`pipeline::Pipeline`] puts a gate, attempts or both around any asynchronous operation, without
+//!   tower; [`enter`] and [`call::Drive`] are what it is made of.
 //! - [`monitor`] samples CPU, memory and the runtime's lag for the guards of load shedding.
 //! - [`http`] has the adapter for HTTP services and the answers for refusals.
 //!
@@ -45,12 +46,14 @@ pub mod fallback;
 pub mod http;
 mod identity;
 pub mod monitor;
+pub mod pipeline;
 pub mod single;
 mod threads;
 
 pub use clock::{instant, now};
 pub use enter::{Enter, Guard, enter};
 pub use identity::UserKeys;
+pub use pipeline::{CallError, Pipeline};
 pub use seawall_core as core;
 pub use seawall_core::decision::Rejection;
 pub use single::{BreakerLayer, LimitLayer, ShedLayer, ThrottleLayer};

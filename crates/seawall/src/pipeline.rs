@@ -1,0 +1,320 @@
+//! Plain calls: a gate, attempts, or both around any asynchronous operation, without tower.
+//!
+//! **Mechanics.** A [`Pipeline`] of [`Once`] asks its gate and runs the operation. One of
+//! [`Attempts`] makes it a call through an [`Upstream`]: retries, budget, hedges, deadline; perhaps
+//! [behind](Pipeline::behind) a gate. What became of it is [judged](Judge) for the policies: `Ok` is a
+//! success and `Err` a failure, unless another judge says so.
+//!
+//! **Edges.** A refusal and a timeout are not the operation's own error, and [`CallError`] tells them
+//! apart; the last real error is never lost. A future that is dropped leaves its line, gives back its
+//! place, and counts as cancelled. The place is held until the operation is over; what goes on
+//! longer (a stream) enters the gate by [`enter`](crate::enter()) and keeps the guard. Nothing is
+//! allocated.
+//!
+//! ```
+//! use seawall::core::breaker::{Config, Settings};
+//! use seawall::pipeline::{CallError, Pipeline};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let settings = Settings { consecutive: Some(2), ..Settings::default() };
+//! let breaker = Pipeline::single(Config::new(settings).unwrap());
+//!
+//! assert_eq!(breaker.call(|| async { Ok::<_, &str>(42) }).await, Ok(42));
+//! for _ in 0..2 {
+//!     let failed = breaker.call(|| async { Err::<u32, _>("no such table") }).await;
+//!     assert_eq!(failed.unwrap_err().into_error(), Some("no such table"));
+//! }
+//! let refused = breaker.call(|| async { Ok::<u32, &str>(unreachable!("it is not run")) }).await;
+//! assert!(matches!(refused, Err(CallError::Rejected(rejection)) if rejection.reason.name() == "open"));
+//! # });
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use seawall_core::call::{Attempt, Config, Repeat, Stop, Verdict};
+use seawall_core::decision::Rejection;
+use seawall_core::gate::Gate;
+use seawall_core::outcome::Outcome;
+use seawall_core::request::{Key, Request};
+use seawall_core::time::{Span, Time};
+
+use crate::call::{Closures, Drive, Ended, Judgement, Upstream};
+use crate::clock::{instant, now};
+use crate::enter::{Guard, enter};
+use crate::single::Part;
+use crate::threads::Threads;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallError<E> {
+    /// A policy refused. The operation was not begun.
+    Rejected(Rejection),
+    /// There was no answer in time.
+    TimedOut {
+        /// Why no other attempt was made.
+        stop: Stop,
+    },
+    /// The operation's own error; of several attempts, the last.
+    Failed {
+        /// The error.
+        error: E,
+        /// Why no other attempt was made; `None` where none ever is.
+        stop: Option<Stop>,
+    },
+}
+
+impl<E> CallError<E> {
+    /// The operation's own error, if there is one.
+    pub fn into_error(self) -> Option<E> {
+        match self {
+            CallError::Failed { error, .. } => Some(error),
+            CallError::Rejected(_) | CallError::TimedOut { .. } => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Rejected(rejection) => rejection.fmt(f),
+            CallError::TimedOut { .. } => f.write_str("no answer in time"),
+            CallError::Failed { error, .. } => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CallError::Rejected(rejection) => Some(rejection),
+            CallError::TimedOut { .. } => None,
+            CallError::Failed { error, .. } => error.source(),
+        }
+    }
+}
+
+/// Says how an operation went.
+pub trait Judge<T, E> {
+    /// What the policies are told of this result. `repeat` says whether the operation may be run
+    /// twice; a failure that another attempt would meet again is [`Repeat::Final`].
+    fn judge(&self, result: &Result<T, E>, repeat: Repeat) -> Judgement;
+}
+
+impl<T, E, J: Fn(&Result<T, E>, Repeat) -> Judgement> Judge<T, E> for J {
+    fn judge(&self, result: &Result<T, E>, repeat: Repeat) -> Judgement {
+        self(result, repeat)
+    }
+}
+
+/// `Ok` is a success, `Err` a failure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByResult;
+
+impl<T, E> Judge<T, E> for ByResult {
+    fn judge(&self, result: &Result<T, E>, repeat: Repeat) -> Judgement {
+        let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failure };
+        Judgement { outcome, repeat }
+    }
+}
+
+/// The operation is run once.
+#[derive(Clone)]
+pub struct Once(Arc<Gate<Threads>>);
+
+/// The operation is run as often as the call needs.
+#[derive(Clone)]
+pub struct Attempts {
+    front: Option<Arc<Gate<Threads>>>,
+    upstream: Arc<Upstream>,
+    config: Config,
+    repeat: Repeat,
+}
+
+/// What stands around an operation. Clones share it.
+#[derive(Clone)]
+pub struct Pipeline<W, J = ByResult> {
+    way: W,
+    judge: J,
+    within: Option<Span>,
+}
+
+impl Pipeline<Once> {
+    /// The operation behind `gate`.
+    pub fn new(gate: Arc<Gate<Threads>>) -> Pipeline<Once> {
+        Pipeline { way: Once(gate), judge: ByResult, within: None }
+    }
+
+    /// The operation behind a gate of one policy: the config of a throttle, shedding, a limit or a
+    /// breaker.
+    pub fn single(part: impl Part) -> Pipeline<Once> {
+        Pipeline::new(Arc::new(part.gate(now())))
+    }
+}
+
+impl Pipeline<Attempts> {
+    /// The operation as a call through `upstream`. `repeat` says whether it may be run twice.
+    ///
+    /// ```
+    /// use seawall::core::call::{Config, Repeat, Settings, Shared};
+    /// use seawall::core::gate::{self, Gate, Lane, Own};
+    /// use seawall::core::time::Span;
+    /// use seawall::call::Upstream;
+    /// use seawall::pipeline::Pipeline;
+    /// use seawall::{Locks, now};
+    /// use std::sync::Arc;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// let host = Arc::new(Gate::new(gate::Settings::default(), Lane::default(), now()));
+    /// let shared = Arc::new(Locks::own(vec![Shared::new(Settings::default(), now())]));
+    /// let orders = Arc::new(Upstream::new(vec![host], shared, 7)); // Draw the seed at random.
+    ///
+    /// let pipeline = Pipeline::calls(orders, Config::default(), Repeat::Safe).within(Span::from_secs(2));
+    /// let answer = pipeline.call(|attempt| async move {
+    ///     if attempt.number == 1 { Err("connection reset") } else { Ok("order 66") }
+    /// });
+    /// assert_eq!(answer.await, Ok("order 66"));
+    /// # });
+    /// ```
+    pub fn calls(upstream: Arc<Upstream>, config: Config, repeat: Repeat) -> Pipeline<Attempts> {
+        let way = Attempts { front: None, upstream, config, repeat };
+        Pipeline { way, judge: ByResult, within: None }
+    }
+}
+
+impl<W, J> Pipeline<W, J> {
+    /// The same with another judge.
+    pub fn judged_by<K>(self, judge: K) -> Pipeline<W, K> {
+        Pipeline { way: self.way, judge, within: self.within }
+    }
+
+    /// The same, and each call may take so long, waiting included.
+    #[must_use]
+    pub fn within(self, span: Span) -> Pipeline<W, J> {
+        Pipeline { within: Some(span), ..self }
+    }
+
+    /// What the policies are told of an operation that nothing is known of.
+    fn anybody(&self) -> Request {
+        Request::new(Key::default())
+    }
+
+    /// The request, to be answered within what a call may take.
+    fn bounded(&self, request: Request) -> Request {
+        let most = self.within.map_or(Time::MAX, |span| now() + span);
+        Request { deadline: request.deadline.min(most), ..request }
+    }
+}
+
+impl<J> Pipeline<Once, J> {
+    /// The gate: for a snapshot, an override by hand, or another config.
+    pub fn gate(&self) -> &Arc<Gate<Threads>> {
+        &self.way.0
+    }
+
+    /// Runs `operation`, if the gate lets it pass.
+    pub async fn call<F, A, T, E>(&self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
+        self.call_for(self.anybody(), operation).await
+    }
+
+    /// The same for a request whose user, cost, tier or deadline is known. At its deadline the
+    /// operation is dropped.
+    pub async fn call_for<F, A, T, E>(&self, request: Request, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
+        let request = self.bounded(request);
+        let mut guard = enter(&self.way.0, request).await.map_err(CallError::Rejected)?;
+        let ended = if request.deadline == Time::MAX {
+            Some(operation().await)
+        } else {
+            tokio::time::timeout_at(instant(request.deadline), operation()).await.ok()
+        };
+        let Some(result) = ended else {
+            guard.settle_at(now(), Outcome::TimedOut, Span::ZERO);
+            return Err(CallError::TimedOut { stop: Stop::Deadline });
+        };
+        let judgement = self.judge.judge(&result, Repeat::Final);
+        guard.settle_at(now(), judgement.outcome, Span::ZERO);
+        result.map_err(|error| CallError::Failed { error, stop: None })
+    }
+}
+
+impl<J> Pipeline<Attempts, J> {
+    /// The same, asking `gate` before the call begins. If its limit is the upstream's, say so to the
+    /// upstream, too: [`Upstream::behind`].
+    #[must_use]
+    pub fn behind(self, gate: Arc<Gate<Threads>>) -> Pipeline<Attempts, J> {
+        Pipeline { way: Attempts { front: Some(gate), ..self.way }, ..self }
+    }
+
+    /// What the calls share.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.way.upstream
+    }
+
+    /// Calls; each attempt is a run of `operation`, which is told the host.
+    pub async fn call<F, A, T, E>(&self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
+        self.call_for(self.anybody(), operation).await
+    }
+
+    /// The same for a request whose user, cost, tier or deadline is known.
+    pub async fn call_for<F, A, T, E>(&self, request: Request, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
+        let request = self.bounded(request);
+        let Attempts { front, upstream, config, repeat } = &self.way;
+        let guard = match front {
+            Some(gate) => Some(enter(gate, request).await.map_err(CallError::Rejected)?),
+            None => None,
+        };
+        let judge = |result: &Result<T, E>| self.judge.judge(result, *repeat);
+        let exchange = Closures { send: operation, judge };
+        let ended = Drive::new(upstream.clone(), *config, request, *repeat, exchange).await;
+        if let Some(guard) = guard {
+            self.settle(guard, &ended);
+        }
+        match (ended.verdict, ended.answer) {
+            (Verdict::Rejected(rejection), _) => Err(CallError::Rejected(rejection)),
+            (_, Some(Ok(answer))) => Ok(answer),
+            (Verdict::Answered { stop }, Some(Err(error))) => Err(CallError::Failed { error, stop }),
+            (Verdict::Expired, Some(Err(error))) => {
+                Err(CallError::Failed { error, stop: Some(Stop::Deadline) })
+            }
+            (Verdict::Answered { stop }, None) => {
+                Err(CallError::TimedOut { stop: stop.unwrap_or(Stop::Deadline) })
+            }
+            (Verdict::Expired, None) => Err(CallError::TimedOut { stop: Stop::Deadline }),
+        }
+    }
+
+    /// Tells the front gate how the call went.
+    fn settle<T, E>(&self, mut guard: Guard, ended: &Ended<Result<T, E>>)
+    where
+        J: Judge<T, E>,
+    {
+        let outcome = match (&ended.verdict, &ended.answer) {
+            // What was refused here says nothing about the upstream.
+            (Verdict::Rejected(_), _) => Outcome::Ignored,
+            (_, Some(answer)) => self.judge.judge(answer, self.way.repeat).outcome,
+            (_, None) => Outcome::TimedOut,
+        };
+        guard.settle_at(now(), outcome, ended.waited);
+    }
+}
