@@ -129,6 +129,35 @@ impl Guard {
         self.standing
     }
 
+    /// Gives back what the request cost too much, once its real cost is known: it was admitted at a
+    /// cost that was only a guess, the most that it could be. No more comes back in all than was
+    /// taken, and none that flowed in again meanwhile.
+    ///
+    /// ```
+    /// use seawall::core::gate::{Gate, Lane, Rule, Settings};
+    /// use seawall::core::measure::bucket::{Quota, Rate};
+    /// use seawall::core::request::{Key, Request};
+    /// use seawall::core::throttle;
+    /// use seawall::{enter, now};
+    /// use std::sync::Arc;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// let quota = Quota::new(Rate::per_second(1), 100).unwrap();
+    /// let rule = Arc::new(Rule::new(throttle::Config::per_user(quota), now()));
+    /// let gate = Arc::new(Gate::new(Settings::default(), Lane::default(), now()).throttled(vec![rule]));
+    ///
+    /// let mut guard = enter(&gate, Request { cost: 80, ..Request::new(Key(1)) }).await.unwrap();
+    /// guard.refund(80 - 25); // The query read less than feared.
+    /// let next = enter(&gate, Request { cost: 75, ..Request::new(Key(1)) }).await.unwrap();
+    /// assert_eq!(next.standing().unwrap().remaining, 0);
+    /// # });
+    /// ```
+    pub fn refund(&mut self, unused: u32) {
+        if let Some(ticket) = &mut self.ticket {
+            self.gate.refund(now(), ticket, unused);
+        }
+    }
+
     /// Says how it went: at response headers, once. `waited` is time spent between attempts.
     pub fn report(&mut self, outcome: Outcome, waited: Span) {
         self.report_at(now(), outcome, waited);

@@ -278,3 +278,18 @@ impl Adapter<u32, InnerAnswer, Infallible> for Inner {
         Err(rejection.reason)
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_returns_no_more_than_was_taken_also_after_the_report() {
+    let quota = Quota::new(Rate { count: 1, per: Span::from_secs(3_600) }, 10).unwrap();
+    let rule = Rule::new(throttle::Config::per_user(quota), now());
+    let gate = Arc::new(gate(8, 0).throttled(vec![Arc::new(rule)]));
+    let mut guard = enter(&gate, Request { cost: 6, ..request() }).await.unwrap();
+    guard.refund(4);
+    guard.report(Outcome::Success, Span::ZERO);
+    guard.refund(u32::MAX);
+    drop(guard);
+    let all = enter(&gate, Request { cost: 10, ..request() }).await.unwrap();
+    assert_eq!(all.standing().unwrap().remaining, 0);
+    assert_eq!(enter(&gate, request()).await.unwrap_err().reason, Reason::Throttled);
+}
