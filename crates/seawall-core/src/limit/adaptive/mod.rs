@@ -38,6 +38,9 @@
 //!   nothing queues inside, and takes the latency there. It does the first unasked, which refuses
 //!   nobody, after [`CHECK_FIRST`] windows and ever less often while it finds nothing, and the second
 //!   every [`MEASURE_EVERY`].
+//! - Time on the way also makes the flow uneven: workers run dry while answers and requests travel.
+//!   While throughput was surely more at a higher limit of late, the headroom grows, up to
+//!   [`HEADROOM_MOST`].
 //! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
@@ -62,6 +65,10 @@ use stays::Stays;
 /// How far above the estimate the limit stands, and what rounding to whole places may cost.
 pub const HEADROOM: f64 = 1.06;
 const ROUNDING: f64 = 0.25;
+/// How far at most, and how fast that comes and goes in a window, while throughput wants more.
+pub const HEADROOM_MOST: f64 = 1.5;
+const HEADROOM_RISE: f64 = 0.03;
+const HEADROOM_FALL: f64 = 0.01;
 /// The largest step up, and down.
 pub const STEP_UP: f64 = 1.3;
 /// The largest step down.
@@ -245,6 +252,7 @@ pub struct Adaptive {
     /// Windows in a row that pointed the same way.
     streak: u32,
     has_climbed: bool,
+    headroom: f64,
     stays: Stays,
 }
 
@@ -262,6 +270,7 @@ impl Adaptive {
             unmeasured: 0,
             streak: 0,
             has_climbed: false,
+            headroom: HEADROOM,
             stays: Stays::default(),
         }
     }
@@ -334,7 +343,7 @@ impl Adaptive {
 
     fn end_window(&mut self, now: Time) {
         let here = Point::new(f64::from(self.limit()), &self.window.latencies);
-        if let State::Following(_) = self.state {
+        if let State::Following(_) | State::Returning(_) = self.state {
             self.stays.add(here.limit, &self.window.latencies);
         } else {
             self.stays = Stays::default();
@@ -400,6 +409,10 @@ impl Adaptive {
             self.state = State::Returning(low);
             return high.limit;
         }
+        self.headroom += match self.stays.is_wanting() {
+            true => (HEADROOM_MOST - self.headroom) * HEADROOM_RISE,
+            false => (HEADROOM - self.headroom) * HEADROOM_FALL,
+        };
         self.unmeasured += 1;
         if (moved >= GROWN && !here.follows(&anchor)) || self.unmeasured >= MEASURE_EVERY {
             return self.go_below(here.limit.min(anchor.limit), here);
@@ -409,7 +422,8 @@ impl Adaptive {
             self.state = State::Returning(self.stays.here().unwrap_or(here));
             return libm::ceil(here.limit * RAISED);
         }
-        let target = self.limit * (baseline * HEADROOM).max(FINEST.as_secs_f64()) / here.latency + ROUNDING;
+        let target =
+            self.limit * (baseline * self.headroom).max(FINEST.as_secs_f64()) / here.latency + ROUNDING;
         let step = (target / self.limit).clamp(STEP_DOWN, STEP_UP) - 1.0;
         let turned = (step > 0.0) != (here.limit >= anchor.limit);
         self.streak = if turned { 1 } else { (self.streak + 1).min(STREAK) };
@@ -451,7 +465,7 @@ impl Adaptive {
             _ => self.baseline.restart(here.latency, self.window.latencies.calls),
         }
         self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None, 0) };
-        (high.throughput * here.latency * HEADROOM + ROUNDING).min(high.limit * STEP_UP)
+        (high.throughput * here.latency * self.headroom + ROUNDING).min(high.limit * STEP_UP)
     }
 }
 

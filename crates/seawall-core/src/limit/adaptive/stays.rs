@@ -80,9 +80,18 @@ impl Stays {
             let margin = moved / 2.0 - followed;
             margin > 0.0 && margin * margin > SURE * SURE * (low.doubt + high.doubt)
         };
-        let points = self.stays.iter().flatten().map(Stay::point).filter(|point| point.limit > low.limit);
-        let high = points.filter(fell).max_by(|one, other| one.limit.total_cmp(&other.limit))?;
+        let high = self.above(&low).filter(fell).max_by(|one, other| one.limit.total_cmp(&other.limit))?;
         Some((low, high))
+    }
+
+    /// Whether throughput was surely more at a higher limit than at the last.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.here().is_some_and(|low| self.above(&low).any(|high| high.gained(&low)))
+    }
+
+    fn above(&self, low: &Point) -> impl Iterator<Item = Point> {
+        let least = low.limit * (1.0 + CLOSE);
+        self.stays.iter().flatten().map(Stay::point).filter(move |point| point.limit > least)
     }
 }
 
