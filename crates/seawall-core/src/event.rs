@@ -127,6 +127,11 @@ impl Events {
         self.0.push_back(Event { at, change });
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes the oldest.
     pub fn pull(&mut self) -> Option<Event> {
         self.0.pop_front()

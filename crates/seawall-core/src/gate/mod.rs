@@ -186,6 +186,8 @@ pub struct Gate<F: Ownership> {
     barrier: Arc<Barrier<F>>,
     /// Whether anybody is due.
     hint: Arc<AtomicBool>,
+    /// Whether there are events.
+    news: Arc<AtomicBool>,
     /// What is known of the breaker without a lock.
     front: Arc<Front>,
 }
@@ -230,10 +232,10 @@ impl<F: Ownership> Gate<F> {
 
     /// A gate with a new lane in the shared part of an upstream.
     pub fn joining(shared: Arc<F::Of<Shared<F::Waiter>>>, lane: Lane) -> Gate<F> {
-        let (lane, hint, front) =
-            shared.with(ONE, |shared| (shared.add_lane(lane), shared.hint(), shared.front()));
+        let (lane, hint, news, front) =
+            shared.with(ONE, |shared| (shared.add_lane(lane), shared.hint(), shared.news(), shared.front()));
         let barrier = Arc::new(Barrier::new());
-        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), barrier, hint, front }
+        Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), barrier, hint, news, front }
     }
 
     /// The same lane behind these throttles, asked in this order.
@@ -245,6 +247,7 @@ impl<F: Ownership> Gate<F> {
             switch: self.switch.clone(),
             barrier: self.barrier.clone(),
             hint: self.hint.clone(),
+            news: self.news.clone(),
             front: self.front.clone(),
         }
     }
@@ -491,9 +494,9 @@ impl<F: Ownership> Gate<F> {
         self.hint.load(Ordering::Acquire).then(|| self.shared.with(ONE, Shared::turn))?
     }
 
-    /// The next change that nobody has pulled.
+    /// The next change that nobody has pulled. Costs no lock when there is none.
     pub fn event(&self) -> Option<Event> {
-        self.shared.with(ONE, Shared::event)
+        self.news.load(Ordering::Acquire).then(|| self.shared.with(ONE, Shared::event))?
     }
 
     /// When an open breaker next lets a probe through.

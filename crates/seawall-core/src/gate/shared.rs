@@ -49,8 +49,10 @@ pub struct Shared<W> {
     /// Requests that policies in shadow would have refused, by lane.
     shadowed: Vec<[u64; Policy::ALL.len()]>,
     events: Events,
-    /// Whether anything waits to be pulled; read without the lock.
+    /// Whether anybody is due; read without the lock.
     hint: Arc<AtomicBool>,
+    /// Whether there are events; read without the lock.
+    news: Arc<AtomicBool>,
     /// What is known of the breaker without the lock, where it is all that has to be asked.
     front: Arc<Front>,
 }
@@ -68,6 +70,7 @@ impl<W> Shared<W> {
             shadowed: Vec::new(),
             events: Events::default(),
             hint: Arc::default(),
+            news: Arc::default(),
             front: Arc::default(),
         }
     }
@@ -75,6 +78,11 @@ impl<W> Shared<W> {
     /// Set while anybody is due, so that those who pull in vain need no lock.
     pub(super) fn hint(&self) -> Arc<AtomicBool> {
         self.hint.clone()
+    }
+
+    /// Set while there are events, so that those who pull in vain need no lock.
+    pub(super) fn news(&self) -> Arc<AtomicBool> {
+        self.news.clone()
     }
 
     /// What is known of the breaker without the lock.
@@ -97,6 +105,9 @@ impl<W> Shared<W> {
         }
         if self.limit.as_ref().is_some_and(Limit::is_anyone_due) {
             self.hint.store(true, Ordering::Release);
+        }
+        if !self.events.is_empty() {
+            self.news.store(true, Ordering::Release);
         }
     }
 
@@ -306,7 +317,11 @@ impl<W> Shared<W> {
     }
 
     pub(super) fn event(&mut self) -> Option<Event> {
-        self.events.pull()
+        let event = self.events.pull();
+        if event.is_none() {
+            self.news.store(false, Ordering::Release);
+        }
+        event
     }
 
     pub(super) fn say(&mut self, now: Time, change: Change) {

@@ -135,6 +135,11 @@ impl<F: Ownership> Hosts<F> {
         Hosts { gates, seats, pool }
     }
 
+    /// The names, in the order of the hosts.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.seats.iter().map(|seat| &seat.name)
+    }
+
     /// The back gates, in the order of the hosts.
     pub fn gates(&self) -> &[Arc<Gate<F>>] {
         &self.gates
