@@ -29,6 +29,7 @@ use crate::call::{self, CallFuture, CallLayer, Calls, Outgoing};
 use crate::clock::now;
 use crate::course::{Course, Readied};
 use crate::enter::{Asked, Enter, Guard, ask};
+use crate::observe::{Observed, Watcher};
 use crate::threads::Threads;
 
 /// When the work of a response is over.
@@ -68,6 +69,9 @@ pub trait Adapter<Req, Res, Err>: Clone {
 
     /// What a refused request is told.
     fn refuse(&self, rejection: Rejection) -> Self::Response;
+
+    /// The gate has refused a request, or been told how it went: the moment to ask what changed in it.
+    fn decided(&self) {}
 }
 
 /// A gate in front of every service that it wraps; they share it.
@@ -86,6 +90,12 @@ impl<A> AdmissionLayer<A> {
     /// The gate: for a snapshot, an override by hand, or another config.
     pub fn gate(&self) -> &Arc<Gate<Threads>> {
         &self.gate
+    }
+
+    /// The same, telling `watcher` what changes in the gate and who is refused.
+    pub fn observed(self, watcher: Watcher) -> AdmissionLayer<Observed<A, Gate<Threads>>> {
+        let adapter = Observed::new(self.adapter, watcher, self.gate.clone());
+        AdmissionLayer { gate: self.gate, adapter }
     }
 
     /// The same in front of calls, as one layer: admitted, then called, then admitted by a host.
@@ -226,13 +236,17 @@ where
             };
             match decided {
                 Ok(guard) => *this.guard = Some(guard),
-                Err(rejection) => return Poll::Ready(Ok(this.adapter.refuse(rejection))),
+                Err(rejection) => {
+                    let refusal = this.adapter.refuse(rejection);
+                    this.adapter.decided();
+                    return Poll::Ready(Ok(refusal));
+                }
             }
         }
         let (result, now) = ready!(this.course.poll_course(known, cx));
         let mut guard = this.guard.take().expect("set above");
         let outcome = this.adapter.outcome(result.as_ref());
-        Poll::Ready(match result {
+        let result = match result {
             Ok(response) => {
                 let waited = this.adapter.waited(&response);
                 match this.adapter.end(&response) {
@@ -245,6 +259,8 @@ where
                 guard.settle_at(now, outcome, Span::ZERO);
                 Err(error)
             }
-        })
+        };
+        this.adapter.decided();
+        Poll::Ready(result)
     }
 }

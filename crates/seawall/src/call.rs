@@ -17,13 +17,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use seawall_core::backpressure::Backpressure;
+use seawall_core::backpressure::{self, Backpressure};
 use seawall_core::call::{
-    Attempt, Call, Config, Hosts, HostsConfig, Lane, Member, Parts, Repeat, Shared, Step, Verdict,
+    Attempt, Call, Config, Hosts, HostsConfig, HostsSnapshot, Lane, Member, Parts, Repeat, Shared, Snapshot,
+    Step, Stop, Verdict,
 };
-use seawall_core::gate::Gate;
+use seawall_core::decision::Rejection;
+use seawall_core::gate::{Gate, Own as _};
 use seawall_core::outcome::Outcome;
-use seawall_core::request::Request;
+use seawall_core::request::{Key, Request};
 use seawall_core::rng::Rng;
 use seawall_core::time::{Span, Time};
 use tokio::time::Sleep;
@@ -33,10 +35,14 @@ use tower_service::Service;
 use crate::clock::{self, instant, now};
 use crate::course::{self, Course as _, Over, Readied};
 use crate::enter::Guard;
+use crate::observe::{Observed, Watcher};
 use crate::threads::{Locks, Threads};
 
 /// The stream of chance of the hosts; calls have those from zero on.
 const HOSTS: u64 = u64::MAX;
+
+/// The key under which parts with one shard are reached.
+const ONE: Key = Key(0);
 
 /// What calls to one upstream share: its hosts, its retry budget, and what is known of it.
 pub struct Upstream {
@@ -77,6 +83,16 @@ impl Upstream {
         &self.hosts
     }
 
+    /// Plain values.
+    pub fn snapshot(&self, now: Time) -> UpstreamSnapshot {
+        let backpressure = self.backpressure.as_ref();
+        UpstreamSnapshot {
+            hosts: self.hosts.snapshot(now),
+            calls: self.shared.with(ONE, |shared| shared.snapshot()),
+            backpressure: backpressure.map(|held| held.with(ONE, |held| held.snapshot())),
+        }
+    }
+
     fn parts(&self) -> Parts<'_, Threads> {
         Parts {
             hosts: &self.hosts,
@@ -89,6 +105,17 @@ impl Upstream {
     fn rng(&self) -> Rng {
         Rng::new(self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// Plain values of an upstream. Those of a back gate are [`Gate::snapshot`]'s.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamSnapshot {
+    /// Its hosts, how each does, and whether they panic.
+    pub hosts: HostsSnapshot,
+    /// Its budget, hedging and usual latency.
+    pub calls: Snapshot,
+    /// What its clients hold back; `None` when they do not.
+    pub backpressure: Option<backpressure::Snapshot>,
 }
 
 /// How an attempt went, and whether it may be sent again.
@@ -115,6 +142,18 @@ pub struct Ended<T> {
     pub hedges: u32,
     /// Time spent between them.
     pub waited: Span,
+}
+
+impl<T> Ended<T> {
+    /// The refusal that ended it, or that stood in the way of another attempt.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match &self.verdict {
+            Verdict::Rejected(rejection) | Verdict::Answered { stop: Some(Stop::Rejected(rejection)) } => {
+                Some(rejection)
+            }
+            Verdict::Answered { .. } | Verdict::Expired => None,
+        }
+    }
 }
 
 /// A call and what it gives back when it is dropped.
@@ -403,6 +442,13 @@ impl<A> CallLayer<A> {
     /// Calls through `upstream` as `config` says, seen through `adapter`.
     pub fn new(upstream: Arc<Upstream>, config: Config, adapter: A) -> CallLayer<A> {
         CallLayer { upstream, config, adapter }
+    }
+
+    /// The same, telling `watcher` what changes in the upstream's hosts, and which calls found none
+    /// that would take them.
+    pub fn observed(self, watcher: Watcher) -> CallLayer<Observed<A, Upstream>> {
+        let adapter = Observed::new(self.adapter, watcher, self.upstream.clone());
+        CallLayer { upstream: self.upstream, config: self.config, adapter }
     }
 }
 

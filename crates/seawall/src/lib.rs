@@ -15,6 +15,10 @@
 //! - [`pipeline::Pipeline`] puts a gate, attempts or both around any asynchronous operation, without
 //!   tower; [`enter`] and [`call::Drive`] are what it is made of.
 //! - [`monitor`] samples CPU, memory and the runtime's lag for the guards of load shedding.
+//! - [`observe`] tells an observer what changes and who is refused; with the feature `tracing` there is
+//!   one that writes events.
+//! - Plain values for screens and metrics: [`Gate::snapshot`](seawall_core::gate::Gate::snapshot),
+//!   [`call::Upstream::snapshot`], [`fallback::FallbackLayer::counts`].
 //! - [`http`] has the adapter for HTTP services and the answers for refusals.
 //!
 //! ```
@@ -46,6 +50,7 @@ pub mod fallback;
 pub mod http;
 mod identity;
 pub mod monitor;
+pub mod observe;
 pub mod pipeline;
 pub mod single;
 mod threads;

@@ -43,6 +43,7 @@ use seawall_core::time::{Span, Time};
 use crate::call::{Closures, Drive, Ended, Judgement, Upstream};
 use crate::clock::{instant, now};
 use crate::enter::{Guard, enter};
+use crate::observe::Watcher;
 use crate::single::Part;
 use crate::threads::Threads;
 
@@ -138,12 +139,13 @@ pub struct Pipeline<W, J = ByResult> {
     way: W,
     judge: J,
     within: Option<Span>,
+    watcher: Option<Watcher>,
 }
 
 impl Pipeline<Once> {
     /// The operation behind `gate`.
     pub fn new(gate: Arc<Gate<Threads>>) -> Pipeline<Once> {
-        Pipeline { way: Once(gate), judge: ByResult, within: None }
+        Pipeline { way: Once(gate), judge: ByResult, within: None, watcher: None }
     }
 
     /// The operation behind a gate of one policy: the config of a throttle, shedding, a limit or a
@@ -179,20 +181,36 @@ impl Pipeline<Attempts> {
     /// ```
     pub fn calls(upstream: Arc<Upstream>, config: Config, repeat: Repeat) -> Pipeline<Attempts> {
         let way = Attempts { front: None, upstream, config, repeat };
-        Pipeline { way, judge: ByResult, within: None }
+        Pipeline { way, judge: ByResult, within: None, watcher: None }
     }
 }
 
 impl<W, J> Pipeline<W, J> {
     /// The same with another judge.
     pub fn judged_by<K>(self, judge: K) -> Pipeline<W, K> {
-        Pipeline { way: self.way, judge, within: self.within }
+        Pipeline { way: self.way, judge, within: self.within, watcher: self.watcher }
     }
 
     /// The same, and each call may take so long, waiting included.
     #[must_use]
     pub fn within(self, span: Span) -> Pipeline<W, J> {
         Pipeline { within: Some(span), ..self }
+    }
+
+    /// The same, telling `watcher` what changes in the gate, the upstream and its hosts, and who is
+    /// refused.
+    #[must_use]
+    pub fn observed(self, watcher: Watcher) -> Pipeline<W, J> {
+        Pipeline { watcher: Some(watcher), ..self }
+    }
+
+    /// Tells that a call has ended, and perhaps that it was refused.
+    fn tell<T, E>(&self, result: &Result<T, CallError<E>>, sources: impl FnOnce(&Watcher)) {
+        let Some(watcher) = &self.watcher else { return };
+        if let Err(CallError::Rejected(rejection)) = result {
+            watcher.refused(rejection);
+        }
+        sources(watcher);
     }
 
     /// What the policies are told of an operation that nothing is known of.
@@ -231,7 +249,17 @@ impl<J> Pipeline<Once, J> {
         A: Future<Output = Result<T, E>>,
         J: Judge<T, E>,
     {
-        let request = self.bounded(request);
+        let result = self.run(self.bounded(request), operation).await;
+        self.tell(&result, |watcher| watcher.gate(&self.way.0));
+        result
+    }
+
+    async fn run<F, A, T, E>(&self, request: Request, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
         let mut guard = enter(&self.way.0, request).await.map_err(CallError::Rejected)?;
         let ended = if request.deadline == Time::MAX {
             Some(operation().await)
@@ -278,7 +306,21 @@ impl<J> Pipeline<Attempts, J> {
         A: Future<Output = Result<T, E>>,
         J: Judge<T, E>,
     {
-        let request = self.bounded(request);
+        let result = self.run(self.bounded(request), operation).await;
+        let Attempts { front, upstream, .. } = &self.way;
+        self.tell(&result, |watcher| {
+            front.iter().for_each(|gate| watcher.gate(gate));
+            watcher.upstream(upstream);
+        });
+        result
+    }
+
+    async fn run<F, A, T, E>(&self, request: Request, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
         let Attempts { front, upstream, config, repeat } = &self.way;
         let guard = match front {
             Some(gate) => Some(enter(gate, request).await.map_err(CallError::Rejected)?),

@@ -17,6 +17,7 @@ use tower_layer::Layer;
 
 use crate::admission::{Admission, AdmissionLayer};
 use crate::clock::now;
+use crate::observe::{Observed, Watcher};
 use crate::threads::Threads;
 
 /// The time in which traffic comes back after the breaker of a [`BreakerLayer`] has closed.
@@ -208,6 +209,11 @@ impl<P, A> SingleLayer<P, A> {
     /// The gate: for a snapshot, an override by hand, or another config.
     pub fn gate(&self) -> &Arc<Gate<Threads>> {
         self.admission.gate()
+    }
+
+    /// The same, telling `watcher` what changes in the gate and who is refused.
+    pub fn observed(self, watcher: Watcher) -> SingleLayer<P, Observed<A, Gate<Threads>>> {
+        SingleLayer { admission: self.admission.observed(watcher), part: PhantomData }
     }
 
     /// The same as an ordinary admission.
