@@ -35,6 +35,7 @@ pub mod store;
 use alloc::vec::Vec;
 
 use crate::decision::Reason;
+use crate::request::Cohort;
 use crate::rng::mix;
 use crate::time::Span;
 
@@ -245,19 +246,20 @@ pub const fn is_error(status: u16) -> bool {
 
 /// Whether a request of this cohort gets less at this level of the dimmer, 0 (nobody) to 1 (everybody).
 ///
-/// The cohort is a well-mixed hash of the user. The same users stay degraded while the level stays,
-/// and whoever is degraded at a level is degraded at every higher one.
+/// The same users stay degraded while the level stays, at every service that has the same level, and
+/// whoever is degraded at a level is degraded at every higher one.
 ///
 /// ```
 /// use seawall_core::fallback::dims;
+/// use seawall_core::request::Cohort;
 ///
-/// let dimmed = |level| (0..10_000).filter(|&user| dims(level, user)).count();
+/// let dimmed = |level| (0..10_000).filter(|&cohort| dims(level, Cohort(cohort))).count();
 /// assert_eq!((dimmed(0.0), dimmed(1.0)), (0, 10_000));
 /// assert!(dimmed(0.3).abs_diff(3_000) < 150);
 /// ```
-pub fn dims(level: f64, cohort: u64) -> bool {
+pub fn dims(level: f64, cohort: Cohort) -> bool {
     // Mixed once more, so that the users who are degraded first are not those who are shed first.
-    let place = (mix(cohort ^ 0x00d1_3e5e_ed00) >> 11) as f64 / (1_u64 << 53) as f64;
+    let place = (mix(u64::from(cohort.0) ^ 0x00d1_3e5e_ed00) >> 11) as f64 / (1_u64 << 53) as f64;
     place < level
 }
 

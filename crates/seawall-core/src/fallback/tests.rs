@@ -160,7 +160,7 @@ fn the_answers_windows_never_exceed_that_of_the_route() {
 
 #[test]
 fn the_dimmer_takes_the_same_users_and_adds_to_them() {
-    let dimmed = |level| (0..20_000).filter(|user| dims(level, *user)).collect::<Vec<u64>>();
+    let dimmed = |level| (0..20_000).filter(|user| dims(level, Cohort(*user))).collect::<Vec<u16>>();
     let (some, more) = (dimmed(0.3), dimmed(0.31));
     assert_eq!(some, dimmed(0.3));
     assert!(some.iter().all(|user| more.contains(user)));

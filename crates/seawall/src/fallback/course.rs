@@ -73,7 +73,8 @@ where
     A: Sees<Req, S::Response, S::Error>,
     Req: Send + Sync + 'static,
 {
-    let seen = shared.adapter.request(now(), &request);
+    let began = now();
+    let seen = shared.adapter.request(began, &request);
     let (key, oldest) = match shared.adapter.seek(&request) {
         Seek::Around { outdates } => {
             let result = send(inner, request).await;
@@ -87,7 +88,7 @@ where
         Seek::Chain => (None, Span::ZERO),
         Seek::Cached { key, oldest } => (Some(key), oldest),
     };
-    let dimmed = dims(shared.dimmer.level(), seen.user.0);
+    let dimmed = dims(shared.dimmer.level(began), seen.cohort(began));
     let mut way = Way { inner, shared, request, seen, key, failed: None };
     let mut course = Course::default();
     let mut flight = None;

@@ -7,7 +7,8 @@
 //! [`Adapter`]: it looks into a [`Cache`] that all services of the layer share, asks the inner
 //! service, and goes along the chain when that fails. Requests for the same key wait for one flight.
 //! A stale answer that may be used while revalidating is given at once, and a task asks anew behind
-//! it. The level of a [`Dimmer`] takes a part of the users to the cheaper step before asking.
+//! it. The level of a [`Dimmer`] takes a part of the users to the cheaper step before asking: a gate
+//! behind the layer that comes under load asks for that before it refuses anybody.
 //!
 //! **Edges.** Nobody hangs: a leader whose future is dropped hands over, one that hangs loses its lease,
 //! and whoever waits does so until its deadline. When nothing is left the real error is the answer;
@@ -28,11 +29,13 @@ use std::task::{Context, Poll};
 
 use seawall_core::fallback::store::{Fill, Kept};
 use seawall_core::fallback::{Chain, Trouble};
+use seawall_core::gate::Gate;
 use seawall_core::request::Request;
 use seawall_core::time::{Span, Time};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::threads::Threads;
 pub use cache::Cache;
 
 /// Where an answer came from.
@@ -173,26 +176,61 @@ pub trait Adapter<Req, Res, Err>: Clone {
     fn lost(&self, request: &Req, trouble: Trouble) -> Self::Response;
 }
 
-/// How much is done less, 0 (everything is done) to 1 (everybody gets the cheaper step).
+/// How much is done less, 0 (everything is done) to 1 (everybody gets the cheaper step): the share of
+/// users, by their [`Cohort`](seawall_core::request::Cohort), who are taken to the cheaper step before
+/// anybody else is asked.
 ///
-/// Whoever measures the load sets it; clones share the level.
-#[derive(Clone, Debug, Default)]
-pub struct Dimmer(Arc<AtomicU64>);
+/// A gate that sheds knows best: its level rises *before* it refuses anybody, and the layer around
+/// it then sends it less. A level set by hand is the least; clones share it.
+///
+/// ```
+/// use seawall::core::gate::{Gate, Lane, Settings};
+/// use seawall::core::{limit, shed};
+/// use seawall::fallback::Dimmer;
+/// use seawall::{Threads, now};
+/// use std::sync::Arc;
+///
+/// let settings = Settings { limit: Some(limit::Config::default()), ..Settings::default() };
+/// let lane = Lane { shed: Some(shed::Config::default()), ..Lane::default() };
+/// let gate = Arc::new(Gate::<Threads>::new(settings, lane, now()));
+/// let dimmer = Dimmer::of(gate); // Of the gate that stands behind the fallback.
+/// assert_eq!(dimmer.level(now()), 0.0);
+/// dimmer.set(0.25); // An incident: a quarter of the users at least.
+/// assert_eq!(dimmer.level(now()), 0.25);
+/// ```
+#[derive(Clone, Default)]
+pub struct Dimmer {
+    least: Arc<AtomicU64>,
+    gate: Option<Arc<Gate<Threads>>>,
+}
 
 impl Dimmer {
-    /// Everything is done.
+    /// Everything is done, until another level is set.
     pub fn new() -> Dimmer {
         Dimmer::default()
     }
 
-    /// Sets the level; what is outside 0 to 1 counts as the nearest.
+    /// As much less as `gate` asks for.
+    pub fn of(gate: Arc<Gate<Threads>>) -> Dimmer {
+        Dimmer { gate: Some(gate), ..Dimmer::default() }
+    }
+
+    /// Sets the least level; what is outside 0 to 1 counts as the nearest.
     pub fn set(&self, level: f64) {
-        self.0.store(level.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
+        self.least.store(level.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
     }
 
     /// The level.
-    pub fn level(&self) -> f64 {
-        f64::from_bits(self.0.load(Ordering::Relaxed))
+    pub fn level(&self, now: Time) -> f64 {
+        let least = f64::from_bits(self.least.load(Ordering::Relaxed));
+        self.gate.as_ref().map_or(least, |gate| gate.dimmer(now).max(least))
+    }
+}
+
+impl std::fmt::Debug for Dimmer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let least = f64::from_bits(self.least.load(Ordering::Relaxed));
+        f.debug_struct("Dimmer").field("least", &least).finish_non_exhaustive()
     }
 }
 
