@@ -76,10 +76,14 @@ pub const STEP_DOWN: f64 = 0.7;
 /// The step of the climb at the start.
 pub const CLIMB: f64 = 1.5;
 /// The shortest work that is told apart.
-pub const FINEST: Span = Span::from_millis(1);
+pub const FINEST: Span = Span::from_millis(3);
+/// How much longer calls must take for their differences to be told.
+const COARSE: f64 = 1.5;
 /// Windows after which the limit is raised for one, to see whether throughput wants more: so many
 /// at first, and twice as many each time that it does not, up to the second.
 pub const CHECK_FIRST: u32 = 50;
+/// The least windows between two doubts.
+const CHECK_LEAST: u32 = 5;
 /// The most windows between two checks.
 pub const CHECK_EVERY: u32 = 400;
 /// Windows after which the no-load latency is measured anew.
@@ -400,27 +404,12 @@ impl Adaptive {
     /// Goes where latency points, unless throughput contradicts.
     fn follow(&mut self, here: Point, anchor: Option<Point>, baseline: f64) -> f64 {
         let anchor = anchor.unwrap_or(here);
-        let moved = here.limit / anchor.limit;
-        if moved <= CUT && here.follows(&anchor) {
-            self.state = State::Returning(self.stays.here().unwrap_or(here));
-            return anchor.limit;
-        }
-        if let Some((low, high)) = self.stays.fell() {
-            self.state = State::Returning(low);
-            return high.limit;
-        }
-        self.headroom += match self.stays.is_wanting() {
-            true => (HEADROOM_MOST - self.headroom) * HEADROOM_RISE,
-            false => (HEADROOM - self.headroom) * HEADROOM_FALL,
-        };
         self.unmeasured += 1;
-        if (moved >= GROWN && !here.follows(&anchor)) || self.unmeasured >= MEASURE_EVERY {
-            return self.go_below(here.limit.min(anchor.limit), here);
-        }
         self.unchecked += 1;
-        if self.unchecked > self.check_after {
-            self.state = State::Returning(self.stays.here().unwrap_or(here));
-            return libm::ceil(here.limit * RAISED);
+        if here.latency > FINEST.as_secs_f64() * COARSE
+            && let Some(limit) = self.doubt(here, anchor)
+        {
+            return limit;
         }
         let target =
             self.limit * (baseline * self.headroom).max(FINEST.as_secs_f64()) / here.latency + ROUNDING;
@@ -430,6 +419,34 @@ impl Adaptive {
         let (size, doubt) = (step * step, self.window.latencies.doubt() / f64::from(self.streak));
         self.state = State::Following(Some(if turned { here } else { anchor }));
         self.limit * (1.0 + step * size / (size + 9.0 * doubt).max(1e-12))
+    }
+
+    /// Where to go if throughput contradicts latency, or has not been asked for long.
+    fn doubt(&mut self, here: Point, anchor: Point) -> Option<f64> {
+        let moved = here.limit / anchor.limit;
+        let low = self.stays.here().unwrap_or(here);
+        if moved <= CUT && here.follows(&anchor) {
+            self.state = State::Returning(low);
+            return Some(anchor.limit);
+        }
+        if self.unchecked > CHECK_LEAST
+            && let Some(high) = self.stays.fell_from()
+        {
+            self.state = State::Returning(low);
+            return Some(high);
+        }
+        self.headroom += match self.stays.is_wanting() {
+            true => (HEADROOM_MOST - self.headroom) * HEADROOM_RISE,
+            false => (HEADROOM - self.headroom) * HEADROOM_FALL,
+        };
+        if (moved >= GROWN && !here.follows(&anchor)) || self.unmeasured >= MEASURE_EVERY {
+            return Some(self.go_below(here.limit.min(anchor.limit), here));
+        }
+        if self.unchecked > self.check_after {
+            self.state = State::Returning(low);
+            return Some(libm::ceil(here.limit * RAISED));
+        }
+        None
     }
 
     /// At a higher limit: does throughput rise? Then the callee is slow, not full.

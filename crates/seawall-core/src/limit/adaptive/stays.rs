@@ -12,6 +12,8 @@ const CLOSE: f64 = 0.04;
 /// Windows after which a stay is forgotten, and calls that one remembers at most.
 const REMEMBERED: u32 = 200;
 const CALLS: u32 = 8_000;
+/// Windows without which a stay says nothing.
+const WINDOWS: u32 = 3;
 /// Standard errors by which a window must differ for the callee to be another.
 const OTHER: f64 = 5.0;
 
@@ -19,13 +21,18 @@ const OTHER: f64 = 5.0;
 struct Stay {
     limit: f64,
     latencies: Sums,
+    /// The means of its windows.
+    windows: Sums,
     /// The window in which it was last there.
     last: u32,
 }
 
 impl Stay {
     fn point(&self) -> Point {
-        Point::new(self.limit, &self.latencies)
+        let point = Point::new(self.limit, &self.latencies);
+        // Calls of one window share what befell them, so that windows may differ by more than chance.
+        let known = self.windows.calls >= WINDOWS;
+        Point { doubt: if known { self.windows.doubt().max(point.doubt) } else { f64::INFINITY }, ..point }
     }
 
     fn is_close(&self, limit: f64) -> bool {
@@ -48,13 +55,16 @@ impl Stays {
         for stay in &mut self.stays {
             stay.take_if(|stay| window - stay.last > REMEMBERED);
         }
-        let fresh = Stay { limit, latencies: *latencies, last: window };
+        let mut windows = Sums::default();
+        windows.add(latencies.mean());
+        let fresh = Stay { limit, latencies: *latencies, windows, last: window };
         let known = self.stays.iter_mut().flatten().find(|stay| stay.is_close(limit));
         if let Some(stay) = known {
             let apart = latencies.mean() / stay.latencies.mean() - 1.0;
             let doubt = latencies.doubt() + stay.latencies.doubt();
             if apart * apart <= OTHER * OTHER * doubt {
                 stay.latencies.merge(latencies);
+                stay.windows.add(latencies.mean());
                 stay.last = window;
                 return;
             }
@@ -67,12 +77,13 @@ impl Stays {
 
     /// What is known of the limit at which it stood last.
     pub(super) fn here(&self) -> Option<Point> {
-        self.stays.iter().flatten().max_by_key(|stay| stay.last).map(Stay::point)
+        let last = self.stays.iter().flatten().max_by_key(|stay| stay.last)?;
+        Some(last.point()).filter(|point| point.doubt.is_finite())
     }
 
-    /// The last stay, and one at a higher limit from which throughput surely fell along: a callee
-    /// that is full would have served as much.
-    pub(super) fn fell(&self) -> Option<(Point, Point)> {
+    /// The highest limit from which throughput surely fell along to the last: a callee that is full
+    /// would have served as much.
+    pub(super) fn fell_from(&self) -> Option<f64> {
         let low = self.here()?;
         let fell = |high: &Point| {
             let moved = libm::log(low.limit / high.limit);
@@ -80,8 +91,7 @@ impl Stays {
             let margin = moved / 2.0 - followed;
             margin > 0.0 && margin * margin > SURE * SURE * (low.doubt + high.doubt)
         };
-        let high = self.above(&low).filter(fell).max_by(|one, other| one.limit.total_cmp(&other.limit))?;
-        Some((low, high))
+        self.above(&low).filter(fell).map(|high| high.limit).max_by(f64::total_cmp)
     }
 
     /// Whether throughput was surely more at a higher limit than at the last.
