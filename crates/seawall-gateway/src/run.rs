@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::admin;
@@ -77,7 +78,9 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         let view = admin::View { road: road.clone(), phase: phase.clone() };
         let admin = tokio::spawn(admin::serve(admin, view));
         greet(&serving, admin_address, sample.is_some());
-        let mut control = Control { kept, road, config, addresses: args.addresses.clone(), colour };
+        let addresses = args.addresses.clone();
+        let mut control = Control { kept, road, config, addresses, colour, attendants: JoinSet::new() };
+        control.attend();
         control.until_drain(ending, reload, file(args), &to_phase).await;
         let ended = tokio::task::spawn_blocking(move || serving.join()).await;
         admin.abort();
@@ -156,6 +159,8 @@ struct Control {
     config: Config,
     addresses: Addresses,
     colour: Colour,
+    /// What goes on beside the road in force.
+    attendants: JoinSet<()>,
 }
 
 impl Control {
@@ -192,6 +197,14 @@ impl Control {
         });
     }
 
+    /// Begins what goes on beside the road in force, and ends what went on beside the last.
+    fn attend(&mut self) {
+        self.attendants.abort_all();
+        for check in self.road.load().health_checks() {
+            self.attendants.spawn(check);
+        }
+    }
+
     fn reload(&mut self, file: Option<&Path>) {
         let Some(file) = file else {
             return tracing::warn!("nothing to reload: there is no config file");
@@ -210,6 +223,7 @@ impl Control {
             tracing::warn!("`listen` and `admin.listen` change with a restart only");
         }
         self.road.store(Arc::new(self.kept.road(&config)));
+        self.attend();
         self.config = config;
         tracing::info!(file = %file.display(), "reloaded; throttles, limits and breakers keep their state");
     }

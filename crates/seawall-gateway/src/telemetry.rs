@@ -187,6 +187,7 @@ pub(crate) fn state(road: &Road) -> Value {
                 "share": snapshot.share * known.map_or(1.0, |known| known.share),
                 "in_flight": known.map(|known| known.load.in_flight),
                 "ejected": known.is_some_and(|known| known.ejection.is_some_and(|of| of.out_until.is_some())),
+                "health": known.and_then(|known| known.health).map(|mode| mode.name()),
                 "breaker": snapshot.breaker.map(|breaker| json!({
                     "state": breaker.mode.name(), "failure_rate": breaker.failure_rate,
                     "opened": breaker.opened, "refused": breaker.refused,

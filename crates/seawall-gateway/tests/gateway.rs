@@ -48,6 +48,10 @@ impl Gateway {
         while !self.log.recv().expect("the log ended before it said so").contains(wanted) {}
     }
 
+    fn state(&self) -> String {
+        get(&self.admin, "/api/state", "").body
+    }
+
     fn get(&self, path: &str, headers: &str) -> Answer {
         get(&self.address, path, headers)
     }
@@ -85,6 +89,11 @@ fn get(address: &str, path: &str, headers: &str) -> Answer {
 
 /// An origin that answers every request with 200 and what it was sent; says its address.
 fn origin() -> String {
+    origin_saying("200 OK")
+}
+
+/// An origin that answers every request with this status and what it was sent; says its address.
+fn origin_saying(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -98,7 +107,7 @@ fn origin() -> String {
                             return;
                         }
                     }
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{head}", head.len());
                     if stream.get_mut().write_all(answer.as_bytes()).is_err() {
                         return;
                     }
@@ -197,6 +206,22 @@ fn a_dead_upstream_is_told_at_once() {
     let statuses: Vec<u16> = (0..40).map(|_| gateway.get("/", "").status).collect();
     assert!(statuses.ends_with(&[503; 5]), "{statuses:?}");
     assert_eq!(gateway.get("/", "").field("x-seawall-reason"), "open");
+}
+
+#[test]
+fn a_host_that_is_not_well_is_not_asked() {
+    let (well, unwell) = (origin(), origin_saying("503 Service Unavailable"));
+    let file = config(
+        "health.toml",
+        &format!(
+            "[upstream.u]\nhosts = [\"http://{well}\", \"http://{unwell}\"]\n\
+             health = {{ every = \"20ms\", within = \"1s\" }}\n[route.r]\nupstream = \"u\"\nretry = false\n"
+        ),
+    );
+    let gateway = Gateway::start(&[&file]);
+    gateway.await_log("host_unhealthy");
+    assert!((0..40).all(|_| gateway.get("/", "").status == 200));
+    assert!(gateway.state().contains("\"health\":\"unwell\""));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod address;
 mod identity;
 mod pattern;
 mod reader;
+mod replicas;
 mod report;
 mod retry;
 mod route;
@@ -38,6 +39,7 @@ use report::Report;
 
 pub(crate) use address::{admin as admin_address, listen as listen_address};
 pub(crate) use identity::{Identity, UserSource};
+pub(crate) use replicas::Question;
 pub(crate) use report::{Colour, ConfigError, Malformed};
 pub(crate) use route::Route;
 pub(crate) use throttle::Throttle;

@@ -10,10 +10,11 @@ use seawall_core::retry::backoff::{Backoff, Kind};
 use seawall_core::retry::budget;
 use seawall_core::throttle::{OnFull, Per};
 use seawall_core::time::Span;
-use seawall_core::{breaker, call, shed};
+use seawall_core::{breaker, call, eject, health, shed};
 
+use super::replicas::HealthCheck;
 use super::route::TierRule;
-use super::{Colour, Config, ConfigError, Headers, Hosts, Identity, Protocol, Route, Upstream};
+use super::{Colour, Config, ConfigError, Headers, Hosts, Identity, Protocol, Question, Route, Upstream};
 use super::{Url, UserSource};
 
 mod refusals;
@@ -128,11 +129,16 @@ fn header_switches() {
 fn an_upstream_with_every_key() {
     let read = read_upstream(
         "protocol = \"h2c\"\nconnect_timeout = \"2s\"\nidle_timeout = \"5m\"\nbudget = \"20%\"\n\
-         breaker = { failure_rate = \"25%\", window = 10, min_calls = 5, open = \"1s\", probes = 1 }\n\
+         health = { path = \"/up?deep=1\", every = \"1s\", fall = 2, rise = 1 }\nslow_start = \"30s\"\n\
+         eject = { failure_rate = \"40%\", window = \"20s\", min_calls = 5, for = \"3s\", at_most = \"30%\", \
+         consecutive = 7, slow_times = false }\n\
+         breaker = { failure_rate = \"25%\", slow = \"1s\", slow_rate = \"70%\", window = 10, min_calls = 5, \
+         open = \"1s\", probes = 1 }\n\
          limit = { adaptive = true, max = 8, queue = 0 }",
     );
     let settings = breaker::Settings {
         failure_rate_ppm: 250_000,
+        slow: Some(breaker::Slow { after: Span::from_secs(1), rate_ppm: 700_000 }),
         window: breaker::Extent::Calls(10),
         min_calls: 5,
         open: Span::from_secs(1),
@@ -144,6 +150,30 @@ fn an_upstream_with_every_key() {
         protocol: Protocol::H2c,
         connect_timeout: Span::from_secs(2),
         idle_timeout: Span::from_secs(300),
+        health: Some(HealthCheck {
+            question: Question::Http { path: "/up?deep=1".to_owned() },
+            config: health::Config::new(health::Settings {
+                every: Span::from_secs(1),
+                fall: 2,
+                rise: 1,
+                ..health::Settings::default()
+            })
+            .unwrap(),
+        }),
+        eject: Some(
+            eject::Config::new(eject::Settings {
+                failure_rate_ppm: 400_000,
+                consecutive: 7,
+                slow_times: None,
+                window: Span::from_secs(20),
+                min_calls: 5,
+                time: Span::from_secs(3),
+                at_most_ppm: 300_000,
+                ..eject::Settings::default()
+            })
+            .unwrap(),
+        ),
+        slow_start: Span::from_secs(30),
         breaker: Some(breaker::Config::new(settings).unwrap()),
         limit: limit::Config {
             ceiling: Ceiling::Adaptive(
@@ -158,9 +188,27 @@ fn an_upstream_with_every_key() {
 }
 
 #[test]
+fn the_ways_to_ask_a_host() {
+    let question = |lines| read_upstream(lines).health.unwrap().question;
+    assert_eq!(question("health = {}"), Question::Http { path: "/healthz".to_owned() });
+    assert_eq!(question("health = { kind = \"tcp\" }"), Question::Tcp);
+    let grpc = Question::Grpc { service: "orders.v1".to_owned() };
+    assert_eq!(question("health = { kind = \"grpc\", service = \"orders.v1\" }"), grpc);
+    let quick = read_upstream("health = { every = \"200ms\" }").health.unwrap().config;
+    let within = health::Settings {
+        every: Span::from_millis(200),
+        within: Span::from_millis(200),
+        ..health::Settings::default()
+    };
+    assert_eq!(quick, health::Config::new(within).unwrap());
+}
+
+#[test]
 fn an_upstream_turned_down() {
-    let read = read_upstream("breaker = false\nlimit = { adaptive = false, max = 3 }\nbudget = \"0%\"");
-    assert_eq!(read.breaker, None);
+    let read = read_upstream(
+        "eject = false\nslow_start = false\nbreaker = false\nlimit = { adaptive = false, max = 3 }\nbudget = \"0%\"",
+    );
+    assert_eq!((read.breaker, read.eject, read.slow_start), (None, None, Span::ZERO));
     assert_eq!(
         read.limit,
         limit::Config { ceiling: Ceiling::Fixed(3), queue: 1_024, ..limit::Config::default() }

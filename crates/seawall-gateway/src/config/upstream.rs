@@ -1,11 +1,13 @@
 //! `[upstream.NAME]`: a service behind the gateway, the hosts it runs on, and what protects it.
 
 use seawall_core::breaker;
+use seawall_core::eject;
 use seawall_core::limit::{self, Ceiling, adaptive};
 use seawall_core::retry::budget;
 use seawall_core::time::Span;
 
 use super::reader::{Field, Section};
+use super::replicas::{HealthCheck, eject_in, health_in};
 use super::report::Malformed;
 use super::units;
 use super::url::Url;
@@ -15,9 +17,14 @@ const HOSTS_MAX: usize = 64;
 /// The highest limit and the longest queue.
 pub(super) const PLACES_MAX: u32 = 65_536;
 /// How long making a connection may take when nothing else is said.
-const CONNECT_TIMEOUT: Span = Span::from_secs(1);
+const CONNECT_TIMEOUT: Span = Span::from_secs(3);
+/// The time in which a host comes back when nothing else is said.
+const SLOW_START: Span = Span::from_secs(10);
 /// How long an unused connection is kept when nothing else is said.
 const IDLE_TIMEOUT: Span = Span::from_secs(60);
+
+/// The share of slow calls that opens a breaker when nothing else is said.
+const SLOW_RATE: u32 = 800_000;
 
 /// How the hosts are spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -65,10 +72,16 @@ pub(crate) struct Upstream {
     pub(crate) hosts: Hosts,
     /// How it is spoken to; default HTTP/1.1.
     pub(crate) protocol: Protocol,
-    /// How long making a connection may take; default 1 s.
+    /// How long making a connection may take; default 3 s.
     pub(crate) connect_timeout: Span,
     /// How long an unused connection is kept; default 60 s.
     pub(crate) idle_timeout: Span,
+    /// Whether its hosts are asked if they are well; default they are not.
+    pub(crate) health: Option<HealthCheck>,
+    /// Which hosts are left out for a while; `None` when turned off.
+    pub(crate) eject: Option<eject::Config>,
+    /// The time in which a host comes back, or a new one comes up; zero for at once, default 10 s.
+    pub(crate) slow_start: Span,
     /// The breaker that each host has; `None` when turned off.
     pub(crate) breaker: Option<breaker::Config>,
     /// How much may be in flight and waiting, over all routes.
@@ -85,6 +98,9 @@ impl Upstream {
             protocol: Protocol::default(),
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            health: None,
+            eject: Some(eject::Config::default()),
+            slow_start: SLOW_START,
             breaker: Some(breaker::Config::default()),
             limit: limit::Config::default(),
             budget: budget::Config::default(),
@@ -104,18 +120,47 @@ impl Upstream {
         });
         let connect_timeout = section.value("connect_timeout", CONNECT_TIMEOUT, duration);
         let idle_timeout = section.value("idle_timeout", IDLE_TIMEOUT, duration);
-        let breaker = match section.field("breaker") {
-            Some(field) if field.is_off() => None,
-            Some(field) => field.section().map(breaker_in),
-            None => Some(breaker::Config::default()),
+        let health = section.section("health").map(health_in);
+        let eject = switched(&mut section, "eject", eject_in);
+        let slow_start = match section.field("slow_start") {
+            Some(field) if field.is_off() => Span::ZERO,
+            Some(field) => {
+                duration(&field).map_err(|malformed| field.reject(malformed)).unwrap_or(SLOW_START)
+            }
+            None => SLOW_START,
         };
+        let breaker = switched(&mut section, "breaker", breaker_in);
         let limit = section.section("limit").map(limit_in).unwrap_or_default();
         let budget = section.value("budget", budget::Config::default(), |field| {
             let ppm = percentage(field)?;
             budget::Config::new(ppm).map_err(|error| Malformed::new(error.to_string()))
         });
         section.finish();
-        Some(Upstream { hosts: hosts?, protocol, connect_timeout, idle_timeout, breaker, limit, budget })
+        Some(Upstream {
+            hosts: hosts?,
+            protocol,
+            connect_timeout,
+            idle_timeout,
+            health,
+            eject,
+            slow_start,
+            breaker,
+            limit,
+            budget,
+        })
+    }
+}
+
+/// What a table sets, `false` turns off, and is there by default.
+fn switched<T: Default>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    read: fn(Section<'_>) -> T,
+) -> Option<T> {
+    match section.field(key) {
+        Some(field) if field.is_off() => None,
+        Some(field) => field.section().map(read),
+        None => Some(T::default()),
     }
 }
 
@@ -137,7 +182,7 @@ pub(super) fn duration(field: &Field<'_>) -> Result<Span, Malformed> {
     field.parsed("a duration such as `250ms`", units::duration)
 }
 
-fn percentage(field: &Field<'_>) -> Result<u32, Malformed> {
+pub(super) fn percentage(field: &Field<'_>) -> Result<u32, Malformed> {
     field.parsed("a percentage such as `10%`", units::percentage)
 }
 
@@ -152,12 +197,24 @@ fn breaker_in(mut section: Section<'_>) -> breaker::Config {
         Some(_) => duration(field).map(breaker::Extent::Time),
         None => field.number(1..=breaker::WINDOW_MAX).map(breaker::Extent::Calls),
     });
+    let slow = section.optional("slow", duration);
+    let slow_rate = section.optional("slow_rate", percentage);
+    let slow = match (slow, slow_rate) {
+        (Some(after), rate) => Some(breaker::Slow { after, rate_ppm: rate.unwrap_or(SLOW_RATE) }),
+        (None, Some(_)) => {
+            let missing = Malformed::new("`slow_rate` says nothing without `slow`");
+            section.reject(missing.help("add `slow = \"1s\"`, the time from which on a call is slow"));
+            None
+        }
+        (None, None) => None,
+    };
     let most = match window {
         breaker::Extent::Calls(calls) => calls,
         breaker::Extent::Time(_) => u32::MAX,
     };
     let settings = breaker::Settings {
         failure_rate_ppm,
+        slow,
         window,
         // A window below the default is complete when it is full.
         min_calls: section.value("min_calls", default.min_calls.min(most), |field| {

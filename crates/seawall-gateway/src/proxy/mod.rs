@@ -3,8 +3,10 @@
 #[cfg(test)]
 mod bare;
 mod connection;
+mod dialling;
 mod head;
 pub(crate) mod headers;
+mod health;
 pub(crate) mod listen;
 mod pulse;
 pub(crate) mod road;

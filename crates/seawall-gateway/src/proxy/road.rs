@@ -22,8 +22,9 @@ use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
 use std::task::Waker;
 
+use super::health;
 use super::upstream::Target;
-use crate::config::{self, Config, UserSource};
+use crate::config::{self, Config, Question, UserSource};
 use crate::telemetry::RouteStats;
 
 /// The time in which traffic comes back to a host whose breaker closed.
@@ -41,9 +42,21 @@ pub(crate) struct Road {
     pub(crate) trusted: Vec<IpNet>,
     /// Hashes identities.
     pub(crate) keys: UserKeys,
+    seed: u64,
 }
 
 impl Road {
+    /// Asks the hosts of its upstreams whether they are well, where the config says so: futures
+    /// that never end, for as long as this road is in force.
+    pub(crate) fn health_checks(&self) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        let watch = |upstream: &UpstreamView| {
+            let question = upstream.question.clone()?;
+            let rng = Rng::new(self.seed, now().as_nanos());
+            Some(health::watch(upstream.balanced.clone(), upstream.targets.clone(), question, rng))
+        };
+        self.upstreams.values().filter_map(watch).collect()
+    }
+
     /// The route for this host, perhaps with a port, and this path.
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
         let bare = match host.rsplit_once(':') {
@@ -118,6 +131,8 @@ pub(crate) struct UpstreamView {
     pub(crate) hosts: Vec<(String, Arc<Gate<Threads>>)>,
     balanced: Hosts<Threads>,
     shared: Arc<Locks<call::Shared>>,
+    targets: Vec<Target>,
+    question: Option<Question>,
 }
 
 impl UpstreamView {
@@ -204,6 +219,7 @@ impl Kept {
             identity: config.identity.user.clone(),
             trusted: config.identity.trusted_proxies.clone(),
             keys: self.keys.clone(),
+            seed: self.seed,
         }
     }
 
@@ -243,14 +259,22 @@ impl Kept {
             (host, gate)
         });
         let hosts: Vec<_> = hosts.collect();
-        let balanced = self.balanced(name, &hosts, now);
-        UpstreamView { hosts, balanced, shared }
+        let config = HostsConfig {
+            eject: upstream.eject,
+            health: upstream.health.as_ref().map(|health| health.config),
+            slow_start: upstream.slow_start,
+            ..HostsConfig::default()
+        };
+        let balanced = self.balanced(name, config, &hosts, now);
+        let question = upstream.health.as_ref().map(|health| health.question.clone());
+        UpstreamView { hosts, balanced, shared, targets: targets(upstream), question }
     }
 
     /// The hosts to call, with what is known of those that stay.
     fn balanced(
         &mut self,
         upstream: &str,
+        config: HostsConfig,
         hosts: &[(String, Arc<Gate<Threads>>)],
         now: Time,
     ) -> Hosts<Threads> {
@@ -261,8 +285,8 @@ impl Kept {
         };
         let members = hosts.iter().map(member).collect();
         let hosts = match self.balances.get(upstream) {
-            Some(hosts) => hosts.replaced(HostsConfig::default(), members, now, rng),
-            None => Hosts::balanced(HostsConfig::default(), members, now, rng),
+            Some(hosts) => hosts.replaced(config, members, now, rng),
+            None => Hosts::balanced(config, members, now, rng),
         };
         self.balances.insert(upstream.to_owned(), hosts.clone());
         hosts

@@ -108,8 +108,11 @@ impl Stack {
         };
         let ended = Drive::new(route.upstream.clone(), route.call, seen, repeat, sending).await;
         route.stats.attempts.inc_by(u64::from(ended.attempts));
-        let (outcome, waited) = (outcome(&ended), ended.waited);
-        front.report(outcome, waited);
+        let connecting = match &ended.answer {
+            Some(Ok((_, connection))) => connection.connecting().into(),
+            _ => Span::ZERO,
+        };
+        front.report(outcome(&ended), ended.waited + connecting);
         match (ended.verdict, ended.answer) {
             (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
             (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {

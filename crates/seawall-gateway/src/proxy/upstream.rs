@@ -27,6 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::dialling::Dialling;
 use super::listen::Local;
 use crate::config::Protocol;
 
@@ -140,13 +141,22 @@ pub(crate) struct Pool {
     target: Target,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<Outbound>>>,
-    dialling: tokio::sync::Mutex<()>,
+    dialling: Dialling,
+    connecting: tokio::sync::Mutex<()>,
 }
 
 /// Keeps a connection for the response's body; returns it to its pool when dropped.
 pub(crate) struct Lease {
     pool: Rc<Pool>,
     sender: Option<http1::SendRequest<Outbound>>,
+    connecting: Duration,
+}
+
+impl Lease {
+    /// How long the request waited for the connection, which says nothing of the service.
+    pub(crate) fn connecting(&self) -> Duration {
+        self.connecting
+    }
 }
 
 impl Drop for Lease {
@@ -159,6 +169,7 @@ impl Drop for Lease {
                 idle.push(Idle { sender, since: Instant::now() });
             }
         }
+        self.pool.dialling.freed();
     }
 }
 
@@ -169,7 +180,8 @@ impl Pool {
             target,
             idle: RefCell::default(),
             shared: RefCell::default(),
-            dialling: tokio::sync::Mutex::default(),
+            dialling: Dialling::default(),
+            connecting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -190,9 +202,48 @@ impl Pool {
                 settled => return settled,
             }
         }
-        match self.connect().await {
-            Ok(sender) => self.exchange(sender, request).await,
-            Err(kind) => Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
+        let began = Instant::now();
+        loop {
+            let (sender, fresh) = match self.sender().await {
+                Ok(found) => found,
+                Err(kind) => return Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
+            };
+            let connecting = began.elapsed();
+            match self.exchange(sender, request).await {
+                Ok((response, mut lease)) => {
+                    lease.connecting = connecting;
+                    return Ok((response, lease));
+                }
+                // An idle connection that was closed meanwhile: nothing was sent.
+                Err(Failure { kind: FailureKind::Broken, unsent }) if !fresh => match unsent.into_inner() {
+                    Some(again) => request = again,
+                    None => return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() }),
+                },
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// A connection, and whether it is fresh: its turn to be made has come, or another became idle.
+    async fn sender(&self) -> Result<(Sender, bool), FailureKind> {
+        if self.target.protocol == Protocol::H2c {
+            return Ok((self.connect().await?, true));
+        }
+        loop {
+            if let Some(turn) = self.dialling.turn() {
+                let began = Instant::now();
+                let made = self.connect().await;
+                if !matches!(made, Err(FailureKind::Refused | FailureKind::Unreachable)) {
+                    let now = Instant::now();
+                    self.dialling.took(now - began, now);
+                }
+                drop(turn);
+                return Ok((made?, true));
+            }
+            self.dialling.changed().await;
+            if let Some(sender) = self.reuse() {
+                return Ok((sender, false));
+            }
         }
     }
 
@@ -210,7 +261,7 @@ impl Pool {
             }
         };
         match sent {
-            Ok(response) => Ok((response, Lease { pool: self.clone(), sender })),
+            Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
                 let unsent = error.take_message().map(unname_host);
@@ -258,7 +309,7 @@ impl Pool {
             }
             Protocol::H2c => {
                 // One connects for all who wait; whoever comes after finds it.
-                let _turn = self.dialling.lock().await;
+                let _turn = self.connecting.lock().await;
                 if let Some(sender) = self.shared() {
                     return Ok(Sender::H2c(sender));
                 }

@@ -163,26 +163,26 @@ users = ["client-ip"]"#,
           = help: did you mean `hosts`?"#]],
     );
     check(
-        &upstream(r#"health = { path = "/healthz" }"#),
+        &upstream(r#"checks = { path = "/healthz" }"#),
         expect![[r#"
-        error: unknown key `health`
-         --> seawall.toml:2:1
-          |
-        2 | health = { path = "/healthz" }
-          | ^^^^^^
-          |
-          = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `breaker`, `limit`, `budget`"#]],
+            error: unknown key `checks`
+             --> seawall.toml:2:1
+              |
+            2 | checks = { path = "/healthz" }
+              | ^^^^^^
+              |
+              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `health`, `eject`, `slow_start`, `breaker`, `limit`, `budget`"#]],
     );
     check(
         &upstream(r#"breaker = { slow_rate = "80%" }"#),
         expect![[r#"
-        error: unknown key `slow_rate`
-         --> seawall.toml:2:13
-          |
-        2 | breaker = { slow_rate = "80%" }
-          |             ^^^^^^^^^
-          |
-          = help: known here: `failure_rate`, `window`, `min_calls`, `open`, `probes`"#]],
+            error: `slow_rate` says nothing without `slow`
+             --> seawall.toml:2:11
+              |
+            2 | breaker = { slow_rate = "80%" }
+              |           ^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: add `slow = "1s"`, the time from which on a call is slow"#]],
     );
     check(
         &upstream("limit = { maximum = 5 }"),
@@ -229,13 +229,13 @@ users = ["client-ip"]"#,
           = help: known here: `header`, `default`"#]],
     );
     check(
-        &route(r#"shed = { cpu = "90%" }"#),
+        &route(r#"shed = { load = "90%" }"#),
         expect![[r#"
-        error: unknown key `cpu`
+        error: unknown key `load`
          --> seawall.toml:2:10
           |
-        2 | shed = { cpu = "90%" }
-          |          ^^^
+        2 | shed = { load = "90%" }
+          |          ^^^^
           |
           = help: known here: `queue_delay`"#]],
     );
