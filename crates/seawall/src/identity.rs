@@ -68,6 +68,9 @@ impl UserKeys {
     #[inline]
     pub fn number(&self, user: u64) -> Key {
         let [first, second] = self.rounds;
+        // A multiplication carries only upwards: numbers that differ in their high bits alone need
+        // those further down first. No number is lost by it.
+        let user = user ^ (user >> 23) ^ (user >> 47);
         // The low half of a product says little of the high half of its factors: swap before the last.
         Key(second.mix(first.mix(user).swap_bytes()))
     }
