@@ -2,6 +2,7 @@
 
 mod body;
 pub mod fallback;
+pub mod grpc;
 mod judge;
 mod refusal;
 
@@ -14,7 +15,7 @@ use seawall_core::request::Request;
 use seawall_core::time::{Span, Time};
 
 pub use body::{Full, Held};
-pub use judge::{PushBack, judge, outcome, push_back, retry_after, retry_after_at};
+pub use judge::{judge, outcome, retry_after, retry_after_at};
 pub use refusal::{Families, NamedQuota, Refusals};
 
 use crate::admission::Adapter;
@@ -29,12 +30,25 @@ pub struct Waited(pub Span);
 pub struct HttpAdapter<F> {
     of: F,
     refusals: Arc<Refusals>,
+    callers: Callers,
+}
+
+/// Who is answered.
+#[derive(Clone, Copy, Debug)]
+enum Callers {
+    Http,
+    Grpc,
 }
 
 impl<F> HttpAdapter<F> {
     /// Requests seen through `of`, refusals answered by `refusals`.
     pub fn new(of: F, refusals: Arc<Refusals>) -> HttpAdapter<F> {
-        HttpAdapter { of, refusals }
+        HttpAdapter { of, refusals, callers: Callers::Http }
+    }
+
+    /// The same for a gRPC service: a refusal is a status in the headers of an HTTP 200.
+    pub fn grpc(of: F, refusals: Arc<Refusals>) -> HttpAdapter<F> {
+        HttpAdapter { of, refusals, callers: Callers::Grpc }
     }
 }
 
@@ -68,6 +82,10 @@ where
     }
 
     fn refuse(&self, rejection: Rejection) -> Self::Response {
-        self.refusals.response(&rejection).map(Held::full)
+        let response = match self.callers {
+            Callers::Http => self.refusals.response(&rejection),
+            Callers::Grpc => self.refusals.grpc(&rejection),
+        };
+        response.map(Held::full)
     }
 }

@@ -1,10 +1,9 @@
 //! How a response speaks of the service, and whether its request may be sent again.
 //!
 //! `Retry-After` is read in both of its forms, seconds and IMF-fixdate, and only on 429 and 503; a
-//! date that has passed asks for no wait. gRPC answers with HTTP 200 and says the rest in
-//! `grpc-status`, which is here to read when the answer has no body (trailers-only).
-//! `grpc-retry-pushback-ms` asks for a wait, or, negative or unparsable, for no other attempt; so
-//! does `x-envoy-ratelimited`. Waits are told at most [`RETRY_AFTER_MAX`] long.
+//! date that has passed asks for no wait. `x-envoy-ratelimited` asks for no other attempt. Waits are
+//! told at most [`RETRY_AFTER_MAX`] long. gRPC answers with HTTP 200 and says the rest in `grpc-status`,
+//! which is here to read when the answer has no body ([`grpc`]).
 
 use std::time::SystemTime;
 
@@ -13,6 +12,7 @@ use seawall_core::call::{RETRY_AFTER_MAX, Repeat};
 use seawall_core::outcome::Outcome;
 use seawall_core::time::Span;
 
+use super::grpc::{self, PushBack, push_back};
 use crate::call::Judgement;
 
 /// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded. A
@@ -22,7 +22,10 @@ pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             Outcome::Overloaded { retry_after: retry_after(headers) }
         }
-        StatusCode::OK => headers.get("grpc-status").map_or(Outcome::Success, |code| of_grpc(code, headers)),
+        StatusCode::OK => match grpc::code(headers) {
+            Some(code) => grpc::outcome(code, headers),
+            None => Outcome::Success,
+        },
         status if status.is_server_error() => Outcome::Failure,
         _ => Outcome::Success,
     }
@@ -32,37 +35,28 @@ pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
 /// twice; a failure that another attempt would meet again, and a callee that wants no other, forbid
 /// it too.
 pub fn judge(status: StatusCode, headers: &HeaderMap, repeat: Repeat) -> Judgement {
-    let outcome = outcome(status, headers);
-    let unwanted = headers.contains_key("x-envoy-ratelimited") || push_back(headers) == Some(PushBack::Never);
     let worth_it = match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
         // Without a time to come back at, the next attempt would only be throttled again.
         StatusCode::TOO_MANY_REQUESTS => headers.contains_key(header::RETRY_AFTER),
-        StatusCode::OK => matches!(outcome, Outcome::Overloaded { .. }),
+        StatusCode::OK => match grpc::code(headers) {
+            Some(code) => return grpc::judge(code, headers, repeat),
+            None => false,
+        },
         _ => false,
     };
+    judged(outcome(status, headers), headers, worth_it, repeat)
+}
+
+/// An outcome, and whether another attempt is allowed, worth it and wanted.
+pub(super) fn judged(outcome: Outcome, headers: &HeaderMap, worth_it: bool, repeat: Repeat) -> Judgement {
+    let unwanted = headers.contains_key("x-envoy-ratelimited") || push_back(headers) == Some(PushBack::Never);
     let repeat = match () {
         () if unwanted => Repeat::Unwanted,
         () if worth_it => repeat,
         () => Repeat::Final,
     };
     Judgement { outcome, repeat }
-}
-
-/// UNAVAILABLE and RESOURCE_EXHAUSTED speak of overload, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and
-/// DATA_LOSS of a failure; everything else is the client's own affair.
-fn of_grpc(code: &header::HeaderValue, headers: &HeaderMap) -> Outcome {
-    match code.as_bytes() {
-        b"8" | b"14" => {
-            let retry_after = match push_back(headers) {
-                Some(PushBack::After(wait)) => Some(wait),
-                Some(PushBack::Never) | None => None,
-            };
-            Outcome::Overloaded { retry_after }
-        }
-        b"2" | b"4" | b"13" | b"15" => Outcome::Failure,
-        _ => Outcome::Success,
-    }
 }
 
 /// The delay that `Retry-After` asks for, from now.
@@ -81,25 +75,6 @@ pub fn retry_after_at(headers: &HeaderMap, now: SystemTime) -> Option<Span> {
         date.duration_since(now).map_or(Span::ZERO, Span::from)
     };
     Some(asked.min(RETRY_AFTER_MAX))
-}
-
-/// What a gRPC callee asks for in `grpc-retry-pushback-ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PushBack {
-    /// To be left alone for so long.
-    After(Span),
-    /// No other attempt.
-    Never,
-}
-
-/// What a gRPC callee asks for; `None` when it does not say.
-pub fn push_back(headers: &HeaderMap) -> Option<PushBack> {
-    let value = headers.get("grpc-retry-pushback-ms")?;
-    let millis = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
-    Some(match millis.map(u64::try_from) {
-        Some(Ok(millis)) => PushBack::After(Span::from_millis(millis).min(RETRY_AFTER_MAX)),
-        Some(Err(_)) | None => PushBack::Never,
-    })
 }
 
 #[cfg(test)]

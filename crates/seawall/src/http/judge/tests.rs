@@ -44,22 +44,6 @@ fn retry_after_is_read_as_seconds_and_as_a_date() {
 }
 
 #[test]
-fn push_back_is_a_wait_or_a_refusal() {
-    for (value, expect) in [
-        ("0", PushBack::After(Span::ZERO)),
-        ("1500", PushBack::After(Span::from_millis(1_500))),
-        ("2147483647", PushBack::After(Span::from_secs(300))),
-        ("-1", PushBack::Never),
-        ("2147483648", PushBack::Never),
-        ("soon", PushBack::Never),
-        ("", PushBack::Never),
-    ] {
-        assert_eq!(push_back(&headers(&[("grpc-retry-pushback-ms", value)])), Some(expect), "{value:?}");
-    }
-    assert_eq!(push_back(&headers(&[])), None);
-}
-
-#[test]
 fn a_status_says_how_it_went_and_whether_another_attempt_is_worth_it() {
     let overloaded = |retry_after| Outcome::Overloaded { retry_after };
     for (status, fields, outcome, repeat) in [

@@ -22,6 +22,7 @@ use seawall_core::rng::mix;
 use seawall_core::time::Span;
 
 use super::body::Full;
+use super::grpc;
 
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 const POLICY: HeaderName = HeaderName::from_static("x-seawall-policy");
@@ -101,25 +102,47 @@ impl Refusals {
             Reason::Expired => (StatusCode::GATEWAY_TIMEOUT, "Deadline passed", "http_response_timeout"),
         };
         let seconds = self.seconds(rejection.retry_after);
-        let quota = rejection.standing.and_then(|standing| self.quotas.get(usize::from(standing.quota)));
-        let policy = quota.map_or(rejection.policy.name(), |quota| &quota.name);
-        let violated = quota.map(|quota| quota.name.as_str());
-        let mut response = self.problem(status, title, rejection.reason.name(), policy, violated, seconds);
+        let violated = self.quota(rejection).map(|quota| quota.name.as_str());
+        let policy = violated.unwrap_or(rejection.policy.name());
+        let mut response = problem(status, title, rejection.reason.name(), policy, violated, seconds);
         let headers = response.headers_mut();
+        self.fields(headers, rejection, seconds);
+        self.proxy_status(headers, error);
+        response
+    }
+
+    /// The answer to a refused gRPC request: Trailers-Only, as [`grpc`](super::grpc) says.
+    pub fn grpc(&self, rejection: &Rejection) -> Response<Full> {
+        let seconds = self.seconds(rejection.retry_after);
+        let mut response = Response::new(Full::default());
+        let headers = response.headers_mut();
+        grpc::say(headers, rejection, self.draw());
+        self.fields(headers, rejection, seconds);
+        response
+    }
+
+    /// The fields that every refusal has, whatever the protocol.
+    fn fields(&self, headers: &mut HeaderMap, rejection: &Rejection, seconds: u64) {
+        let policy = self.quota(rejection).map_or(rejection.policy.name(), |quota| &quota.name);
+        say(headers, rejection.reason.name(), policy, seconds);
         if let Some(standing) = rejection.standing {
             self.quota_fields(headers, standing, seconds);
         }
         if self.families.envoy && matches!(rejection.reason, Reason::Shed | Reason::Full) {
             headers.insert(OVERLOADED, YES);
         }
-        self.proxy_status(headers, error);
-        response
+    }
+
+    /// The quota that is spent.
+    fn quota(&self, rejection: &Rejection) -> Option<&NamedQuota> {
+        rejection.standing.and_then(|standing| self.quotas.get(usize::from(standing.quota)))
     }
 
     /// The answer when an upstream failed without one of its own. `error` is the RFC 9209 token.
     pub fn upstream_failed(&self, status: StatusCode, title: &str, error: &str) -> Response<Full> {
         let seconds = self.seconds(Span::from_secs(1));
-        let mut response = self.problem(status, title, "upstream", "upstream", None, seconds);
+        let mut response = problem(status, title, "upstream", "upstream", None, seconds);
+        say(response.headers_mut(), "upstream", "upstream", seconds);
         self.proxy_status(response.headers_mut(), error);
         response
     }
@@ -136,43 +159,11 @@ impl Refusals {
         let span = if span == Span::MAX { NEVER } else { span };
         let least = span.as_secs_ceil().max(1);
         let spread = (least / 10).max(1) + 1;
-        let draw = mix(self.seed ^ self.answered.fetch_add(1, Ordering::Relaxed));
-        least + draw % spread
+        least + self.draw() % spread
     }
 
-    fn problem(
-        &self,
-        status: StatusCode,
-        title: &str,
-        reason: &'static str,
-        policy: &str,
-        violated: Option<&str>,
-        seconds: u64,
-    ) -> Response<Full> {
-        const TYPES: &str = "https://iana.org/assignments/http-problem-types";
-        let kind = match status {
-            StatusCode::TOO_MANY_REQUESTS => format!("{TYPES}#quota-exceeded"),
-            StatusCode::SERVICE_UNAVAILABLE => format!("{TYPES}#temporary-reduced-capacity"),
-            _ => String::from("about:blank"),
-        };
-        let mut body = format!(
-            "{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{},\"reason\":\"{reason}\",\"policy\":\"{policy}\",\"retry_after\":{seconds}",
-            status.as_u16()
-        );
-        if let Some(violated) = violated {
-            let _ = write!(body, ",\"violated-policies\":[\"{violated}\"]");
-        }
-        body.push_str("}\n");
-        let mut response = Response::new(Full::new(body.into()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, PROBLEM);
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        headers.insert(REASON, HeaderValue::from_static(reason));
-        if let Ok(policy) = HeaderValue::from_str(policy) {
-            headers.insert(POLICY, policy);
-        }
-        response
+    fn draw(&self) -> u64 {
+        mix(self.seed ^ self.answered.fetch_add(1, Ordering::Relaxed))
     }
 
     fn quota_fields(&self, headers: &mut HeaderMap, standing: Standing, seconds: u64) {
@@ -204,6 +195,44 @@ impl Refusals {
         {
             headers.insert(PROXY_STATUS, field);
         }
+    }
+}
+
+/// A response whose body says what is the matter.
+fn problem(
+    status: StatusCode,
+    title: &str,
+    reason: &str,
+    policy: &str,
+    violated: Option<&str>,
+    seconds: u64,
+) -> Response<Full> {
+    const TYPES: &str = "https://iana.org/assignments/http-problem-types";
+    let kind = match status {
+        StatusCode::TOO_MANY_REQUESTS => format!("{TYPES}#quota-exceeded"),
+        StatusCode::SERVICE_UNAVAILABLE => format!("{TYPES}#temporary-reduced-capacity"),
+        _ => String::from("about:blank"),
+    };
+    let mut body = format!(
+        "{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{},\"reason\":\"{reason}\",\"policy\":\"{policy}\",\"retry_after\":{seconds}",
+        status.as_u16()
+    );
+    if let Some(violated) = violated {
+        let _ = write!(body, ",\"violated-policies\":[\"{violated}\"]");
+    }
+    body.push_str("}\n");
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+    response
+}
+
+/// Says who refused, why and until when.
+fn say(headers: &mut HeaderMap, reason: &'static str, policy: &str, seconds: u64) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    headers.insert(REASON, HeaderValue::from_static(reason));
+    if let Ok(policy) = HeaderValue::from_str(policy) {
+        headers.insert(POLICY, policy);
     }
 }
 
