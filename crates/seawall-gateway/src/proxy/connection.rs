@@ -100,7 +100,8 @@ fn service<H: Handler>(
     handler: Rc<H>,
 ) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Unpin {
     service_fn(move |request: Request<Incoming>| {
-        let answer = pulse.begin().map(|busy| (busy, handler.clone().handle(client, request)));
+        // Boxed, because what is not is copied half a dozen times before its first poll.
+        let answer = pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client, request))));
         async move {
             Ok(match answer {
                 Some((busy, answer)) => {

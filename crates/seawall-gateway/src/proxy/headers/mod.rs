@@ -17,24 +17,34 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
+/// What belongs to one hop.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
 /// Removes what belongs to one hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Few heads have more than one of these: to look for them costs less than to remove them in vain.
+    let find = |headers: &HeaderMap| headers.keys().find(|name| HOP_BY_HOP.contains(name)).cloned();
+    let Some(mut found) = find(headers) else { return };
+    let trailers = headers.get(header::TE).is_some_and(|te| te == TRAILERS);
     if headers.contains_key(header::CONNECTION) {
         strip_named(headers);
-        headers.remove(header::CONNECTION);
     }
-    let trailers = headers.get(header::TE).is_some_and(|te| te == TRAILERS);
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-    ] {
-        headers.remove(name);
+    loop {
+        headers.remove(&found);
+        match find(headers) {
+            Some(next) => found = next,
+            None => break,
+        }
     }
     if trailers {
         headers.insert(header::TE, TRAILERS);
