@@ -76,11 +76,14 @@ impl Front {
         if !calm || outcome.is_failure() {
             return false;
         }
-        if outcome != Outcome::Success {
+        if outcome == Outcome::Ignored {
             return true;
         }
         if now.since(pass.since).as_nanos() >= self.slow.load(Ordering::Relaxed) {
             return false;
+        }
+        if outcome != Outcome::Success {
+            return true;
         }
         let counter = &self.stripes[stripe % STRIPES].0;
         let count = |word: u64| {

@@ -26,8 +26,10 @@
 //! is ignored: late failures from before the trip cannot reopen what has recovered. A probe is a
 //! lease with a deadline: when it is cancelled or ignored its lease comes back at once, when it is
 //! lost or hangs the lease comes back after `lease`, so that nothing locks the breaker. Leases
-//! have counters for names; a lease that ran out and reports late counts for nothing. An override
-//! by hand holds in every state until it is reset, and is kept by a change of settings.
+//! have counters for names; a lease that ran out and reports late counts for nothing. A call that
+//! was given up says nothing, unless it had taken as long as a slow one by then: then it is one, or
+//! callers who do not wait would never open the breaker of a callee that hangs. An override by
+//! hand holds in every state until it is reset, and is kept by a change of settings.
 
 mod concurrent;
 mod keyed;
@@ -202,8 +204,9 @@ impl Breaker {
         if !self.is_current(pass) {
             return;
         }
-        let counts = outcome.is_failure() || outcome == Outcome::Success;
         let mark = self.mark(now, pass, outcome);
+        let given_up = matches!(outcome, Outcome::Cancelled | Outcome::Superseded);
+        let counts = outcome.is_failure() || outcome == Outcome::Success || given_up && mark.slow;
         let settings = self.config.0;
         match &mut self.state {
             State::Open { .. } | State::Forced { how: Forced::Open | Forced::Closed, .. } => {}
@@ -217,7 +220,11 @@ impl Breaker {
                     return;
                 }
                 window.add(now, mark);
-                *failures_in_row = if mark.failed { failures_in_row.saturating_add(1) } else { 0 };
+                *failures_in_row = match outcome {
+                    _ if mark.failed => failures_in_row.saturating_add(1),
+                    Outcome::Success => 0,
+                    _ => *failures_in_row,
+                };
                 let in_row = settings.consecutive.is_some_and(|row| *failures_in_row >= row);
                 if in_row || is_reached(&settings, settings.min_calls, window.tally()) {
                     self.trip(now, events);

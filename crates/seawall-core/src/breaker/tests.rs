@@ -170,6 +170,33 @@ fn timed_out_calls_count_and_cancelled_ones_do_not() {
 }
 
 #[test]
+fn a_call_that_was_given_up_late_counts_as_slow_and_not_as_failed() {
+    let slow = Some(Slow { after: Span::from_secs(1), rate_ppm: 500_000 });
+    let late = |settings: Settings, outcome| {
+        let mut bench = Bench::new(settings);
+        for _ in 0..20 {
+            let Ok(pass) = bench.admit(at(0)) else { break };
+            bench.report(at(1_000), &pass, outcome);
+        }
+        bench.mode()
+    };
+    for outcome in [Outcome::Cancelled, Outcome::Superseded] {
+        assert_eq!(late(Settings { slow, ..settings() }, outcome), Mode::Open);
+        // Without a measure of slowness it says nothing, and it is never one of a row.
+        assert_eq!(late(settings(), outcome), Mode::Closed);
+        let row = Settings { slow, min_calls: 20, consecutive: Some(3), ..settings() };
+        let mut bench = Bench::new(row);
+        for outcome in [Outcome::Failure, Outcome::Failure, outcome, Outcome::Failure] {
+            assert_eq!(bench.mode(), Mode::Closed);
+            let pass = bench.admit(at(0)).unwrap();
+            bench.report(at(1_000), &pass, outcome);
+        }
+        assert_eq!(bench.mode(), Mode::Open);
+    }
+    assert_eq!(late(Settings { slow, ..settings() }, Outcome::Ignored), Mode::Closed);
+}
+
+#[test]
 fn another_number_of_probes_starts_the_probing_anew() {
     for (before, after) in [(2, 1), (2, 5)] {
         let of = |probes| Config::new(Settings { probes, ..settings() }).unwrap();

@@ -65,6 +65,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => Just(Outcome::Success),
         3 => Just(Outcome::Failure),
         1 => Just(Outcome::Cancelled),
+        1 => Just(Outcome::Superseded),
+        1 => Just(Outcome::Ignored),
     ];
     prop_oneof![
         20 => Just(Op::Admit),
