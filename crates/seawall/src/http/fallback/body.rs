@@ -63,12 +63,12 @@ impl<B: Body<Data = Bytes>> Body for Replayed<B> {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.as_ref().or(self.boxed.as_deref());
-        let mut hint = rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let left = rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let read: u64 = self.read.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
-        let upper = hint.upper().map(|upper| upper + read);
-        hint.set_lower(hint.lower() + read);
-        if let Some(upper) = upper {
-            hint.set_upper(upper);
+        let mut hint = SizeHint::new();
+        hint.set_lower(left.lower() + read);
+        if let Some(upper) = left.upper() {
+            hint.set_upper(upper + read);
         }
         hint
     }
