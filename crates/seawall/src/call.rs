@@ -314,6 +314,12 @@ impl<X: Exchange> Drive<X> {
         Drive { course, exchange, answer: None, armed: Time::MAX, flights, sleep: None }
     }
 
+    /// The same, not hedged although other calls to its upstream are.
+    pub fn unhedged(mut self) -> Drive<X> {
+        self.course.call.unhedge();
+        self
+    }
+
     /// Takes in the answer of an attempt, if one is there; says when that was.
     fn hear(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Time> {
         let this = self.project();

@@ -249,6 +249,7 @@ pub struct Call {
     /// Attempts sent, hedges too.
     attempts: u32,
     hedges: u32,
+    hedged: bool,
     last_wait: Span,
     waited: Span,
     last_host: Option<usize>,
@@ -272,6 +273,7 @@ impl Call {
             begun: now,
             attempts: 0,
             hedges: 0,
+            hedged: true,
             last_wait: Span::ZERO,
             waited: Span::ZERO,
             last_host: None,
@@ -281,6 +283,11 @@ impl Call {
             losers: Vec::new(),
             standing: None,
         }
+    }
+
+    /// It is not hedged, although other calls to its upstream are.
+    pub fn unhedge(&mut self) {
+        self.hedged = false;
     }
 
     /// Attempts sent so far, hedges too.
@@ -467,7 +474,7 @@ impl Call {
 
     fn next_hedge<F: Ownership>(&self, parts: &Parts<'_, F>) -> Due {
         let latest = self.flights.iter().map(|flight| flight.begun).max();
-        match latest.filter(|_| self.repeat == Repeat::Safe) {
+        match latest.filter(|_| self.hedged && self.repeat == Repeat::Safe) {
             Some(latest) => match parts.shared.with(ONE, |shared| shared.hedge_after(self.hedges)) {
                 Some(after) => Due::At(latest + after),
                 None => Due::Never,
