@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
+use seawall::monitor::{Sampler, watch as watch_machine};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -202,6 +203,11 @@ impl Control {
         self.attendants.abort_all();
         for check in self.road.load().health_checks() {
             self.attendants.spawn(check);
+        }
+        if self.road.load().has_guards() {
+            let road = self.road.load_full();
+            self.attendants
+                .spawn(watch_machine(Sampler::new(), move |now, reading| road.observe(now, reading)));
         }
     }
 

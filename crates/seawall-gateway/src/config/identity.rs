@@ -32,6 +32,8 @@ pub(crate) struct Identity {
     /// The first that is present is the user; at least one. Default: the client's address, which
     /// also stands in for a request that has none of them.
     pub(crate) user: Vec<UserSource>,
+    /// The header that names a user's plan; counts from trusted proxies only. Default none.
+    pub(crate) plan: Option<HeaderName>,
     /// Whose word about clients and tiers counts; default: loopback.
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
@@ -40,7 +42,7 @@ impl Default for Identity {
     fn default() -> Identity {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
         let v6 = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
-        Identity { user: vec![UserSource::ClientIp], trusted_proxies: vec![v4.into(), v6.into()] }
+        Identity { user: vec![UserSource::ClientIp], plan: None, trusted_proxies: vec![v4.into(), v6.into()] }
     }
 }
 
@@ -64,6 +66,9 @@ pub(super) fn read(section: Option<Section<'_>>) -> (Identity, Table) {
     let Some(mut section) = section else { return (default, table) };
     let identity = Identity {
         user: section.value("user", default.user, |field| list(field, SOURCES_MAX, source)),
+        plan: section.optional("plan", |field| {
+            field.parsed("the name of a header", |text| header(text.strip_prefix("header:").unwrap_or(text)))
+        }),
         trusted_proxies: section.value("trusted_proxies", default.trusted_proxies, |field| {
             // None at all is a choice, too: then nobody's word counts.
             field.items(0..=NETWORKS_MAX).map(|items| each(&items, network))

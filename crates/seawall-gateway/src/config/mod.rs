@@ -13,6 +13,7 @@
 //! State lives elsewhere, under the names that stand here.
 
 mod address;
+mod fallback;
 mod identity;
 mod pattern;
 mod reader;
@@ -38,6 +39,7 @@ use reader::{Field, Section};
 use report::Report;
 
 pub(crate) use address::{admin as admin_address, listen as listen_address};
+pub(crate) use fallback::Fallback;
 pub(crate) use identity::{Identity, UserSource};
 pub(crate) use replicas::Question;
 pub(crate) use report::{Colour, ConfigError, Malformed};
@@ -52,7 +54,7 @@ const FILE_MAX: u64 = 1 << 20;
 const DEFAULT_NAME: &str = "default";
 
 /// What the gateway does. Valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// Where clients connect; default `127.0.0.1:8080`.
     pub(crate) listen: SocketAddr,

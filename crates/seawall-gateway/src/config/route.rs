@@ -4,17 +4,23 @@ use std::cmp::Reverse;
 
 use http::HeaderName;
 use seawall_core::call;
+use seawall_core::decision::Policy;
+use seawall_core::enforcement::{Enforcement, Stance};
+use seawall_core::hedge;
 use seawall_core::limit;
+use seawall_core::measure::quantile::Quantile;
 use seawall_core::request::Tier;
 use seawall_core::shed;
+use seawall_core::shed::guard::{Guards, Mark};
 use seawall_core::time::Span;
 
+use super::fallback::{self, Fallback};
 use super::identity::{Table, header};
 use super::pattern::{HostPattern, PathPattern};
 use super::reader::{Field, Named, Section};
 use super::report::{Malformed, quoted, suggestion};
-use super::throttle::{self, Throttle};
-use super::upstream::{PLACES_MAX, duration};
+use super::throttle::{self, Throttle, Throttles};
+use super::upstream::{PLACES_MAX, duration, percentage};
 use super::{retry, units};
 
 /// The time until a response must begin when nothing else is said.
@@ -30,7 +36,7 @@ pub(crate) struct TierRule {
 }
 
 /// Requests that belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Route {
     /// Its name in metrics, state and logs; unique.
     pub(crate) name: String,
@@ -46,12 +52,26 @@ pub(crate) struct Route {
     pub(crate) tier: TierRule,
     /// The quotas that a request spends, in the order of the file; at most 8, default none.
     pub(crate) throttle: Vec<Throttle>,
+    /// The names of the plans of those quotas, by their numbers from 1 on.
+    pub(crate) plans: Vec<String>,
     /// Its bounds under the limit of the upstream; default none of its own.
     pub(crate) limit: limit::Lane,
     /// Its load shedding; `None` when turned off.
     pub(crate) shed: Option<shed::Config>,
     /// Its attempts and the waits between them; one attempt when turned off.
     pub(crate) retry: call::Config,
+    /// Whether and when slow calls are sent to another host, too; default they are not.
+    pub(crate) hedge: Option<hedge::Config>,
+    /// What stands in where there is no ordinary answer; default nothing.
+    pub(crate) fallback: Fallback,
+    /// May be allowed to fail: the first to be sacrificed, never retried; default false.
+    pub(crate) optional: bool,
+    /// Policies that decide and count, and let through all the same; default none.
+    pub(crate) shadow: Stance,
+    /// The header that tells the upstream how much less work to do, 0 to 1; default none.
+    pub(crate) dimmer: Option<HeaderName>,
+    /// The largest body of a request, in bytes; default no bound.
+    pub(crate) max_body: Option<u64>,
 }
 
 impl Route {
@@ -65,15 +85,41 @@ impl Route {
             deadline: DEADLINE,
             tier: TierRule::default(),
             throttle: Vec::new(),
+            plans: Vec::new(),
             limit: limit::Lane::default(),
             shed: Some(shed::Config::default()),
             retry: call::Config::default(),
+            hedge: None,
+            fallback: Fallback::default(),
+            optional: false,
+            shadow: Stance::default(),
+            dimmer: None,
+            max_body: None,
         }
     }
 
     /// Whether a request for this host, without port, and path, without query, belongs here.
     pub(crate) fn matches(&self, host: &str, path: &str) -> bool {
         self.host.matches(host) && self.path.matches(path)
+    }
+
+    /// The first to be dropped, and never tried again.
+    fn sacrifice(&mut self) {
+        self.tier = TierRule { header: None, default: Tier::Sheddable };
+        self.retry.attempts = 1;
+        self.hedge = None;
+    }
+
+    /// This route as a cheaper upstream stands in for its own: one attempt, no quota, nothing behind.
+    pub(crate) fn cheaper(&self, upstream: &str) -> Route {
+        Route {
+            upstream: upstream.to_owned(),
+            throttle: Vec::new(),
+            retry: call::Config { attempts: 1, ..self.retry },
+            hedge: None,
+            fallback: Fallback::default(),
+            ..self.clone()
+        }
     }
 
     /// Reads `[route.NAME]`; what cannot be read is reported and left at its default.
@@ -87,13 +133,26 @@ impl Route {
         route.upstream = upstream.unwrap_or_default();
         route.deadline = section.value("deadline", route.deadline, duration);
         route.tier = section.value("tier", route.tier, tier);
-        route.throttle = section.value("throttle", Vec::new(), |field| throttle::read(field, table));
+        let throttles = section.value("throttle", Throttles::default(), |field| throttle::read(field, table));
+        (route.throttle, route.plans) = (throttles.throttles, throttles.plans);
         route.limit = section.section("limit").map(lane).unwrap_or_default();
         if let Some(field) = section.field("shed") {
             route.shed = if field.is_off() { None } else { field.section().map(shed_in) };
         }
         if let Some(field) = section.field("retry") {
             route.retry = retry::read(&field);
+        }
+        if let Some(field) = section.field("hedge").filter(|field| !field.is_off()) {
+            route.hedge = field.section().map(hedge_in);
+        }
+        route.fallback = section.value("fallback", route.fallback, |field| fallback::read(field, upstreams));
+        route.shadow = section.value("shadow", route.shadow, shadow);
+        route.dimmer = section.optional("dimmer", |field| field.parsed("the name of a header", header));
+        route.max_body =
+            section.optional("max_body", |field| field.parsed("a size such as `1MiB`", units::size));
+        route.optional = section.value("optional", false, Field::switch);
+        if route.optional {
+            route.sacrifice();
         }
         route
     }
@@ -117,7 +176,7 @@ pub(super) fn read_all(sections: Vec<Named<'_>>, table: Table, upstreams: &[&str
     routes
 }
 
-fn existing(field: &Field<'_>, upstreams: &[&str]) -> Result<String, Malformed> {
+pub(super) fn existing(field: &Field<'_>, upstreams: &[&str]) -> Result<String, Malformed> {
     match field.text() {
         Some(name) if upstreams.contains(&name) => Ok(name.to_owned()),
         Some(name) => {
@@ -162,6 +221,51 @@ fn shed_in(mut section: Section<'_>) -> shed::Config {
     let target = section.value("queue_delay", shed::TARGET, |field| {
         field.parsed("a duration such as `16ms`", units::duration)
     });
+    let guards = Guards {
+        cpu: section.optional("cpu", mark),
+        stall: section.optional("stall", mark),
+        memory: section.optional("memory", mark),
+        lag: None,
+    };
     section.finish();
-    shed::Config { target, ..shed::Config::default() }
+    shed::Config { target, guards, ..shed::Config::default() }
+}
+
+/// A mark for a share of something: `1%` to `100%`.
+fn mark(field: &Field<'_>) -> Result<Mark, Malformed> {
+    let ppm = percentage(field)?;
+    let whole = u8::try_from(ppm / 10_000).ok().filter(|_| ppm % 10_000 == 0);
+    let mark = whole.and_then(|percent| Mark::percent(percent).ok());
+    mark.ok_or_else(|| field.is_not("a whole percentage from `1%` to `100%`"))
+}
+
+fn hedge_in(mut section: Section<'_>) -> hedge::Config {
+    let after = section.value("after", hedge::After::Quantile(Quantile::P95), after);
+    let most = section.value("most", 1, |field| field.number(1..=hedge::HEDGES_MAX));
+    section.finish();
+    let config = hedge::Config::new(after).expect("a duration is above zero");
+    config.up_to(most).expect("the number was checked")
+}
+
+/// A delay such as `50ms`, or a percentile such as `p95`.
+fn after(field: &Field<'_>) -> Result<hedge::After, Malformed> {
+    let percentile = field.text().and_then(|text| text.strip_prefix('p'));
+    let Some(percentile) = percentile else { return duration(field).map(hedge::After::Delay) };
+    let share = percentile.parse::<f64>().ok().and_then(|percent| Quantile::new(percent / 100.0).ok());
+    let wanted = "a percentile from `p50` to `p99.9`, or a duration";
+    share.map(hedge::After::Quantile).ok_or_else(|| field.is_not(wanted))
+}
+
+/// The policies that only count.
+fn shadow(field: &Field<'_>) -> Result<Stance, Malformed> {
+    let policies = [Policy::Throttle, Policy::Shed, Policy::Limit];
+    let words = policies.map(|policy| (policy.name(), policy));
+    let mut stance = Stance::default();
+    for item in field.items(0..=policies.len())? {
+        match item.word(&words) {
+            Ok(policy) => stance = stance.with(policy, Enforcement::Shadow),
+            Err(malformed) => item.reject(malformed),
+        }
+    }
+    Ok(stance)
 }

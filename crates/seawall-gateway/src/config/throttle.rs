@@ -1,10 +1,10 @@
 //! `throttle` of a route: the quotas that a request spends.
 
 use seawall_core::measure::bucket::{Quota, QuotaError, Rate};
-use seawall_core::throttle::{self, Per};
+use seawall_core::throttle::{self, Per, Plans, PlansError};
 
 use super::identity::Table;
-use super::reader::{Field, Section, check_name};
+use super::reader::{Field, Named, Section, check_name};
 use super::report::{Malformed, quoted};
 use super::units;
 
@@ -21,15 +21,25 @@ pub(crate) struct Throttle {
     pub(crate) config: throttle::Config,
 }
 
+/// The quotas of a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Throttles {
+    pub(super) throttles: Vec<Throttle>,
+    /// The names of the plans, by their numbers from 1 on. Plan 0 is what counts without.
+    pub(super) plans: Vec<String>,
+}
+
 /// A throttle that may still need its name.
 struct Unnamed {
     name: Option<String>,
     config: throttle::Config,
+    plans: Vec<(String, Quota)>,
 }
 
 /// Reads the list; what cannot be read is reported.
-pub(super) fn read(field: &Field<'_>, table: Table) -> Result<Vec<Throttle>, Malformed> {
+pub(super) fn read(field: &Field<'_>, table: Table) -> Result<Throttles, Malformed> {
     let mut read: Vec<Unnamed> = Vec::new();
+    let mut plans: Vec<String> = Vec::new();
     for item in field.items(0..=THROTTLES_MAX)? {
         let Some(throttle) = item.section().and_then(|section| read_one(section, table)) else { continue };
         if let Some(name) = &throttle.name
@@ -37,14 +47,61 @@ pub(super) fn read(field: &Field<'_>, table: Table) -> Result<Vec<Throttle>, Mal
         {
             item.reject(Malformed::new(format!("two throttles of this route have the name `{name}`")));
         }
+        for (name, _) in &throttle.plans {
+            if !plans.contains(name) {
+                plans.push(name.clone());
+            }
+        }
         read.push(throttle);
     }
-    Ok(named(read))
+    for throttle in &mut read {
+        throttle.number_plans(&plans).map_err(|error| Malformed::new(error.to_string()))?;
+    }
+    Ok(Throttles { throttles: named(read), plans })
+}
+
+impl Unnamed {
+    /// Its plans by the numbers that they have in the whole route; where it has none, its own quota counts.
+    fn number_plans(&mut self, names: &[String]) -> Result<(), PlansError> {
+        if self.plans.is_empty() {
+            return Ok(());
+        }
+        let own = *self.config.quota();
+        let of =
+            |name: &String| self.plans.iter().find(|(plan, _)| plan == name).map_or(own, |(_, quota)| *quota);
+        let quotas: Vec<Quota> = std::iter::once(own).chain(names.iter().map(of)).collect();
+        self.config.plans = Plans::new(&quotas)?;
+        Ok(())
+    }
 }
 
 fn read_one(mut section: Section<'_>, table: Table) -> Option<Unnamed> {
     let pers = [("user", Per::User), ("route", Per::Route)];
     let per = section.value("per", Per::default(), |field| field.word(&pers));
+    let quota = quota_in(&mut section);
+    let mut plans = Vec::new();
+    for Named { name, mut section } in section.named("plans") {
+        if let Some(quota) = quota_in(&mut section) {
+            plans.push((name.to_owned(), quota));
+        }
+        section.finish();
+    }
+    let name = section.optional("name", |field| match field.text() {
+        Some(text) => check_name(text),
+        None => Err(field.is_not("a name")),
+    });
+    section.finish();
+    let config = throttle::Config {
+        per,
+        max_users: table.max_users,
+        on_full: table.on_full,
+        ..throttle::Config::per_user(quota?)
+    };
+    Some(Unnamed { name, config, plans })
+}
+
+/// Reads `rate` and `burst`.
+fn quota_in(section: &mut Section<'_>) -> Option<Quota> {
     let rate =
         section.required("rate", "\"50/s\"", |field| field.parsed("a rate such as `50/s`", units::rate));
     let burst = section.optional("burst", |field| {
@@ -54,20 +111,8 @@ fn read_one(mut section: Section<'_>, table: Table) -> Option<Unnamed> {
             None => Ok(burst),
         }
     });
-    let name = section.optional("name", |field| match field.text() {
-        Some(text) => check_name(text),
-        None => Err(field.is_not("a name")),
-    });
     // A burst of one second's worth is within bounds at every rate that can be written.
-    let quota = rate.and_then(|rate| quota(rate, burst.unwrap_or_else(|| second_of(rate))).ok());
-    section.finish();
-    let config = throttle::Config {
-        per,
-        max_users: table.max_users,
-        on_full: table.on_full,
-        ..throttle::Config::per_user(quota?)
-    };
-    Some(Unnamed { name, config })
+    rate.and_then(|rate| quota(rate, burst.unwrap_or_else(|| second_of(rate))).ok())
 }
 
 fn quota(rate: Rate, burst: u64) -> Result<Quota, Malformed> {

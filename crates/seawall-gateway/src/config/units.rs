@@ -96,6 +96,32 @@ pub(crate) fn percentage(text: &str) -> Result<u32, Malformed> {
         .ok_or_else(|| Malformed::new(format!("{} is above `100%`", quoted(text))))
 }
 
+/// The largest size, in bytes: 1 TiB.
+const SIZE_MAX: u64 = 1 << 40;
+const OF_SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A size above zero, up to [`SIZE_MAX`], in bytes: `64KiB`, `1MiB`.
+pub(crate) fn size(text: &str) -> Result<u64, Malformed> {
+    let (number, symbol) = split(text, "a size", "64KiB")?;
+    if symbol.is_empty() {
+        return Err(no_unit(number).help(format!("write `{number}B`, or with `KiB`, `MiB` or `GiB`")));
+    }
+    let Some((_, factor)) = OF_SIZES.iter().find(|(unit, _)| *unit == symbol) else {
+        let malformed =
+            Malformed::new(format!("{} is not one of the units `B`, `KiB`, `MiB`, `GiB`", quoted(symbol)));
+        let meant = symbol.to_lowercase();
+        let meant = OF_SIZES.iter().find(|(unit, _)| meant.starts_with(&unit.to_lowercase()[..1]));
+        return Err(match meant {
+            Some((unit, _)) => malformed.help(format!("write `{number}{unit}`")),
+            None => malformed,
+        });
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor));
+    bytes
+        .filter(|bytes| (1..=SIZE_MAX).contains(bytes))
+        .ok_or_else(|| Malformed::new(format!("{} is not a whole number from 1 B to 1 TiB", quoted(text))))
+}
+
 /// The number, with at most one point inside it, and what follows.
 fn split<'t>(text: &'t str, wanted: &str, example: &str) -> Result<(&'t str, &'t str), Malformed> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -4,6 +4,7 @@
 mod bare;
 mod connection;
 mod dialling;
+pub(crate) mod fallback;
 mod head;
 pub(crate) mod headers;
 mod health;

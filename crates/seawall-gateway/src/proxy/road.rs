@@ -7,21 +7,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use seawall::call::Upstream;
 use seawall::core::call::{self, Hosts, HostsConfig, HostsSnapshot, Member};
 use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot};
+use seawall::core::hedge;
 use seawall::core::limit;
+use seawall::core::pressure::Reading;
 use seawall::core::request::{Key, Tier};
 use seawall::core::retry::budget;
 use seawall::core::rng::Rng;
+use seawall::core::shed::guard::Guards;
 use seawall::core::time::{Span, Time};
 use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
 use std::task::Waker;
 
+use super::fallback;
 use super::health;
 use super::upstream::Target;
 use crate::config::{self, Config, Question, UserSource};
@@ -38,6 +42,8 @@ pub(crate) struct Road {
     pub(crate) upstreams: BTreeMap<String, UpstreamView>,
     /// Where a user's identity is found.
     pub(crate) identity: Vec<UserSource>,
+    /// The header that names a user's plan.
+    pub(crate) plan: Option<HeaderName>,
     /// Whose word about clients and tiers counts.
     pub(crate) trusted: Vec<IpNet>,
     /// Hashes identities.
@@ -64,6 +70,22 @@ impl Road {
             _ => host,
         };
         self.routes.iter().find(|route| route.matching.matches(bare, path))
+    }
+
+    /// Whether somebody wants to know how the machine is doing.
+    pub(crate) fn has_guards(&self) -> bool {
+        let guards =
+            |route: &Arc<Route>| route.matching.shed.is_some_and(|shed| shed.guards != Guards::default());
+        self.routes.iter().any(guards)
+    }
+
+    /// Takes in how the machine is doing.
+    pub(crate) fn observe(&self, now: Time, reading: &Reading) {
+        for name in self.upstreams.keys() {
+            if let Some(route) = self.routes.iter().find(|route| route.matching.upstream == *name) {
+                route.gate.observe(now, reading);
+            }
+        }
     }
 
     /// The events that nobody has seen, with the name of what they are about.
@@ -107,6 +129,10 @@ pub(crate) struct Route {
     pub(crate) deadline: Span,
     /// Its answers for refusals.
     pub(crate) refusals: Refusals,
+    /// What stands in where there is no ordinary answer.
+    pub(crate) fallback: Option<fallback::Layer>,
+    /// The cheaper upstreams of the fallback, as routes of their own.
+    pub(crate) cheaper: Vec<Arc<Route>>,
     /// What it counts.
     pub(crate) stats: Arc<RouteStats>,
     tier_header: Option<HeaderName>,
@@ -117,6 +143,13 @@ impl Route {
     pub(crate) fn tier(&self, headers: &HeaderMap, trusted: bool) -> Tier {
         let said = self.tier_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
         said.and_then(|tier| Tier::from_name(tier.to_str().ok()?)).unwrap_or(self.matching.tier.default)
+    }
+
+    /// The number of the plan that a trusted peer names; 0 is what counts without.
+    pub(crate) fn plan(&self, named: &HeaderValue) -> u8 {
+        let plans = self.matching.plans.iter();
+        let number = plans.zip(1..).find(|(name, _)| name.as_bytes() == named.as_bytes());
+        number.map_or(0, |(_, number)| number)
     }
 
     /// Plain values of its front gate.
@@ -165,6 +198,8 @@ pub(crate) struct Kept {
     balances: HashMap<String, Hosts<Threads>>,
     /// By upstream.
     shared: HashMap<String, Arc<Locks<call::Shared>>>,
+    /// By route, with what they were made of.
+    fallbacks: HashMap<String, (String, config::Fallback, fallback::Layer)>,
     /// By route.
     stats: HashMap<String, Arc<RouteStats>>,
 }
@@ -182,6 +217,7 @@ impl Default for Kept {
             hosts: HashMap::new(),
             balances: HashMap::new(),
             shared: HashMap::new(),
+            fallbacks: HashMap::new(),
             stats: HashMap::new(),
         }
     }
@@ -201,15 +237,28 @@ impl Kept {
         let mut upstreams = BTreeMap::new();
         let mut calls = HashMap::new();
         for (name, upstream) in &config.upstreams {
-            let view = self.upstream(name, upstream, now);
+            let hedge =
+                config.routes.iter().filter(|route| route.upstream == *name).find_map(|route| route.hedge);
+            let view = self.upstream(name, upstream, hedge, now);
             let hosts = view.balanced.clone();
-            calls.insert(name.as_str(), Arc::new(Upstream::of(hosts, view.shared.clone(), self.seed)));
+            let mut calls_of = Upstream::of(hosts, view.shared.clone(), self.seed);
+            if hedge.is_some() {
+                // Any gate of its pool knows whether it is under pressure.
+                calls_of = calls_of.behind(Arc::new(self.lane_of_nobody(name)));
+            }
+            calls.insert(name.as_str(), Arc::new(calls_of));
             upstreams.insert(name.clone(), view);
         }
         let routes = config.routes.iter().filter_map(|route| {
             let upstream = calls.get(route.upstream.as_str())?.clone();
-            let targets = targets(config.upstreams.get(&route.upstream)?);
-            Some(Arc::new(self.route(route, upstream, targets, families, now)))
+            let targets_of = targets(config.upstreams.get(&route.upstream)?);
+            let cheaper = route.fallback.upstreams.iter().filter_map(|name| {
+                let (calls, upstream) = (calls.get(name.as_str())?, config.upstreams.get(name)?);
+                let cheaper = route.cheaper(name);
+                Some(Arc::new(self.route(&cheaper, calls.clone(), targets(upstream), families, now)))
+            });
+            let cheaper = cheaper.collect();
+            Some(Arc::new(Route { cheaper, ..self.route(route, upstream, targets_of, families, now) }))
         });
         let routes = routes.collect();
         self.forget_all_but(config);
@@ -217,13 +266,20 @@ impl Kept {
             routes,
             upstreams,
             identity: config.identity.user.clone(),
+            plan: config.identity.plan.clone(),
             trusted: config.identity.trusted_proxies.clone(),
             keys: self.keys.clone(),
             seed: self.seed,
         }
     }
 
-    fn upstream(&mut self, name: &str, upstream: &config::Upstream, now: Time) -> UpstreamView {
+    fn upstream(
+        &mut self,
+        name: &str,
+        upstream: &config::Upstream,
+        hedge: Option<hedge::Config>,
+        now: Time,
+    ) -> UpstreamView {
         let settings = Settings { limit: Some(upstream.limit), ..Settings::default() };
         match self.pools.get(name) {
             Some(pool) => pool.with(Key(0), |shared| shared.configure(settings, now)),
@@ -232,7 +288,7 @@ impl Kept {
                 self.pools.insert(name.to_owned(), Arc::new(pool));
             }
         }
-        let calls = call::Settings { budget: Some(upstream.budget), ..call::Settings::default() };
+        let calls = call::Settings { budget: Some(upstream.budget), hedge };
         let shared = self
             .shared
             .entry(name.to_owned())
@@ -268,6 +324,12 @@ impl Kept {
         let balanced = self.balanced(name, config, &hosts, now);
         let question = upstream.health.as_ref().map(|health| health.question.clone());
         UpstreamView { hosts, balanced, shared, targets: targets(upstream), question }
+    }
+
+    /// A lane without requests, for those who only look at the pool.
+    fn lane_of_nobody(&mut self, upstream: &str) -> Gate<Threads> {
+        let (pool, key) = (self.pools[upstream].clone(), (upstream.to_owned(), String::new()));
+        self.lanes.entry(key).or_insert_with(|| Gate::joining(pool, Lane::default())).throttled(Vec::new())
     }
 
     /// The hosts to call, with what is known of those that stay.
@@ -315,12 +377,17 @@ impl Kept {
                 throttled
             }
         };
+        gate.switch().replace(route.shadow);
         let quotas = route
             .throttle
             .iter()
             .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() });
+        let gate = Arc::new(gate);
+        let fallback = self.fallback(route, &gate);
         Route {
-            gate: Arc::new(gate),
+            gate,
+            fallback,
+            cheaper: Vec::new(),
             upstream,
             targets,
             call: route.retry,
@@ -330,6 +397,22 @@ impl Kept {
             tier_header: route.tier.header.clone(),
             matching: route.clone(),
         }
+    }
+
+    /// The fallback of a route, with what it keeps; a new one when it is another.
+    fn fallback(&mut self, route: &config::Route, gate: &Arc<Gate<Threads>>) -> Option<fallback::Layer> {
+        if route.fallback.is_empty() {
+            return None;
+        }
+        if let Some((upstream, config, layer)) = self.fallbacks.get(&route.name)
+            && (upstream, config) == (&route.upstream, &route.fallback)
+        {
+            return Some(layer.clone());
+        }
+        let layer = fallback::layer(&route.fallback, gate.clone());
+        let kept = (route.upstream.clone(), route.fallback.clone(), layer.clone());
+        self.fallbacks.insert(route.name.clone(), kept);
+        Some(layer)
     }
 
     /// The quota of this name, with its users; a new one when its table would be another.
@@ -352,6 +435,7 @@ impl Kept {
         self.rules.retain(|(route, quota), _| {
             named(route).is_some_and(|route| route.throttle.iter().any(|other| other.name == *quota))
         });
+        self.fallbacks.retain(|route, _| named(route).is_some_and(|route| !route.fallback.is_empty()));
         self.stats.retain(|route, _| named(route).is_some());
         self.hosts.retain(|(upstream, host), _| {
             config.upstreams.get(upstream).is_some_and(|upstream| {

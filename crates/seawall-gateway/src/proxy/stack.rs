@@ -14,18 +14,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use seawall::call::{Drive, Ended, Exchange, Judgement};
 use seawall::core::call::{Attempt, Repeat, Verdict};
-use seawall::core::decision::{Policy, Reason, Rejection};
+use seawall::core::decision::{Policy, Reason, Rejection, Standing};
+use seawall::core::hedge::HEDGES_MAX;
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{self, Key};
 use seawall::core::time::Span;
 use seawall::http::{Full, Held};
 use seawall::{Guard, enter, now};
 
+use super::fallback::{self, Payload, Plain};
 use super::headers;
 use super::listen::Handler;
 use super::road::{Road, Route};
@@ -38,8 +40,6 @@ pub(crate) struct Riders {
     _back: Option<Guard>,
     _front: Guard,
 }
-
-type Body = Held<Incoming, Riders>;
 
 /// One worker's view of the road.
 pub(crate) struct Stack {
@@ -62,7 +62,7 @@ impl Stack {
         route.targets.iter().map(pool).collect()
     }
 
-    async fn answer(&self, client: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self: &Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Payload> {
         let road = self.road.borrow_mut().load().clone();
         if headers::ambiguous_length(request.headers()) {
             return plain(StatusCode::BAD_REQUEST, "a request has one length\n");
@@ -81,14 +81,39 @@ impl Stack {
         let seen = request::Request {
             tier: route.tier(request.headers(), trusted),
             deadline: now() + route.deadline,
+            plan: plan(&road, route, request.headers(), trusted),
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
-        let response = match enter(&route.gate, seen).await {
-            Ok(front) => self.call(route, front, seen, outgoing(request, client.ip(), trusted)).await,
-            Err(rejection) => refuse(route, &rejection),
+        let request = outgoing(request, client.ip(), trusted);
+        let response = match &route.fallback {
+            None => {
+                let (mut response, standing) = self.pass(route, seen, request).await;
+                route.refusals.annotate(response.headers_mut(), standing);
+                response.map(Payload::Plain)
+            }
+            Some(layer) => fallback::answer(self, layer, route, seen, request).await,
         };
         route.stats.answered(response.status());
         response
+    }
+
+    /// Through the front gate and on to the upstream. Says how the user stands, which is for this
+    /// answer alone.
+    pub(super) async fn pass(
+        &self,
+        route: &Route,
+        seen: request::Request,
+        mut request: Request<Outbound>,
+    ) -> (Response<Plain>, Option<Standing>) {
+        let front = match enter(&route.gate, seen).await {
+            Ok(front) => front,
+            Err(rejection) => return (refuse(route, &rejection), None),
+        };
+        let standing = front.standing();
+        if let Some(header) = &route.matching.dimmer {
+            dim(request.headers_mut(), header, route);
+        }
+        (self.call(route, front, seen, request).await, standing)
     }
 
     async fn call(
@@ -97,16 +122,20 @@ impl Stack {
         mut front: Guard,
         seen: request::Request,
         request: Request<Outbound>,
-    ) -> Response<Body> {
+    ) -> Response<Plain> {
         let idempotent = request.method().is_idempotent();
         let repeat = if idempotent && request.body().is_none() { Repeat::Safe } else { Repeat::Unsafe };
         let sending = Sending {
             pools: self.pools(route),
             request: Some(request),
             repeat,
-            attempts: route.call.attempts,
+            attempts: route.call.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
         };
-        let ended = Drive::new(route.upstream.clone(), route.call, seen, repeat, sending).await;
+        let mut drive = Drive::new(route.upstream.clone(), route.call, seen, repeat, sending);
+        if route.matching.hedge.is_none() {
+            drive = drive.unhedged();
+        }
+        let ended = drive.await;
         route.stats.attempts.inc_by(u64::from(ended.attempts));
         let connecting = match &ended.answer {
             Some(Ok((_, connection))) => connection.connecting().into(),
@@ -116,12 +145,10 @@ impl Stack {
         match (ended.verdict, ended.answer) {
             (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
             (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
-                let standing = front.standing();
                 let riders = Riders { _connection: connection, _back: ended.guard, _front: front };
                 let mut response = response.map(|body| Held::new(body, riders));
                 headers::strip_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
-                route.refusals.annotate(response.headers_mut(), standing);
                 response
             }
             (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
@@ -133,9 +160,9 @@ impl Stack {
 }
 
 impl Handler for Stack {
-    type Body = Body;
+    type Body = Payload;
 
-    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Payload> {
         self.answer(client, request).await
     }
 }
@@ -178,6 +205,10 @@ impl Exchange for Sending {
         })
     }
 
+    fn can_send(&self) -> bool {
+        self.request.is_some()
+    }
+
     fn judge(&mut self, answer: &Answer) -> Judgement {
         match answer {
             Err(failure) => {
@@ -212,6 +243,22 @@ fn user(road: &Road, peer: IpAddr, headers: &HeaderMap) -> Key {
     road.keys.key(&identity[..len])
 }
 
+/// Tells the upstream how much less work to do, 0 to 1.
+fn dim(headers: &mut HeaderMap, header: &HeaderName, route: &Route) {
+    let level = route.gate.dimmer(now());
+    if let Ok(level) = HeaderValue::try_from(format!("{level:.2}")) {
+        headers.insert(header, level);
+    }
+}
+
+/// Which plan the user has; only a trusted peer may say so.
+fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
+    match &road.plan {
+        Some(name) if trusted => headers.get(name).map_or(0, |named| route.plan(named)),
+        Some(_) | None => 0,
+    }
+}
+
 /// The request as the upstream shall see it: origin form, `Host`, no hop-by-hop fields.
 fn outgoing(request: Request<Incoming>, peer: IpAddr, trusted: bool) -> Request<Outbound> {
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
@@ -243,13 +290,13 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn refuse(route: &Route, rejection: &Rejection) -> Response<Body> {
+fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
     route.stats.refused(rejection.reason);
     route.refusals.response(rejection).map(Held::full)
 }
 
 /// The upstream failed without an answer of its own.
-fn broken(route: &Route, failure: &Failure) -> Response<Body> {
+fn broken(route: &Route, failure: &Failure) -> Response<Plain> {
     let (status, title) = match failure.kind {
         FailureKind::ConnectTimeout => {
             (StatusCode::GATEWAY_TIMEOUT, "The upstream cannot be reached in time")
@@ -265,8 +312,15 @@ fn broken(route: &Route, failure: &Failure) -> Response<Body> {
     route.refusals.upstream_failed(status, title, failure.kind.token()).map(Held::full)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Held::full(Full::new(text.into())));
+/// The answer of a worker that has ended; nobody is left to see it.
+pub(super) fn gone() -> Response<Plain> {
+    let mut response = Response::new(Held::full(Full::default()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Payload> {
+    let mut response = Response::new(Payload::Plain(Held::full(Full::new(text.into()))));
     *response.status_mut() = status;
     response
 }

@@ -2,135 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod harness;
+mod resilience;
+
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
 
-/// A running gateway; ended when dropped.
-struct Gateway {
-    child: Child,
-    address: String,
-    admin: String,
-    log: Receiver<String>,
-}
-
-impl Gateway {
-    fn start(arguments: &[&str]) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_seawall"))
-            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (lines, log) = channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
-        let mut greeting = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
-        let between = |from: &str, to: char| {
-            let rest = greeting.split_once(from).unwrap_or_else(|| panic!("no address: {greeting}")).1;
-            rest.split(to).next().unwrap().trim().to_owned()
-        };
-        let (address, admin) = (between("serves http://", ' '), between("admin: http://", ')'));
-        Gateway { child, address, admin, log }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-
-    /// Reads the log until a line contains `wanted`.
-    fn await_log(&self, wanted: &str) {
-        while !self.log.recv().expect("the log ended before it said so").contains(wanted) {}
-    }
-
-    fn state(&self) -> String {
-        get(&self.admin, "/api/state", "").body
-    }
-
-    fn get(&self, path: &str, headers: &str) -> Answer {
-        get(&self.address, path, headers)
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn field(&self, name: &str) -> &str {
-        let prefix = format!("{name}: ");
-        self.head.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("(none)")
-    }
-}
-
-fn get(address: &str, path: &str, headers: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
-}
-
-/// An origin that answers every request with 200 and what it was sent; says its address.
-fn origin() -> String {
-    origin_saying("200 OK")
-}
-
-/// An origin that answers every request with this status and what it was sent; says its address.
-fn origin_saying(status: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            thread::spawn(move || {
-                let mut stream = BufReader::new(stream.unwrap());
-                loop {
-                    let mut head = String::new();
-                    while !head.ends_with("\r\n\r\n") {
-                        if stream.read_line(&mut head).unwrap_or(0) == 0 {
-                            return;
-                        }
-                    }
-                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{head}", head.len());
-                    if stream.get_mut().write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-fn config(name: &str, text: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-fn quota(origin: &str, rate: &str, burst: u32) -> String {
-    format!(
-        "listen = \"127.0.0.1:0\"\n[identity]\nuser = [\"header:x-api-key\"]\n\
-         [upstream.orders]\nhosts = [\"http://{origin}\"]\n\
-         [route.orders]\nupstream = \"orders\"\nthrottle = [{{ per = \"user\", rate = \"{rate}\", burst = {burst} }}]\n"
-    )
-}
+use harness::{Answer, Gateway, config, get, origin, quota};
 
 #[test]
 fn without_anything_it_serves_a_sample_and_drains_on_a_signal() {
@@ -206,22 +86,6 @@ fn a_dead_upstream_is_told_at_once() {
     let statuses: Vec<u16> = (0..40).map(|_| gateway.get("/", "").status).collect();
     assert!(statuses.ends_with(&[503; 5]), "{statuses:?}");
     assert_eq!(gateway.get("/", "").field("x-seawall-reason"), "open");
-}
-
-#[test]
-fn a_host_that_is_not_well_is_not_asked() {
-    let (well, unwell) = (origin(), origin_saying("503 Service Unavailable"));
-    let file = config(
-        "health.toml",
-        &format!(
-            "[upstream.u]\nhosts = [\"http://{well}\", \"http://{unwell}\"]\n\
-             health = {{ every = \"20ms\", within = \"1s\" }}\n[route.r]\nupstream = \"u\"\nretry = false\n"
-        ),
-    );
-    let gateway = Gateway::start(&[&file]);
-    gateway.await_log("host_unhealthy");
-    assert!((0..40).all(|_| gateway.get("/", "").status == 200));
-    assert!(gateway.state().contains("\"health\":\"unwell\""));
 }
 
 #[test]

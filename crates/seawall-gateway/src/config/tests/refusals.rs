@@ -231,13 +231,13 @@ users = ["client-ip"]"#,
     check(
         &route(r#"shed = { load = "90%" }"#),
         expect![[r#"
-        error: unknown key `load`
-         --> seawall.toml:2:10
-          |
-        2 | shed = { load = "90%" }
-          |          ^^^^
-          |
-          = help: known here: `queue_delay`"#]],
+            error: unknown key `load`
+             --> seawall.toml:2:10
+              |
+            2 | shed = { load = "90%" }
+              |          ^^^^
+              |
+              = help: known here: `queue_delay`, `cpu`, `stall`, `memory`"#]],
     );
     check(
         &route(r#"retry = { backoff = { basis = "1s" } }"#),

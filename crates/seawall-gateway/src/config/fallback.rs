@@ -1,0 +1,107 @@
+//! `fallback` of a route: what stands in where there is no ordinary answer.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use seawall::http::fallback::Fixed;
+use seawall_core::fallback::{Chain, STEPS_MAX, Step};
+use seawall_core::time::Span;
+
+use super::reader::{Field, Section};
+use super::report::Malformed;
+use super::route::existing;
+use super::upstream::duration;
+
+/// The longest fixed body, in bytes.
+const BODY_MAX: usize = 64 << 10;
+
+/// A fixed answer, as the file says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Static {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+    pub(crate) content_type: HeaderValue,
+}
+
+/// What stands in where there is no ordinary answer, in this order; empty by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fallback {
+    /// The steps.
+    pub(crate) chain: Chain,
+    /// The upstreams of [`Step::Upstream`], by their place.
+    pub(crate) upstreams: Vec<String>,
+    /// The answers of [`Step::Static`], by their place.
+    pub(crate) fixed: Vec<Static>,
+    /// How long a 200 is fresh that says nothing of it; `None` keeps it for errors alone.
+    pub(crate) unmarked: Option<Span>,
+}
+
+impl Fallback {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chain.steps().is_empty()
+    }
+
+    /// The fixed answers as the library gives them.
+    pub(crate) fn answers(&self) -> Vec<Fixed> {
+        let answer = |fixed: &Static| Fixed {
+            status: fixed.status,
+            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, fixed.content_type.clone())]),
+            body: fixed.body.clone().into(),
+        };
+        self.fixed.iter().map(answer).collect()
+    }
+}
+
+/// Reads the list; what cannot be read is reported.
+pub(super) fn read(field: &Field<'_>, upstreams: &[&str]) -> Result<Fallback, Malformed> {
+    let (mut read, mut steps) = (Fallback::default(), Vec::new());
+    for item in field.items(0..=STEPS_MAX)? {
+        if let Some(section) = item.section() {
+            steps.extend(step(section, upstreams, &mut read));
+        }
+    }
+    read.chain = Chain::new(steps).map_err(|error| Malformed::new(error.to_string()))?;
+    Ok(read)
+}
+
+fn step(mut section: Section<'_>, upstreams: &[&str], read: &mut Fallback) -> Option<Step> {
+    let stale = section.optional("stale", duration);
+    let unmarked = section.optional("unmarked", duration);
+    let upstream = section.optional("upstream", |field| existing(field, upstreams));
+    let status = section.optional("status", |field| {
+        let status = u16::try_from(field.number(200..=599)?).expect("at most 599");
+        StatusCode::from_u16(status).map_err(|error| Malformed::new(error.to_string()))
+    });
+    let body = section.optional("body", |field| match field.text() {
+        Some(text) if text.len() <= BODY_MAX => Ok(text.to_owned()),
+        _ => Err(field.is_not("a text of at most 64 KiB")),
+    });
+    let content_type = section.optional("content_type", |field| {
+        field.parsed("a media type", |text| {
+            HeaderValue::from_str(text).map_err(|_| Malformed::new("it is no value of a header"))
+        })
+    });
+    if unmarked.is_some() && stale.is_none() {
+        section.reject(Malformed::new("`unmarked` belongs to a `stale` step"));
+    }
+    let fixed = status.is_some() || body.is_some();
+    let kinds = usize::from(stale.is_some()) + usize::from(upstream.is_some()) + usize::from(fixed);
+    if kinds != 1 {
+        let malformed = Malformed::new("a step is one of `stale`, `upstream` and `status` with `body`");
+        section.reject(malformed.help("write one table for each step, in the order in which they are tried"));
+    }
+    section.finish();
+    if let Some(window) = stale {
+        read.unmarked = unmarked;
+        return Some(Step::Stale(window));
+    }
+    if let Some(upstream) = upstream {
+        read.upstreams.push(upstream);
+        return Some(Step::Upstream(read.upstreams.len() as u8 - 1)); // at most 8 steps
+    }
+    read.fixed.push(Static {
+        status: status.unwrap_or(StatusCode::OK),
+        body: body.unwrap_or_default(),
+        content_type: content_type.unwrap_or(HeaderValue::from_static("text/plain; charset=utf-8")),
+    });
+    Some(Step::Static(read.fixed.len() as u8 - 1)) // at most 8 steps
+}

@@ -1,0 +1,97 @@
+//! The policies as a config says them.
+
+use crate::harness::{Gateway, config, origin, origin_saying};
+
+/// A gateway whose one upstream has this origin and these lines, and whose one route has these.
+fn before(name: &str, origin: &str, upstream: &str, route: &str) -> Gateway {
+    let file = format!(
+        "[identity]\nuser = [\"header:x-api-key\"]\nplan = \"header:x-plan\"\n\
+         [upstream.u]\nhosts = [\"http://{origin}\"]\n{upstream}\n[route.r]\nupstream = \"u\"\n{route}\n"
+    );
+    Gateway::start(&[&config(name, &file)])
+}
+
+#[test]
+fn a_host_that_is_not_well_is_not_asked() {
+    let (well, unwell) = (origin(), origin_saying("503 Service Unavailable"));
+    let file = config(
+        "health.toml",
+        &format!(
+            "[upstream.u]\nhosts = [\"http://{well}\", \"http://{unwell}\"]\n\
+             health = {{ every = \"20ms\", within = \"1s\" }}\n[route.r]\nupstream = \"u\"\nretry = false\n"
+        ),
+    );
+    let gateway = Gateway::start(&[&file]);
+    gateway.await_log("host_unhealthy");
+    assert!((0..40).all(|_| gateway.get("/", "").status == 200));
+    assert!(gateway.state().contains("\"health\":\"unwell\""));
+}
+
+#[test]
+fn a_fixed_answer_stands_in_where_there_is_none() {
+    let fixed = "fallback = [{ status = 200, body = \"[]\", content_type = \"application/json\" }]";
+    let gateway = before("fixed.toml", &origin_saying("503 Service Unavailable"), "", fixed);
+    let answer = gateway.get("/", "");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "[]"), "{}", answer.head);
+    assert_eq!(answer.field("content-type"), "application/json");
+    assert_eq!(answer.field("x-seawall-fallback"), "fixed");
+}
+
+#[test]
+fn a_cheaper_upstream_stands_in() {
+    let (dear, cheap) = (origin_saying("502 Bad Gateway"), origin());
+    let lite = format!("[upstream.lite]\nhosts = [\"http://{cheap}\"]");
+    let gateway =
+        before("cheaper.toml", &dear, "", &format!("fallback = [{{ upstream = \"lite\" }}]\n{lite}"));
+    let answer = gateway.get("/x", "");
+    assert_eq!((answer.status, answer.field("x-seawall-fallback")), (200, "cheaper"));
+    assert!(answer.body.starts_with("GET /x "), "{}", answer.body);
+}
+
+#[test]
+fn a_stale_answer_outlives_its_origin() {
+    let origin = crate::harness::origin_once();
+    let gateway = before("stale.toml", &origin, "", "fallback = [{ stale = \"5m\", unmarked = \"1us\" }]");
+    assert_eq!(gateway.get("/", "").status, 200);
+    let stale = gateway.get("/", "");
+    assert_eq!((stale.status, stale.field("x-seawall-fallback")), (200, "stale"), "{}", stale.head);
+    assert_eq!(stale.field("ratelimit"), "(none)", "what one user has left is for nobody else");
+}
+
+#[test]
+fn a_throttle_in_shadow_counts_and_lets_pass() {
+    let rule = "throttle = [{ rate = \"1/h\" }]\nshadow = [\"throttle\"]";
+    let gateway = before("shadow.toml", &origin(), "", rule);
+    assert!((0..5).all(|_| gateway.get("/", "").status == 200));
+}
+
+#[test]
+fn a_plan_that_a_trusted_peer_names_has_its_own_quota() {
+    let rule = "throttle = [{ rate = \"1/h\", plans = { gold = { rate = \"3/h\", burst = 3 } } }]";
+    let gateway = before("plans.toml", &origin(), "", rule);
+    let statuses = |headers: &str| [(); 4].map(|()| gateway.get("/", headers).status);
+    assert_eq!(statuses("x-api-key: a\r\n"), [200, 429, 429, 429]);
+    assert_eq!(statuses("x-api-key: b\r\nx-plan: gold\r\n"), [200, 200, 200, 429]);
+    assert_eq!(statuses("x-api-key: c\r\nx-plan: unheard\r\n"), [200, 429, 429, 429]);
+}
+
+#[test]
+fn the_upstream_is_told_how_much_less_to_do() {
+    let gateway = before("dimmer.toml", &origin(), "", "dimmer = \"x-dimmer\"");
+    let seen = gateway.get("/", "x-dimmer: 1\r\n").body;
+    assert!(seen.contains("x-dimmer: 0.00\r\n"), "{seen}");
+}
+
+#[test]
+fn a_slow_call_is_hedged_to_another_host() {
+    let (slow, quick) = (crate::harness::origin_silent(), origin());
+    let hosts = format!("hosts = [\"http://{slow}\", \"http://{quick}\"]");
+    let file = config(
+        "hedge.toml",
+        &format!(
+            "[upstream.u]\n{hosts}\nbudget = \"100%\"\n[route.r]\nupstream = \"u\"\nhedge = {{ after = \"10ms\" }}\n"
+        ),
+    );
+    let gateway = Gateway::start(&[&file]);
+    assert!((0..20).all(|_| gateway.get("/", "").status == 200));
+}
