@@ -1,15 +1,17 @@
 //! The Seawall gateway: `seawall run` proxies, `seawall lab` simulates.
 
 mod admin;
+mod blocks;
 mod cli;
 mod config;
 mod lab;
+mod operate;
 mod proxy;
 mod run;
 mod sample;
 mod telemetry;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use cli::Command;
@@ -44,10 +46,25 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Ask { gateway, method, target } => match operate::ask(&gateway, method, &target) {
+            Ok(answer) => say(&answer),
+            Err(problem) => {
+                eprintln!("error: {problem}");
+                ExitCode::FAILURE
+            }
+        },
         Command::LabRun(args) => lab::run(&args).unwrap_or_else(|problem| {
             eprintln!("error: {problem}");
             ExitCode::from(BAD_INPUT)
         }),
+    }
+}
+
+/// Says it on standard output; a reader that has read enough is no error.
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -1,9 +1,10 @@
 //! `seawall run`: from a config to a gateway that serves, reloads and drains.
 //!
 //! **Reload** on SIGHUP and when the file changes: a valid config becomes the new road, on which the
-//! next request begins; requests under way finish on theirs; state is kept. A broken file is
-//! refused with its reason and the old config stays. Addresses are bound once: a new one is
-//! announced as needing a restart.
+//! next request begins; requests under way finish on theirs; state is kept, and what was kept is
+//! said. A broken file is refused with its reason and the old config stays. Addresses are bound once: a
+//! new one is announced as needing a restart. `PUT /api/config` does the same without the file, which is
+//! not written.
 //!
 //! **Drain** on SIGTERM or Ctrl-C: `/readyz` turns to 503, no connection is accepted any more, each
 //! open one finishes the request that it is serving, for [`GRACE`] at the most. A second signal
@@ -18,12 +19,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
 use seawall::monitor::{Sampler, watch as watch_machine};
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::admin;
+use crate::admin::auth::Auth;
+use crate::admin::events::Readers;
+use crate::admin::{self, Order};
+use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
 use crate::config::{Colour, Config, ConfigError, Hosts, Url};
 use crate::proxy::listen::{Phase, Serving, serve};
@@ -36,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long a file must rest after a change: an editor writes in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How often the changes inside the gates are logged.
-const EVENTS_EVERY: Duration = Duration::from_secs(1);
+const EVENTS_EVERY: Duration = Duration::from_millis(250);
 
 /// Why the gateway cannot run.
 #[derive(Debug)]
@@ -63,9 +68,13 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("cannot start"))?;
     let (to_phase, phase) = watch::channel(Phase::Serve);
-    let (config, sample) = configure(args, &phase)?;
+    let (config, text, sample) = configure(args, &phase)?;
+    let blocks = Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
     let mut kept = Kept::default();
-    let road = Arc::new(ArcSwap::from_pointee(kept.road(&config)));
+    let road = kept.road(&config);
+    blocks.prepare(&road);
+    let road = Arc::new(ArcSwap::from_pointee(road));
+    let text = Arc::new(ArcSwap::from_pointee(text));
     let code = runtime.block_on(async {
         let signals = || Ok((Ending::new()?, signal(SignalKind::hangup())?));
         let (ending, reload) = signals().map_err(system("cannot listen to signals"))?;
@@ -76,15 +85,33 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         let stack = road.clone();
         let serving = serve(config.listen, workers, GRACE, phase.clone(), move || Stack::new(stack.clone()))
             .map_err(system(format!("cannot listen on {}", config.listen)))?;
-        let view = admin::View { road: road.clone(), phase: phase.clone() };
-        let admin = tokio::spawn(admin::serve(admin, view));
+        let (control, mut orders) = mpsc::channel(1);
+        let readers = Readers::default();
+        let view = admin::View {
+            road: road.clone(),
+            phase: phase.clone(),
+            config: text.clone(),
+            blocks: blocks.clone(),
+            readers: readers.clone(),
+            control,
+        };
+        let mut admins = JoinSet::new();
+        if let Some(address) = config.admin.probes {
+            let probes = admin::bind(address).await.map_err(system(format!("cannot listen on {address}")))?;
+            admins.spawn(admin::serve_probes(probes, view.clone()));
+        }
+        let auth = Auth::new(admin_address, config.admin.token_file.clone());
+        admins.spawn(admin::serve(admin, view, auth));
         greet(&serving, admin_address, sample.is_some());
         let addresses = args.addresses.clone();
-        let mut control = Control { kept, road, config, addresses, colour, attendants: JoinSet::new() };
+        let attendants = JoinSet::new();
+        let mut control =
+            Control { kept, road, config, text, blocks, readers, addresses, colour, attendants };
         control.attend();
-        control.until_drain(ending, reload, file(args), &to_phase).await;
+        control.until_drain(ending, reload, &mut orders, file(args), &to_phase).await;
+        drop(orders);
         let ended = tokio::task::spawn_blocking(move || serving.join()).await;
-        admin.abort();
+        admins.abort_all();
         Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     });
     to_phase.send_replace(Phase::Stop);
@@ -94,19 +121,37 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     code
 }
 
-/// The config that was asked for, and the sample service if it stands in for an upstream.
-fn configure(args: &RunArgs, phase: &watch::Receiver<Phase>) -> Result<(Config, Option<Serving>), RunError> {
-    let (config, sample) = match &args.target {
-        Target::File(path) => (Config::read(path)?, None),
-        Target::Upstreams(hosts) => (Config::for_upstreams(hosts.clone()), None),
+/// Where blocked routes are remembered.
+fn state_file(args: &RunArgs, config: &Config) -> Option<PathBuf> {
+    let beside = |path: PathBuf| {
+        let mut name = path.into_os_string();
+        name.push(".state");
+        PathBuf::from(name)
+    };
+    config.state.clone().or_else(|| file(args).map(beside))
+}
+
+/// The config that was asked for, its text, and the sample service if it stands in for an upstream.
+fn configure(
+    args: &RunArgs,
+    phase: &watch::Receiver<Phase>,
+) -> Result<(Config, String, Option<Serving>), RunError> {
+    let (config, text, sample) = match &args.target {
+        Target::File(path) => {
+            let text = Config::text(path)?;
+            (Config::from_toml(&text, path)?, text, None)
+        }
+        Target::Upstreams(hosts) => (Config::for_upstreams(hosts.clone()), hosts.config(), None),
         Target::Sample => {
             // It outlives the drain: requests under way need it to the end.
             let phase = phase.clone();
             let sample = sample::start(phase).map_err(system("cannot start the sample service"))?;
-            (Config::for_upstreams(Hosts::from(Url::from(sample.address()))), Some(sample))
+            let hosts = Hosts::from(Url::from(sample.address()));
+            let text = hosts.config();
+            (Config::for_upstreams(hosts), text, Some(sample))
         }
     };
-    Ok((args.addresses.over(config), sample))
+    Ok((args.addresses.over(config), text, sample))
 }
 
 fn file(args: &RunArgs) -> Option<PathBuf> {
@@ -158,6 +203,9 @@ struct Control {
     kept: Kept,
     road: Arc<ArcSwap<Road>>,
     config: Config,
+    text: Arc<ArcSwap<String>>,
+    blocks: Blocks,
+    readers: Readers,
     addresses: Addresses,
     colour: Colour,
     /// What goes on beside the road in force.
@@ -170,6 +218,7 @@ impl Control {
         &mut self,
         mut ending: Ending,
         mut reload: Signal,
+        orders: &mut mpsc::Receiver<Order>,
         file: Option<PathBuf>,
         to_phase: &watch::Sender<Phase>,
     ) {
@@ -186,6 +235,14 @@ impl Control {
                     while changes.try_recv().is_ok() {}
                     self.reload(file.as_deref());
                 }
+                Some(order) = orders.recv() => match order {
+                    Order::Configure { text, answer } => {
+                        let done = self.configure(text, Path::new("the config"));
+                        // Who asked may have gone.
+                        let _ = answer.send(done.map_err(|error| error.render(Colour::Never)));
+                    }
+                    Order::Drain => break,
+                },
                 _ = events.tick() => self.log_events(),
             }
         }
@@ -215,29 +272,39 @@ impl Control {
         let Some(file) = file else {
             return tracing::warn!("nothing to reload: there is no config file");
         };
-        let config = match Config::read(file) {
-            Ok(config) => self.addresses.over(config),
-            Err(error) => {
-                let _ = writeln!(io::stderr(), "{}", error.render(self.colour));
-                return tracing::error!(file = %file.display(), "the config is refused, the old one stays");
-            }
-        };
+        let text = Config::text(file);
+        if let Err(error) = text.and_then(|text| self.configure(text, file)) {
+            let _ = writeln!(io::stderr(), "{}", error.render(self.colour));
+            tracing::error!(file = %file.display(), "the config is refused, the old one stays");
+        }
+    }
+
+    /// Puts a config in force, and says what was kept.
+    fn configure(&mut self, text: String, name: &Path) -> Result<Value, ConfigError> {
+        let config = self.addresses.over(Config::from_toml(&text, name)?);
+        let kept = config.compared_with(&self.config);
+        self.text.store(Arc::new(text));
         if config == self.config {
-            return;
+            return Ok(kept);
         }
         if (config.listen, &config.admin) != (self.config.listen, &self.config.admin) {
-            tracing::warn!("`listen` and `admin.listen` change with a restart only");
+            tracing::warn!("`listen` and `admin` change with a restart only");
         }
-        self.road.store(Arc::new(self.kept.road(&config)));
+        let road = self.kept.road(&config);
+        self.blocks.prepare(&road);
+        self.road.store(Arc::new(road));
         self.attend();
         self.config = config;
-        tracing::info!(file = %file.display(), "reloaded; throttles, limits and breakers keep their state");
+        tracing::info!(config = %name.display(), %kept, "reloaded; throttles, limits and breakers keep their state");
+        Ok(kept)
     }
 
     fn log_events(&self) {
         for (about, event) in self.road.load().events() {
             tracing::info!(about, change = ?event.change, "{}", event.change.name());
+            self.readers.tell(&about, &event);
         }
+        self.blocks.tidy(&self.road.load());
     }
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 use seawall::core::breaker::Mode;
 use seawall::core::decision::Reason;
-use seawall::core::gate::Snapshot;
+use seawall::core::gate::{BlockSnapshot, Snapshot};
 use seawall::now;
 use serde_json::{Value, json};
 
@@ -118,6 +118,7 @@ fn gauges(registry: &mut Registry, road: &Road) {
     let delay = family(registry, "queue_delay_seconds", "The delay that a newcomer would meet");
     let breaker = family(registry, "breaker_state", "0 closed, 1 half-open, 2 open");
     let share = family(registry, "ramp_share", "The share of traffic that the ramp passes");
+    let passes = family(registry, "block_share", "The share of traffic that a route's block passes");
     let users = family(registry, "throttle_users", "Users remembered by a throttle");
     let bytes = family(registry, "throttle_bytes", "Bytes of a throttle's table");
     for route in &road.routes {
@@ -127,6 +128,8 @@ fn gauges(registry: &mut Registry, road: &Road) {
             users.get_or_create(&labels).set(of.users as f64);
             bytes.get_or_create(&labels).set(of.bytes as f64);
         }
+        let labels = vec![("route", route.matching.name.clone())];
+        passes.get_or_create(&labels).set(snapshot.block.share);
         if let Some(of) = snapshot.limit {
             let labels = vec![("upstream", route.matching.upstream.clone())];
             limit.get_or_create(&labels).set(f64::from(of.limit));
@@ -163,6 +166,7 @@ pub(crate) fn state(road: &Road) -> Value {
         json!({
             "name": route.matching.name,
             "upstream": route.matching.upstream,
+            "block": block(&snapshot.block),
             "requests": route.stats.requests.get(),
             "attempts": route.stats.attempts.get(),
             "refused": refused,
@@ -204,6 +208,11 @@ pub(crate) fn state(road: &Road) -> Value {
         })
     });
     json!({ "routes": routes.collect::<Vec<_>>(), "upstreams": upstreams.collect::<Vec<_>>() })
+}
+
+/// A block, as JSON.
+pub(crate) fn block(block: &BlockSnapshot) -> Value {
+    json!({ "state": block.mode.name(), "share": block.share, "why": block.why.as_deref(), "refused": block.refused })
 }
 
 fn throttles<'a>(names: impl Iterator<Item = &'a String>, snapshot: &Snapshot) -> Vec<Value> {

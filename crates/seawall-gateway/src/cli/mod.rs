@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, Hosts, Url, admin_address, listen_address};
+use crate::config::{self, Config, Hosts, Malformed, Url, admin_address, listen_address, units};
+use crate::operate::Gateway;
 
 /// The most seeds of one run of the lab.
 const SEEDS_MAX: u32 = 10_000;
@@ -21,6 +22,15 @@ const SEEDS_MAX: u32 = 10_000;
 pub(crate) enum Command {
     /// Run the gateway.
     Run(RunArgs),
+    /// Say a word to a gateway that runs.
+    Ask {
+        /// Which one.
+        gateway: Gateway,
+        /// The method.
+        method: &'static str,
+        /// Path and query.
+        target: String,
+    },
     /// Play a scenario in the lab.
     LabRun(LabRunArgs),
 }
@@ -105,6 +115,12 @@ enum Verb {
                        seawall run seawall.toml                        as a file says"
     )]
     Run(RawRun),
+    /// Stop a route's traffic, until it is let in again
+    #[command(before_help = "Example: seawall block orders")]
+    Block(BlockArgs),
+    /// Let a blocked route in again, slowly: its share grows only as long as it goes well
+    #[command(before_help = "Examples:\n  seawall admit orders\n  seawall admit orders 50% --over 5m")]
+    Admit(AdmitArgs),
     /// Play scenarios in the simulator
     #[command(
         before_help = "Example: seawall lab run scenarios/retry-storm.toml --seeds 20",
@@ -121,6 +137,45 @@ enum LabVerb {
     /// Play a scenario, and say whether the service comes back
     #[command(before_help = "Example: seawall lab run scenarios/retry-storm.toml --seeds 20")]
     Run(LabRunArgs),
+}
+
+#[derive(Debug, Args)]
+struct BlockArgs {
+    /// The name of the route
+    #[arg(value_name = "ROUTE", value_parser = route)]
+    route: String,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+#[derive(Debug, Args)]
+struct AdmitArgs {
+    /// The name of the route
+    #[arg(value_name = "ROUTE", value_parser = route)]
+    route: String,
+    /// Up to this share of its traffic
+    #[arg(value_name = "PERCENT", default_value = "100%", value_parser = percent)]
+    percent: String,
+    /// In this time at least
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time)]
+    over: String,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+fn route(text: &str) -> Result<String, Malformed> {
+    config::check_name(text)
+}
+
+fn percent(text: &str) -> Result<String, Malformed> {
+    match units::percentage_or_number(text)? {
+        0 => Err(Malformed::new("`0%` is a block: use `seawall block`")),
+        _ => Ok(text.trim_end_matches('%').to_owned()),
+    }
+}
+
+fn time(text: &str) -> Result<String, Malformed> {
+    units::duration(text).map(|_| text.to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +198,13 @@ where
 {
     match Cli::try_parse_from(arguments)?.verb {
         Verb::Run(raw) => Ok(Command::Run(raw.checked()?)),
+        Verb::Block(BlockArgs { route, gateway }) => {
+            Ok(Command::Ask { gateway, method: "PUT", target: format!("/api/block/{route}") })
+        }
+        Verb::Admit(AdmitArgs { route, percent, over, gateway }) => {
+            let target = format!("/api/block/{route}?percent={percent}&over={over}");
+            Ok(Command::Ask { gateway, method: "DELETE", target })
+        }
         Verb::Lab { verb: LabVerb::Run(args) } => Ok(Command::LabRun(args)),
     }
 }

@@ -92,7 +92,7 @@ fn what_cannot_be_used_is_refused() {
     refused(
         "seawall run --admin 0.0.0.0:9090",
         expect![
-            "error: invalid value '0.0.0.0:9090' for '--admin <ADDR>': `0.0.0.0:9090` is not a loopback address, and the `token_file` that others would need is not supported yet; write `127.0.0.1:9090`"
+            "error: invalid value '0.0.0.0:9090' for '--admin <ADDR>': `0.0.0.0:9090` is not a loopback address, which needs a `token_file`; write `127.0.0.1:9090`"
         ],
     );
     refused("seawall lab run", expect!["error: the following required arguments were not provided:"]);
@@ -109,8 +109,14 @@ fn what_cannot_be_used_is_refused() {
 
 #[test]
 fn help_begins_with_an_example_and_succeeds() {
-    for arguments in ["seawall --help", "seawall run --help", "seawall lab --help", "seawall lab run --help"]
-    {
+    for arguments in [
+        "seawall --help",
+        "seawall run --help",
+        "seawall block --help",
+        "seawall admit --help",
+        "seawall lab --help",
+        "seawall lab run --help",
+    ] {
         let help = parse(arguments.split_whitespace()).unwrap_err();
         assert_eq!(help.exit_code(), 0);
         assert!(help.to_string().starts_with("Example"), "{help}");
@@ -120,15 +126,21 @@ fn help_begins_with_an_example_and_succeeds() {
 /// Each example of the help is a command line that works.
 #[test]
 fn the_examples_of_the_help_parse() {
-    let help = ["seawall --help", "seawall run --help", "seawall lab --help"]
-        .map(|arguments| parse(arguments.split_whitespace()).unwrap_err().to_string())
-        .join("\n");
+    let help = [
+        "seawall --help",
+        "seawall run --help",
+        "seawall block --help",
+        "seawall admit --help",
+        "seawall lab --help",
+    ]
+    .map(|arguments| parse(arguments.split_whitespace()).unwrap_err().to_string())
+    .join("\n");
     let examples: Vec<&str> = (help.lines())
         .map(|line| line.trim_start().trim_start_matches("Example: "))
         .filter(|line| line.starts_with("seawall "))
         .map(|line| line.split("    ").next().unwrap_or_default())
         .collect();
-    assert_eq!(examples.len(), 5, "{help}");
+    assert_eq!(examples.len(), 8, "{help}");
     for example in examples {
         accepted(example);
     }

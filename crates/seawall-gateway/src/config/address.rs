@@ -29,16 +29,14 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Malformed> {
     })
 }
 
-/// An address for the admin plane: loopback only, because nothing there asks who you are.
+/// An address for the admin plane when there is no token file: loopback only.
 pub(crate) fn admin(text: &str) -> Result<SocketAddr, Malformed> {
     let address = listen(text)?;
     if address.ip().to_canonical().is_loopback() {
         return Ok(address);
     }
-    let malformed = Malformed::new(format!(
-        "{} is not a loopback address, and the `token_file` that others would need is not supported yet",
-        quoted(text)
-    ));
+    let malformed =
+        Malformed::new(format!("{} is not a loopback address, which needs a `token_file`", quoted(text)));
     Err(malformed.help(format!("write `127.0.0.1:{}`", address.port())))
 }
 

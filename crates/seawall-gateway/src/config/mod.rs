@@ -22,17 +22,18 @@ mod report;
 mod retry;
 mod route;
 mod throttle;
-mod units;
+pub(crate) mod units;
 mod upstream;
 mod url;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use toml::de::DeTable;
 
 use reader::{Field, Section};
@@ -41,6 +42,7 @@ use report::Report;
 pub(crate) use address::{admin as admin_address, listen as listen_address};
 pub(crate) use fallback::Fallback;
 pub(crate) use identity::{Identity, UserSource};
+pub(crate) use reader::check_name;
 pub(crate) use replicas::Question;
 pub(crate) use report::{Colour, ConfigError, Malformed};
 pub(crate) use route::Route;
@@ -58,8 +60,10 @@ const DEFAULT_NAME: &str = "default";
 pub(crate) struct Config {
     /// Where clients connect; default `127.0.0.1:8080`.
     pub(crate) listen: SocketAddr,
-    /// Where operators connect; a loopback address.
+    /// Where operators connect.
     pub(crate) admin: Admin,
+    /// Where blocked routes are remembered; default beside the file, `seawall.toml.state`.
+    pub(crate) state: Option<PathBuf>,
     /// Who is asking.
     pub(crate) identity: Identity,
     /// Which headers are added to responses.
@@ -73,13 +77,17 @@ pub(crate) struct Config {
 /// The admin plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Admin {
-    /// Where it listens, on loopback; default `127.0.0.1:9090`.
+    /// Where it listens; default `127.0.0.1:9090`. Beyond loopback only with a token file.
     pub(crate) listen: SocketAddr,
+    /// The file that holds the token; default one that the gateway makes.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Where it answers probes without a token, if anywhere.
+    pub(crate) probes: Option<SocketAddr>,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: address::ADMIN }
+        Admin { listen: address::ADMIN, token_file: None, probes: None }
     }
 }
 
@@ -108,6 +116,7 @@ impl Config {
         Config {
             listen: address::LISTEN,
             admin: Admin::default(),
+            state: None,
             identity: Identity::default(),
             headers: Headers::default(),
             upstreams: BTreeMap::from([(DEFAULT_NAME.to_owned(), Upstream::new(hosts))]),
@@ -116,7 +125,13 @@ impl Config {
     }
 
     /// Reads the file at `path`, of at most 1 MiB.
+    #[cfg(test)]
     pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
+        Config::from_toml(&Config::text(path)?, path)
+    }
+
+    /// The text of the file at `path`, of at most 1 MiB.
+    pub(crate) fn text(path: &Path) -> Result<String, ConfigError> {
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
@@ -124,8 +139,17 @@ impl Config {
         if bytes.len() as u64 > FILE_MAX {
             return Err(ConfigError::unreadable(path, "it is larger than 1 MiB"));
         }
-        let source = String::from_utf8(bytes).map_err(|error| ConfigError::unreadable(path, error))?;
-        Config::from_toml(&source, path)
+        String::from_utf8(bytes).map_err(|error| ConfigError::unreadable(path, error))
+    }
+
+    /// Which upstreams and routes were there before, as JSON: their state is kept.
+    pub(crate) fn compared_with(&self, before: &Config) -> Value {
+        let routes = |config: &Config| config.routes.iter().map(|route| route.name.clone()).collect();
+        let upstreams = |config: &Config| config.upstreams.keys().cloned().collect();
+        json!({
+            "routes": compared(&routes(self), &routes(before)),
+            "upstreams": compared(&upstreams(self), &upstreams(before)),
+        })
     }
 
     /// Parses the text of a file; `name` is what errors call it.
@@ -149,6 +173,7 @@ impl Config {
         let mut root = Section::root(table, report);
         let listen = root.value("listen", address::LISTEN, |field| field.parsed(ADDRESS, address::listen));
         let admin = root.section("admin").map(admin_in).unwrap_or_default();
+        let state = root.optional("state", file);
         let (identity, users) = identity::read(root.section("identity"));
         let headers = root.section("headers").map(headers_in).unwrap_or_default();
         let upstreams = root.named("upstream");
@@ -164,8 +189,17 @@ impl Config {
             // Only now: what is missing may just be misspelt.
             complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
         }
-        Config { listen, admin, identity, headers, upstreams, routes }
+        Config { listen, admin, state, identity, headers, upstreams, routes }
     }
+}
+
+fn compared(names: &BTreeSet<String>, before: &BTreeSet<String>) -> Value {
+    let list = |names: &mut dyn Iterator<Item = &String>| names.cloned().collect::<Vec<_>>();
+    json!({
+        "kept": list(&mut names.intersection(before)),
+        "new": list(&mut names.difference(before)),
+        "gone": list(&mut before.difference(names)),
+    })
 }
 
 /// Whether there is something to serve and a way to it.
@@ -197,9 +231,20 @@ fn syntax(message: &str, source: &str, span: Range<usize>) -> Malformed {
 const ADDRESS: &str = "an address such as `127.0.0.1:8080`";
 
 fn admin_in(mut section: Section<'_>) -> Admin {
-    let listen = section.value("listen", address::ADMIN, |field| field.parsed(ADDRESS, address::admin));
+    let token_file = section.optional("token_file", file);
+    let parse = if token_file.is_some() { address::listen } else { address::admin };
+    let listen = section.value("listen", address::ADMIN, |field| field.parsed(ADDRESS, parse));
+    let probes = section.optional("probes", |field| field.parsed(ADDRESS, address::listen));
     section.finish();
-    Admin { listen }
+    Admin { listen, token_file, probes }
+}
+
+/// The path of a file.
+fn file(field: &Field<'_>) -> Result<PathBuf, Malformed> {
+    match field.text() {
+        Some(text) if !text.is_empty() => Ok(PathBuf::from(text)),
+        _ => Err(field.is_not("the path of a file")),
+    }
 }
 
 fn headers_in(mut section: Section<'_>) -> Headers {

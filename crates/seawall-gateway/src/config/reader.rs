@@ -261,7 +261,7 @@ impl<'a> Field<'a> {
 }
 
 /// A name of an upstream, route or throttle: it appears in headers, metrics and paths.
-pub(super) fn check_name(name: &str) -> Result<String, Malformed> {
+pub(crate) fn check_name(name: &str) -> Result<String, Malformed> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if !name.is_empty() && name.len() <= 64 && name.chars().all(allowed) {
         return Ok(name.to_owned());

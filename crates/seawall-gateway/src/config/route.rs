@@ -228,7 +228,7 @@ fn shed_in(mut section: Section<'_>) -> shed::Config {
         lag: None,
     };
     section.finish();
-    shed::Config { target, guards, ..shed::Config::default() }
+    shed::Config { target, guards }
 }
 
 /// A mark for a share of something: `1%` to `100%`.

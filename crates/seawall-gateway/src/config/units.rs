@@ -96,6 +96,11 @@ pub(crate) fn percentage(text: &str) -> Result<u32, Malformed> {
         .ok_or_else(|| Malformed::new(format!("{} is above `100%`", quoted(text))))
 }
 
+/// A percentage, with or without its sign, as commands take it: `50%`, `50`.
+pub(crate) fn percentage_or_number(text: &str) -> Result<u32, Malformed> {
+    if text.ends_with('%') { percentage(text) } else { percentage(&format!("{text}%")) }
+}
+
 /// The largest size, in bytes: 1 TiB.
 const SIZE_MAX: u64 = 1 << 40;
 const OF_SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];

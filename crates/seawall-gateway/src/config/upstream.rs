@@ -53,6 +53,15 @@ impl Hosts {
         }
     }
 
+    /// The text of a config for these hosts, with every default.
+    pub(crate) fn config(&self) -> String {
+        let hosts: Vec<String> = self.0.iter().map(|url| format!("\"{url}\"")).collect();
+        format!(
+            "[upstream.default]\nhosts = [{}]\n\n[route.default]\nupstream = \"default\"\n",
+            hosts.join(", ")
+        )
+    }
+
     /// Each host once, in the order of the file.
     pub(crate) fn as_slice(&self) -> &[Url] {
         &self.0

@@ -72,6 +72,11 @@ impl Road {
         self.routes.iter().find(|route| route.matching.matches(bare, path))
     }
 
+    /// What makes the chance of this process its own.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Whether somebody wants to know how the machine is doing.
     pub(crate) fn has_guards(&self) -> bool {
         let guards =

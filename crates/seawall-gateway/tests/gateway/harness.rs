@@ -19,6 +19,7 @@ impl Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_seawall"))
             .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(arguments)
+            .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -50,6 +51,18 @@ impl Gateway {
         get(&self.admin, "/api/state", "").body
     }
 
+    /// Runs a command of the binary against it: whether it succeeded, and what it said.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(arguments)
+            .args(["--admin", &self.admin])
+            .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
+            .output()
+            .unwrap();
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8(said).unwrap())
+    }
+
     pub(crate) fn get(&self, path: &str, headers: &str) -> Answer {
         get(&self.address, path, headers)
     }
@@ -76,8 +89,13 @@ impl Answer {
 }
 
 pub(crate) fn get(address: &str, path: &str, headers: &str) -> Answer {
+    ask(address, "GET", path, &format!("host: localhost\r\n{headers}"), "")
+}
+
+pub(crate) fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    write!(stream, "{method} {path} HTTP/1.1\r\nconnection: close\r\n{length}{headers}\r\n{body}").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));

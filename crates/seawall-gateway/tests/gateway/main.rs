@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod operation;
 mod resilience;
 
 use std::net::{TcpListener, TcpStream};

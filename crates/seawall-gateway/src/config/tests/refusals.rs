@@ -91,13 +91,13 @@ fn unknown_keys() {
     check(
         &file("colour = true"),
         expect![[r#"
-        error: unknown key `colour`
-         --> seawall.toml:1:1
-          |
-        1 | colour = true
-          | ^^^^^^
-          |
-          = help: known here: `listen`, `admin`, `identity`, `headers`, `upstream`, `route`"#]],
+            error: unknown key `colour`
+             --> seawall.toml:1:1
+              |
+            1 | colour = true
+              | ^^^^^^
+              |
+              = help: known here: `listen`, `admin`, `state`, `identity`, `headers`, `upstream`, `route`"#]],
     );
     check(
         r#"[upstreams.u]
@@ -115,16 +115,16 @@ hosts = ["http://h:1"]
     check(
         &file(
             r#"[admin]
-token_file = "t""#,
+token = "t""#,
         ),
         expect![[r#"
-            error: unknown key `token_file`
+            error: unknown key `token`
              --> seawall.toml:2:1
               |
-            2 | token_file = "t"
-              | ^^^^^^^^^^
+            2 | token = "t"
+              | ^^^^^
               |
-              = help: known here: `listen`"#]],
+              = help: known here: `token_file`, `listen`, `probes`"#]],
     );
     check(
         &file(
@@ -422,7 +422,7 @@ fn addresses_of_operators_and_proxies() {
 listen = "0.0.0.0:9090""#,
         ),
         expect![[r#"
-            error: `listen`: `0.0.0.0:9090` is not a loopback address, and the `token_file` that others would need is not supported yet
+            error: `listen`: `0.0.0.0:9090` is not a loopback address, which needs a `token_file`
              --> seawall.toml:2:10
               |
             2 | listen = "0.0.0.0:9090"

@@ -1,0 +1,100 @@
+//! What operators do to a running gateway.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+
+use crate::harness::{Gateway, ask, config, get, origin, quota};
+
+fn token(gateway: &Gateway) -> String {
+    let port = gateway.admin.rsplit(':').next().unwrap();
+    let file = format!("{}/seawall/admin-{port}.token", env!("CARGO_TARGET_TMPDIR"));
+    format!("host: localhost\r\nauthorization: Bearer {}\r\n", std::fs::read_to_string(file).unwrap())
+}
+
+#[test]
+fn a_block_survives_reload_and_restart_and_is_admitted_again() {
+    let text = quota(&origin(), "1/s", 1_000);
+    let file = config("block.toml", &text);
+    let _ = std::fs::remove_file(format!("{file}.state"));
+    let gateway = Gateway::start(&[&file]);
+    assert_eq!(gateway.get("/", "").status, 200);
+    let (done, said) = gateway.command(&["block", "orders"]);
+    assert!(done && said.contains("\"state\":\"blocked\""), "{said}");
+    let refused = gateway.get("/", "");
+    assert_eq!((refused.status, refused.field("x-seawall-reason")), (503, "blocked"));
+    config("block.toml", &text.replace("1000", "2000"));
+    gateway.signal("-HUP");
+    gateway.await_log("reloaded");
+    assert_eq!(gateway.get("/", "").status, 503, "a reload is no amnesty");
+    drop(gateway);
+    let gateway = Gateway::start(&[&file]);
+    assert_eq!(gateway.get("/", "").status, 503, "nor is a restart");
+    let (done, said) = gateway.command(&["admit", "orders", "50%", "--over", "10ms"]);
+    assert!(done && said.contains("admitting"), "{said}");
+    while gateway.get("/", "").status != 200 {}
+    assert_eq!(
+        gateway.command(&["block", "nonesuch"]),
+        (false, "error: the gateway refuses (404 Not Found): there is no such route\n".to_owned())
+    );
+}
+
+#[test]
+fn writes_need_the_token_and_a_name_of_this_machine() {
+    let gateway = Gateway::start(&[]);
+    let put = |headers: &str| ask(&gateway.admin, "PUT", "/api/block/default", headers, "").status;
+    assert_eq!(put("host: localhost\r\n"), 401);
+    assert_eq!(put(&token(&gateway).replace("localhost", "evil.example")), 421);
+    assert_eq!(put(&token(&gateway)), 200);
+    assert_eq!(ask(&gateway.admin, "GET", "/api/state", "host: evil.example\r\n", "").status, 421);
+}
+
+#[test]
+fn probes_have_a_listener_without_a_token_that_serves_nothing_else() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = config(
+        "probes.toml",
+        &format!(
+            "[admin]\nprobes = \"{port}\"\n{}",
+            quota(&origin(), "1/s", 9).replace("listen = \"127.0.0.1:0\"\n", "")
+        ),
+    );
+    let _gateway = Gateway::start(&[&file]);
+    let status = |path: &str| get(&port.to_string(), path, "").status;
+    assert_eq!(
+        [status("/livez"), status("/readyz"), status("/metrics"), status("/api/state")],
+        [200, 200, 200, 404]
+    );
+}
+
+#[test]
+fn a_config_can_be_put_and_a_wrong_one_says_what_is_wrong() {
+    let text = quota(&origin(), "1/h", 2);
+    let gateway = Gateway::start(&[&config("put.toml", &text)]);
+    let put = |text: &str| {
+        ask(
+            &gateway.admin,
+            "PUT",
+            "/api/config",
+            &format!("content-type: text/plain\r\n{}", token(&gateway)),
+            text,
+        )
+    };
+    let wrong = put(&text.replace("burst", "brust"));
+    assert!(wrong.status == 422 && wrong.body.contains("did you mean `burst`?"), "{}", wrong.body);
+    let more = text.replace("route.orders", "route.other");
+    let done = put(&more);
+    assert!(done.status == 200 && done.body.contains("\"new\":[\"other\"]"), "{} {}", done.status, done.body);
+    assert_eq!(get(&gateway.admin, "/api/config", "").body, more);
+    assert!(get(&gateway.admin, "/openapi.json", "").body.contains("/api/config"));
+}
+
+#[test]
+fn events_are_told_as_they_happen() {
+    let gateway = Gateway::start(&[]);
+    let mut stream = TcpStream::connect(&gateway.admin).unwrap();
+    write!(stream, "GET /api/events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("listening")));
+    gateway.command(&["block", "default"]);
+    assert!(lines.any(|line| line == "event: blocked"));
+}
