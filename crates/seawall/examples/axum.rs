@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p seawall --example axum`, then what it prints.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -45,12 +45,7 @@ fn user(keys: &UserKeys, request: &HttpRequest) -> Key {
         return keys.key(key.as_bytes());
     }
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    match address.map(|address| address.to_canonical()) {
-        Some(IpAddr::V4(address)) => keys.key(&address.octets()),
-        // One household has all of a /64.
-        Some(IpAddr::V6(address)) => keys.key(&address.octets()[..8]),
-        None => keys.key(b""),
-    }
+    address.map_or(keys.key(b""), |address| keys.address(address))
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -5,6 +5,7 @@
 //! never leaves the process.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::IpAddr;
 
 use seawall_core::request::Key;
 
@@ -62,6 +63,25 @@ impl UserKeys {
         // The whole input is one field: there is no need to say how long it is.
         hasher.write(identity);
         Key(hasher.finish())
+    }
+
+    /// The key of a user who is known only by an address: IPv6 by its /64, all of which one household
+    /// has; a mapped IPv4 address is IPv4.
+    ///
+    /// ```
+    /// use seawall::UserKeys;
+    ///
+    /// let keys = UserKeys::new();
+    /// let key = |address: &str| keys.address(address.parse().unwrap());
+    /// assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
+    /// assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+    /// assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+    /// ```
+    pub fn address(&self, address: IpAddr) -> Key {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.key(&address.octets()),
+            IpAddr::V6(address) => self.key(&address.octets()[..8]),
+        }
     }
 
     /// The key of a user who is known by a number.

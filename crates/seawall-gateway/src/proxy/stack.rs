@@ -239,8 +239,7 @@ fn user(road: &Road, peer: IpAddr, headers: &HeaderMap) -> Key {
             UserSource::ClientIp => break,
         }
     }
-    let (identity, len) = headers::address_identity(headers::client_address(peer, headers, &road.trusted));
-    road.keys.key(&identity[..len])
+    road.keys.address(headers::client_address(peer, headers, &road.trusted))
 }
 
 /// Tells the upstream how much less work to do, 0 to 1.

@@ -126,21 +126,5 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     Some(address)
 }
 
-/// The bytes that stand for a client address as a user: IPv6 by its /64, because one household
-/// has all of it; a mapped IPv4 address is IPv4.
-pub(crate) fn address_identity(address: IpAddr) -> ([u8; 8], usize) {
-    let mut identity = [0; 8];
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            identity[..4].copy_from_slice(&address.octets());
-            (identity, 4)
-        }
-        IpAddr::V6(address) => {
-            identity.copy_from_slice(&address.octets()[..8]);
-            (identity, 8)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;
