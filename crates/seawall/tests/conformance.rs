@@ -9,6 +9,8 @@ mod breaker;
 mod hedge;
 #[path = "conformance/hosts.rs"]
 mod hosts;
+#[path = "conformance/library.rs"]
+mod library;
 #[path = "conformance/limit.rs"]
 mod limit;
 #[path = "conformance/retry.rs"]

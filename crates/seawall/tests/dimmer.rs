@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,13 +40,18 @@ fn gate() -> Arc<Gate<Threads>> {
     Arc::new(Gate::new(Settings { limit: Some(limit), ..Settings::default() }, lane, now()))
 }
 
+/// A while of the paused clock.
+async fn pause(millis: u64) {
+    let _ = tokio::time::timeout(Duration::from_millis(millis), pending::<()>()).await;
+}
+
 /// Load rises to a fifth above what the service can do and stays there. Returns who was answered
 /// from where, and how many the gate refused.
 async fn overload(gate: Arc<Gate<Threads>>, dimmer: Dimmer) -> (Counts, u64) {
     let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), 7));
     let admission = AdmissionLayer::new(gate.clone(), HttpAdapter::new(of, refusals));
     let service = admission.layer(service_fn(async |_: Request<Body>| {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        pause(20).await;
         Ok::<_, Infallible>(Response::new(Body::from("whole")))
     }));
     let cheap = service_fn(async |_: Request<Body>| {
@@ -60,7 +66,7 @@ async fn overload(gate: Arc<Gate<Threads>>, dimmer: Dimmer) -> (Counts, u64) {
     // Eight places of 20 ms and a tick of the timer each: about 380 a second.
     let mut debt = 0.0;
     for millis in 0..20_000_u32 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        pause(1).await;
         debt += 0.38 * (0.5 + 0.7 * f64::from(millis.min(10_000)) / 10_000.0);
         while debt >= 1.0 {
             debt -= 1.0;

@@ -8,7 +8,7 @@ mod refusal;
 
 use std::sync::Arc;
 
-use ::http::Response;
+use ::http::{Extensions, Response};
 use seawall_core::decision::Rejection;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
@@ -24,6 +24,11 @@ use crate::enter::Guard;
 /// The time that a call spent between its attempts, carried in a response's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited(pub Span);
+
+/// Why a request was refused here, carried in the extensions of the answer: a layer around this one
+/// can tell it from an answer of the service, and holds it against nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused(pub Rejection);
 
 /// Sees HTTP: `of` says what the gate may know of a request.
 #[derive(Clone, Debug)]
@@ -64,9 +69,11 @@ where
 
     fn outcome(&self, result: Result<&Response<RB>, &Err>) -> Outcome {
         // What did not come from the service says nothing about it.
-        let served = |response: &&Response<RB>| response.extensions().get::<fallback::Served>().is_some();
+        let is_ours = |extensions: &Extensions| {
+            extensions.get::<fallback::Served>().is_some() || extensions.get::<Refused>().is_some()
+        };
         match result {
-            Ok(response) if served(&response) => Outcome::Ignored,
+            Ok(response) if is_ours(response.extensions()) => Outcome::Ignored,
             Ok(response) => outcome(response.status(), response.headers()),
             Err(_) => Outcome::Failure,
         }
@@ -82,10 +89,11 @@ where
     }
 
     fn refuse(&self, rejection: Rejection) -> Self::Response {
-        let response = match self.callers {
+        let mut response = match self.callers {
             Callers::Http => self.refusals.response(&rejection),
             Callers::Grpc => self.refusals.grpc(&rejection),
         };
+        response.extensions_mut().insert(Refused(rejection));
         response.map(Held::full)
     }
 }
