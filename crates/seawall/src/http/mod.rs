@@ -1,6 +1,7 @@
 //! HTTP: how gates see requests and responses, and what a refusal looks like on the wire.
 
 mod body;
+mod calls;
 pub mod fallback;
 pub mod grpc;
 mod judge;
@@ -15,6 +16,7 @@ use seawall_core::request::Request;
 use seawall_core::time::{Span, Time};
 
 pub use body::{Full, Held};
+pub use calls::HttpCalls;
 pub use judge::{judge, outcome, retry_after, retry_after_at};
 pub use refusal::{Families, NamedQuota, Refusals};
 
