@@ -1,17 +1,19 @@
-//! How many connections to a host are being made at a time.
+//! How many fresh connections a host is given at a time.
 //!
 //! **Prevents** a burst from overrunning the host's accept queue. What does not fit there is dropped
 //! by the kernel without a word, and the connection stands only after a second or three; a whole
 //! burst of those looks like a host that is overloaded.
 //!
-//! **Mechanics.** A window that begins at [`FIRST`], grows by one with each connection that stands at
-//! once, and halves when one took [`DROPPED`] or longer: then a first packet was lost. From then on it
-//! grows by one in [`GROW_EVERY`] at most. Whoever waits for its turn takes a connection that becomes idle
-//! meanwhile.
+//! **Mechanics.** A connection stands before the host has accepted it; only an answer on it shows that
+//! it has. So a connection keeps its turn until its first answer, or for [`PROOF`] at most. The window of
+//! turns begins at [`FIRST`], grows by one with each connection that stands at once, and halves when one
+//! took [`DROPPED`] or longer: then a first packet was lost. From then on it grows by one in [`GROW_EVERY`] at
+//! most. Whoever waits for its turn takes a connection that becomes idle meanwhile.
 //!
 //! **Edges.** A connection that is refused says nothing of the queue. The window is each worker's own.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -19,6 +21,8 @@ use tokio::time::Instant;
 
 /// How many are made at a time at first.
 const FIRST: u32 = 2;
+/// How long a connection keeps its turn without an answer: some answers take long.
+pub(super) const PROOF: Duration = Duration::from_millis(50);
 /// The most that are made at a time.
 const WINDOW_MAX: u32 = 256;
 /// A connection that takes this long had its first packet dropped: the kernel tries again after 1 s.
@@ -51,12 +55,12 @@ impl Default for Dialling {
 
 impl Dialling {
     /// A turn, if one is free.
-    pub(super) fn turn(&self) -> Option<Turn<'_>> {
+    pub(super) fn turn(self: &Rc<Self>) -> Option<Turn> {
         if self.under_way.get() >= self.window.get() {
             return None;
         }
         self.under_way.set(self.under_way.get() + 1);
-        Some(Turn(self))
+        Some(Turn(self.clone()))
     }
 
     /// Waits until it is worth asking again for a turn, or for an idle connection.
@@ -108,9 +112,9 @@ impl Drop for Waits<'_> {
 
 /// The right to make one connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Dialling);
+pub(super) struct Turn(Rc<Dialling>);
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.0.under_way.set(self.0.under_way.get() - 1);
         self.0.freed();
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_window_grows_with_success_and_halves_when_a_packet_was_dropped() {
-        let dialling = Dialling::default();
+        let dialling = Rc::new(Dialling::default());
         let (quick, now) = (Duration::from_millis(1), Instant::now());
         let turns: Vec<_> = std::iter::from_fn(|| dialling.turn()).collect();
         assert_eq!(turns.len(), 2);

@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::dialling::Dialling;
+use super::dialling::{Dialling, PROOF, Turn};
 use super::listen::Local;
 use crate::config::Protocol;
 
@@ -141,7 +141,7 @@ pub(crate) struct Pool {
     target: Target,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<Outbound>>>,
-    dialling: Dialling,
+    dialling: Rc<Dialling>,
     connecting: tokio::sync::Mutex<()>,
 }
 
@@ -180,7 +180,7 @@ impl Pool {
             target,
             idle: RefCell::default(),
             shared: RefCell::default(),
-            dialling: Dialling::default(),
+            dialling: Rc::default(),
             connecting: tokio::sync::Mutex::default(),
         })
     }
@@ -204,12 +204,13 @@ impl Pool {
         }
         let began = Instant::now();
         loop {
-            let (sender, fresh) = match self.sender().await {
+            let (sender, turn) = match self.sender().await {
                 Ok(found) => found,
                 Err(kind) => return Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
             };
             let connecting = began.elapsed();
-            match self.exchange(sender, request).await {
+            let fresh = turn.is_some() || self.target.protocol == Protocol::H2c;
+            match self.proving(turn, self.exchange(sender, request)).await {
                 Ok((response, mut lease)) => {
                     lease.connecting = connecting;
                     return Ok((response, lease));
@@ -224,10 +225,23 @@ impl Pool {
         }
     }
 
-    /// A connection, and whether it is fresh: its turn to be made has come, or another became idle.
-    async fn sender(&self) -> Result<(Sender, bool), FailureKind> {
+    /// An exchange that keeps its connection's turn until it is answered, or as long as that may take.
+    async fn proving<T>(&self, turn: Option<Turn>, exchange: impl Future<Output = T>) -> T {
+        let Some(turn) = turn else { return exchange.await };
+        let mut exchange = std::pin::pin!(exchange);
+        let answered = tokio::time::timeout(PROOF, &mut exchange).await;
+        drop(turn);
+        match answered {
+            Ok(answer) => answer,
+            Err(_) => exchange.await,
+        }
+    }
+
+    /// A connection, with its turn if it is fresh: that has come, or another became idle.
+    async fn sender(&self) -> Result<(Sender, Option<Turn>), FailureKind> {
         if self.target.protocol == Protocol::H2c {
-            return Ok((self.connect().await?, true));
+            let turn = self.dialling.turn();
+            return Ok((self.connect().await?, turn));
         }
         loop {
             if let Some(turn) = self.dialling.turn() {
@@ -237,12 +251,11 @@ impl Pool {
                     let now = Instant::now();
                     self.dialling.took(now - began, now);
                 }
-                drop(turn);
-                return Ok((made?, true));
+                return Ok((made?, Some(turn)));
             }
             self.dialling.changed().await;
             if let Some(sender) = self.reuse() {
-                return Ok((sender, false));
+                return Ok((sender, None));
             }
         }
     }
