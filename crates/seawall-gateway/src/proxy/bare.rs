@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::headers;
 use super::listen::Handler;
-use super::upstream::{Lease, Outbound, Pool, Target};
+use super::outbound::Outbound;
+use super::upstream::{Lease, Pool, Target};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;

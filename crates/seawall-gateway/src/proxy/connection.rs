@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::listen::{Handler, Local};
 use super::pulse::{Busy, Order, Pulse};
+use super::tunnel::{self, Agreed};
 use super::wire::Wire;
 
 /// The most streams of one HTTP/2 connection.
@@ -63,7 +64,8 @@ pub(super) async fn run<H: Handler>(
         Order::Finish | Order::TimeOut | Order::End => Poll::Ready(None),
     });
     let Some(is_h2) = first.await else { return };
-    let service = service(pulse.clone(), client, handler);
+    let agreed = Agreed::default();
+    let service = service(pulse.clone(), client, handler, agreed.clone());
     if is_h2 {
         pulse.multiplex();
         let mut connection = pin!(protocols.http2.serve_connection(TokioIo::new(wire), service));
@@ -89,8 +91,14 @@ pub(super) async fn run<H: Handler>(
         Pin::new(&mut connection).poll(cx).map(|_| false)
     })
     .await;
-    if late {
-        connection.into_parts().io.inner().try_say(REQUEST_TIMEOUT);
+    let other = agreed.borrow_mut().take();
+    if !late && other.is_none() {
+        return;
+    }
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    match other {
+        Some(other) => tunnel::run(io.into_inner(), read_buf, other, &pulse).await,
+        None => io.inner().try_say(REQUEST_TIMEOUT),
     }
 }
 
@@ -98,14 +106,20 @@ fn service<H: Handler>(
     pulse: Rc<Pulse>,
     client: SocketAddr,
     handler: Rc<H>,
+    agreed: Agreed,
 ) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Unpin {
     service_fn(move |request: Request<Incoming>| {
         // Boxed, because what is not is copied half a dozen times before its first poll.
         let answer = pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client, request))));
+        let agreed = agreed.clone();
         async move {
             Ok(match answer {
                 Some((busy, answer)) => {
-                    answer.await.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
+                    let mut response = answer.await;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        tunnel::note(&agreed, &mut response);
+                    }
+                    response.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
                 }
                 None => ambiguous(),
             })

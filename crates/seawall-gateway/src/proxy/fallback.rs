@@ -30,9 +30,9 @@ use send_wrapper::SendWrapper;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use super::outbound::Outbound;
 use super::road::Route;
 use super::stack::{Riders, Stack};
-use super::upstream::Outbound;
 use crate::config;
 
 /// What a worker answers by itself.

@@ -5,13 +5,16 @@ mod bare;
 mod connection;
 mod dialling;
 pub(crate) mod fallback;
+mod grpc;
 mod head;
 pub(crate) mod headers;
 mod health;
 pub(crate) mod listen;
+mod outbound;
 mod pulse;
 pub(crate) mod road;
 pub(crate) mod stack;
+mod tunnel;
 pub(crate) mod upstream;
 mod wire;
 

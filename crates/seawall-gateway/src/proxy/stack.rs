@@ -28,10 +28,12 @@ use seawall::http::{Full, Held};
 use seawall::{Guard, enter, now};
 
 use super::fallback::{self, Payload, Plain};
+use super::grpc;
 use super::headers;
 use super::listen::Handler;
+use super::outbound::{Fault, Faults, Outbound};
 use super::road::{Road, Route};
-use super::upstream::{Failure, FailureKind, Lease, Outbound, Pool, Target, copy};
+use super::upstream::{Failure, FailureKind, Lease, Pool, Target, copy};
 use crate::config::UserSource;
 
 /// What rides in a response's body until it ends.
@@ -70,22 +72,31 @@ impl Stack {
         if request.method() == Method::CONNECT {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n");
         }
-        if headers::asks_for_upgrade(request.headers()) {
-            return plain(StatusCode::NOT_IMPLEMENTED, "upgrades are not offered\n");
-        }
         let Some(route) = road.route(host_of(&request), request.uri().path()) else {
             return plain(StatusCode::NOT_FOUND, "no route for this host and path\n");
         };
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
+        let is_grpc = grpc::is_grpc(request.headers());
+        let mut time = route.deadline;
+        if is_grpc {
+            time = grpc::timeout(request.headers()).map_or(time, |asked| asked.min(time));
+        }
         let seen = request::Request {
             tier: route.tier(request.headers(), trusted),
-            deadline: now() + route.deadline,
+            deadline: now() + time,
             plan: plan(&road, route, request.headers(), trusted),
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
-        let request = outgoing(request, client.ip(), trusted);
-        let response = match &route.fallback {
+        let mut request = outgoing(request, client.ip(), trusted);
+        if let Some(most) = route.matching.max_body
+            && let Err(fault) = request.body_mut().bound(most)
+        {
+            return faulty(fault);
+        }
+        let faults = request.body().faults();
+        let fallback = route.fallback.as_ref().filter(|_| !request.headers().contains_key(header::UPGRADE));
+        let response = match fallback {
             None => {
                 let (mut response, standing) = self.pass(route, seen, request).await;
                 route.refusals.annotate(response.headers_mut(), standing);
@@ -93,8 +104,15 @@ impl Stack {
             }
             Some(layer) => fallback::answer(self, layer, route, seen, request).await,
         };
+        if let Some(fault) = known(faults.as_ref()) {
+            return faulty(fault);
+        }
         route.stats.answered(response.status());
-        response
+        if is_grpc {
+            grpc::answered(response, || Payload::Plain(Held::full(Full::default())))
+        } else {
+            response
+        }
     }
 
     /// Through the front gate and on to the upstream. Says how the user stands, which is for this
@@ -125,7 +143,10 @@ impl Stack {
     ) -> Response<Plain> {
         let idempotent = request.method().is_idempotent();
         let repeat = if idempotent && request.body().is_none() { Repeat::Safe } else { Repeat::Unsafe };
+        let faults = request.body().faults();
         let sending = Sending {
+            is_grpc: grpc::is_grpc(request.headers()),
+            faults: faults.clone(),
             pools: self.pools(route),
             request: Some(request),
             repeat,
@@ -141,13 +162,24 @@ impl Stack {
             Some(Ok((_, connection))) => connection.connecting().into(),
             _ => Span::ZERO,
         };
+        if known(faults.as_ref()).is_some() {
+            front.report(Outcome::Ignored, ended.waited);
+            return gone();
+        }
         front.report(outcome(&ended), ended.waited + connecting);
         match (ended.verdict, ended.answer) {
             (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
             (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
                 let riders = Riders { _connection: connection, _back: ended.guard, _front: front };
                 let mut response = response.map(|body| Held::new(body, riders));
+                let agreed = match response.status() {
+                    StatusCode::SWITCHING_PROTOCOLS => headers::upgrade(response.headers()),
+                    _ => None,
+                };
                 headers::strip_hop_by_hop(response.headers_mut());
+                if let Some(protocol) = agreed {
+                    headers::set_upgrade(response.headers_mut(), protocol);
+                }
                 *response.version_mut() = Version::HTTP_11;
                 response
             }
@@ -187,6 +219,8 @@ struct Sending {
     request: Option<Request<Outbound>>,
     repeat: Repeat,
     attempts: u32,
+    is_grpc: bool,
+    faults: Option<Faults>,
 }
 
 impl Exchange for Sending {
@@ -195,7 +229,12 @@ impl Exchange for Sending {
 
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
         let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
-        let request = if again { self.request.as_ref().map(copy) } else { self.request.take() };
+        let mut request = if again { self.request.as_ref().map(copy) } else { self.request.take() };
+        if self.is_grpc
+            && let Some(request) = &mut request
+        {
+            grpc::give(request.headers_mut(), attempt.deadline.since(now()));
+        }
         let pool = self.pools[attempt.host].clone();
         Box::pin(async move {
             match request {
@@ -211,6 +250,10 @@ impl Exchange for Sending {
 
     fn judge(&mut self, answer: &Answer) -> Judgement {
         match answer {
+            // No host is to be blamed for what a client sends.
+            Err(_) if known(self.faults.as_ref()).is_some() => {
+                Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
+            }
             Err(failure) => {
                 let unsent = failure.unsent.take();
                 let repeat = if unsent.is_some() { Repeat::Safe } else { self.repeat };
@@ -274,7 +317,13 @@ fn outgoing(request: Request<Incoming>, peer: IpAddr, trusted: bool) -> Request<
     if h2 {
         join_cookies(request.headers_mut());
     }
+    let upgrade = headers::upgrade(request.headers()).filter(|_| !h2);
     headers::strip_hop_by_hop(request.headers_mut());
+    // It is met already: the client sends its body when it is read.
+    request.headers_mut().remove(header::EXPECT);
+    if let Some(protocol) = upgrade {
+        headers::set_upgrade(request.headers_mut(), protocol);
+    }
     headers::forwarded(request.headers_mut(), peer, trusted);
     request
 }
@@ -311,11 +360,23 @@ fn broken(route: &Route, failure: &Failure) -> Response<Plain> {
     route.refusals.upstream_failed(status, title, failure.kind.token()).map(Held::full)
 }
 
-/// The answer of a worker that has ended; nobody is left to see it.
+/// An answer that nobody is going to see.
 pub(super) fn gone() -> Response<Plain> {
     let mut response = Response::new(Held::full(Full::default()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
+}
+
+fn known(faults: Option<&Faults>) -> Option<Fault> {
+    faults.and_then(Faults::known)
+}
+
+/// The answer to a body that is the client's own fault.
+fn faulty(fault: Fault) -> Response<Payload> {
+    match fault {
+        Fault::TooLong => plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than this route allows\n"),
+        Fault::Broken => plain(StatusCode::BAD_REQUEST, "the body broke off\n"),
+    }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Payload> {

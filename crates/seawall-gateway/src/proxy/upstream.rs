@@ -14,14 +14,11 @@
 //! is no ticker. What went out on a fresh connection is never sent twice from here.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, Version, header};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -29,6 +26,7 @@ use tokio::time::Instant;
 
 use super::dialling::{Dialling, PROOF, Turn};
 use super::listen::Local;
+use super::outbound::Outbound;
 use crate::config::Protocol;
 
 /// The most idle connections to a host, on one worker.
@@ -47,45 +45,6 @@ pub(crate) struct Target {
     pub(crate) connect_timeout: Duration,
     /// The age at which an idle connection is not used again.
     pub(crate) idle_timeout: Duration,
-}
-
-/// A request's body: the client's, or none.
-#[derive(Debug, Default)]
-pub(crate) struct Outbound(Option<Incoming>);
-
-impl Outbound {
-    /// The client's body.
-    pub(crate) fn new(body: Incoming) -> Outbound {
-        Outbound(Some(body).filter(|body| !body.is_end_stream()))
-    }
-
-    /// Whether there is nothing to send.
-    pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
-impl Body for Outbound {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().0 {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
 }
 
 /// Why a host did not answer.
@@ -317,7 +276,7 @@ impl Pool {
             Protocol::Http1 => {
                 let io = self.dial().await?;
                 let (sender, connection) = http1::handshake(io).await.map_err(|_| FailureKind::Broken)?;
-                tokio::task::spawn_local(async move { drop(connection.await) });
+                tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
                 Ok(Sender::Http1(sender))
             }
             Protocol::H2c => {

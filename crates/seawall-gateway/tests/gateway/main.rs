@@ -5,6 +5,7 @@
 mod harness;
 mod operation;
 mod resilience;
+mod wire;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};

@@ -15,6 +15,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// What belongs to one hop.
@@ -64,10 +65,23 @@ fn strip_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client asks for another protocol on this connection. An offer of `h2c` may be
+/// The other protocol that is asked for on this connection, or agreed on. An offer of `h2c` may be
 /// ignored, and is.
-pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(header::UPGRADE)?;
+    let is_named = |line: &HeaderValue| {
+        line.as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    };
+    let named = headers.get_all(header::CONNECTION).iter().any(is_named);
+    (named && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
+}
+
+/// Asks for another protocol, or agrees on it, after what belonged to the last hop was removed.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(header::CONNECTION, UPGRADE);
+    headers.insert(header::UPGRADE, protocol);
 }
 
 /// Why a request must not be forwarded: two lengths are one too many (request smuggling).

@@ -46,9 +46,11 @@ fn every_line_of_connection_counts() {
 
 #[test]
 fn an_offer_of_h2c_is_no_demand() {
-    assert!(asks_for_upgrade(&map(&[("upgrade", "websocket")])));
-    assert!(!asks_for_upgrade(&map(&[("upgrade", "h2c")])));
-    assert!(!asks_for_upgrade(&map(&[])));
+    let asked = |protocol| upgrade(&map(&[("upgrade", protocol), ("connection", "keep-alive, Upgrade")]));
+    assert_eq!(asked("websocket").unwrap(), "websocket");
+    assert_eq!(asked("h2c"), None);
+    assert_eq!(upgrade(&map(&[("upgrade", "websocket")])), None, "it is not for this hop");
+    assert_eq!(upgrade(&map(&[])), None);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! gRPC: answers as its clients expect them, and the time that they give.
+//!
+//! A refusal is a Trailers-Only answer: HTTP 200 with `grpc-status` in the header. Throttled is
+//! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, everything else UNAVAILABLE.
+//! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use seawall::core::time::Span;
+
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Whether a request, or an answer, is gRPC's.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The time that the client gives.
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Span> {
+    let text = headers.get(TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: u64 = match unit {
+        "H" => 3_600_000_000_000,
+        "M" => 60_000_000_000,
+        "S" => 1_000_000_000,
+        "m" => 1_000_000,
+        "u" => 1_000,
+        "n" => 1,
+        _ => return None,
+    };
+    Some(Span::from_nanos(digits.parse::<u64>().ok()?.saturating_mul(nanos)))
+}
+
+/// Says how much time is left.
+pub(super) fn give(headers: &mut HeaderMap, left: Span) {
+    let (millis, micros) = (left.as_nanos() / 1_000_000, left.as_nanos() / 1_000);
+    let text = match () {
+        () if micros < 100_000_000 => format!("{micros}u"),
+        () if millis < 100_000_000 => format!("{millis}m"),
+        () => format!("{}S", (millis / 1_000).min(99_999_999)),
+    };
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(TIMEOUT, value);
+    }
+}
+
+/// An answer of our own, as gRPC says it; one of the upstream's is left as it is.
+pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> Response<B> {
+    let code = match response.headers().get(REASON).map(HeaderValue::as_bytes) {
+        None => return response,
+        _ if response.status() == StatusCode::OK => return response,
+        Some(b"throttled") => "8",
+        Some(b"expired") => "4",
+        Some(_) if response.status() == StatusCode::GATEWAY_TIMEOUT => "4",
+        Some(_) => "14",
+    };
+    let (mut head, _) = response.into_parts();
+    head.status = StatusCode::OK;
+    if let Some(reason) = head.headers.get(REASON).cloned() {
+        head.headers.insert(MESSAGE, reason);
+    }
+    head.headers.insert(header::CONTENT_TYPE, GRPC);
+    head.headers.insert(STATUS, HeaderValue::from_static(code));
+    Response::from_parts(head, empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<Span> {
+        timeout(&HeaderMap::from_iter([(TIMEOUT, text.parse().unwrap())]))
+    }
+
+    #[test]
+    fn timeouts_are_read_and_given_on() {
+        assert_eq!(read("1S"), Some(Span::from_secs(1)));
+        assert_eq!(read("250m"), Some(Span::from_millis(250)));
+        assert_eq!(read("99999999H"), Some(Span::from_nanos(u64::MAX)));
+        for wrong in ["", "S", "1", "123456789m", "1s", "-1S", "1.5S"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        for span in
+            [Span::from_millis(1), Span::from_secs(99), Span::from_secs(9_999), Span::from_secs(999_999)]
+        {
+            let mut headers = HeaderMap::new();
+            give(&mut headers, span);
+            assert_eq!(timeout(&headers), Some(span));
+        }
+    }
+
+    #[test]
+    fn only_answers_of_our_own_are_translated() {
+        let answer = |status: u16, reason: Option<&str>| {
+            let mut response = Response::new("body");
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            if let Some(reason) = reason {
+                response.headers_mut().insert(REASON, reason.parse().unwrap());
+            }
+            let response = answered(response, || "");
+            let code = response.headers().get(STATUS).map(|code| code.to_str().unwrap().to_owned());
+            (response.status().as_u16(), code)
+        };
+        assert_eq!(answer(503, None), (503, None));
+        assert_eq!(answer(429, Some("throttled")), (200, Some("8".to_owned())));
+        assert_eq!(answer(504, Some("expired")), (200, Some("4".to_owned())));
+        assert_eq!(answer(503, Some("shed")), (200, Some("14".to_owned())));
+        assert_eq!(answer(502, Some("upstream")), (200, Some("14".to_owned())));
+    }
+}
