@@ -47,32 +47,32 @@ const BEFORE_TESTS: [Step; 2] = [
     Step { name: "format", arguments: &["fmt", "--all", "--check"], reading: Reading::ExitCode },
     Step {
         name: "lints",
-        arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        arguments: &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
         reading: Reading::ExitCode,
     },
 ];
 
 const WITH_NEXTEST: Step = Step {
     name: "tests (cargo-nextest)",
-    arguments: &["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"],
+    arguments: &["nextest", "run", "--workspace", "--all-features", "--no-fail-fast", "--no-tests", "pass"],
     reading: Reading::Tests,
 };
 
 const WITH_CARGO: Step = Step {
     name: "tests (cargo test)",
-    arguments: &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"],
+    arguments: &["test", "--workspace", "--all-features", "--lib", "--bins", "--tests", "--no-fail-fast"],
     reading: Reading::Tests,
 };
 
 const AFTER_TESTS: [Step; 3] = [
     Step {
         name: "documentation tests",
-        arguments: &["test", "--workspace", "--doc", "--no-fail-fast"],
+        arguments: &["test", "--workspace", "--all-features", "--doc", "--no-fail-fast"],
         reading: Reading::Tests,
     },
     Step {
         name: "documentation",
-        arguments: &["doc", "--workspace", "--no-deps"],
+        arguments: &["doc", "--workspace", "--all-features", "--no-deps"],
         reading: Reading::ExitCode,
     },
     Step {

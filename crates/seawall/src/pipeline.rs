@@ -142,6 +142,11 @@ pub struct Pipeline<W, J = ByResult> {
     watcher: Option<Watcher>,
 }
 
+/// What the policies are told where nothing is known of who asks.
+fn anybody() -> Request {
+    Request::new(Key::default())
+}
+
 impl Pipeline<Once> {
     /// The operation behind `gate`.
     pub fn new(gate: Arc<Gate<Threads>>) -> Pipeline<Once> {
@@ -213,11 +218,6 @@ impl<W, J> Pipeline<W, J> {
         sources(watcher);
     }
 
-    /// What the policies are told of an operation that nothing is known of.
-    fn anybody(&self) -> Request {
-        Request::new(Key::default())
-    }
-
     /// The request, to be answered within what a call may take.
     fn bounded(&self, request: Request) -> Request {
         let most = self.within.map_or(Time::MAX, |span| now() + span);
@@ -238,7 +238,7 @@ impl<J> Pipeline<Once, J> {
         A: Future<Output = Result<T, E>>,
         J: Judge<T, E>,
     {
-        self.call_for(self.anybody(), operation).await
+        self.call_for(anybody(), operation).await
     }
 
     /// The same for a request whose user, cost, tier or deadline is known. At its deadline the
@@ -296,7 +296,7 @@ impl<J> Pipeline<Attempts, J> {
         A: Future<Output = Result<T, E>>,
         J: Judge<T, E>,
     {
-        self.call_for(self.anybody(), operation).await
+        self.call_for(anybody(), operation).await
     }
 
     /// The same for a request whose user, cost, tier or deadline is known.

@@ -13,13 +13,13 @@ use seawall::call::Upstream;
 use seawall::core::breaker::{self, Config, Settings};
 use seawall::core::call::{Config as CallConfig, Hosts, HostsConfig, Member, Repeat, Shared};
 use seawall::core::decision::Rejection;
-use seawall::core::event::Event;
+use seawall::core::event::{Change, Event};
 use seawall::core::gate::{self, Gate, Lane, Own as _};
 use seawall::core::limit;
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{Key, Request};
 use seawall::core::rng::Rng;
-use seawall::core::time::Time;
+use seawall::core::time::{Span, Time};
 use seawall::observe::{Observer, Origin, Watcher};
 use seawall::{BreakerLayer, Guard, LimitLayer, Locks, Pipeline, Threads, now};
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -200,4 +200,40 @@ fn observing_allocates_nothing() {
     assert_eq!(counted.count_total, 0, "{counted:?}");
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     assert_eq!(count.1.load(Ordering::Relaxed), 1_005 + 1_003);
+}
+
+/// How often a breaker was seen to open, and to let probes through.
+#[derive(Default)]
+struct Turns(AtomicU32, AtomicU32);
+
+impl Observer for Turns {
+    fn changed(&self, _: Origin<'_>, event: &Event) {
+        match event.change {
+            Change::BreakerOpened { .. } => _ = self.0.fetch_add(1, Ordering::Relaxed),
+            Change::BreakerHalfOpen => _ = self.1.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn between_threads_each_change_is_told_once() {
+    let open = Span::from_nanos(1);
+    let settings = Settings { consecutive: Some(1), probes: 1, open, open_max: open, ..Settings::default() };
+    let turns = Arc::new(Turns::default());
+    let stock =
+        Pipeline::single(Config::new(settings).unwrap()).observed(Watcher::new("stock", turns.clone()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut cx = Context::from_waker(Waker::noop());
+                for _ in 0..2_000 {
+                    let mut call = pin!(stock.call(|| ready(Err::<(), _>("down"))));
+                    assert!(call.as_mut().poll(&mut cx).is_ready());
+                }
+            });
+        }
+    });
+    let (opened, probing) = (turns.0.load(Ordering::Relaxed), turns.1.load(Ordering::Relaxed));
+    assert!(opened > 1 && (opened == probing || opened == probing + 1), "{opened} {probing}");
 }

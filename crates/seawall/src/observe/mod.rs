@@ -43,6 +43,7 @@ mod traced;
 
 use std::sync::Arc;
 
+use seawall_core::call::Repeat;
 use seawall_core::decision::Rejection;
 use seawall_core::event::Event;
 use seawall_core::gate::Gate;
@@ -54,7 +55,6 @@ use crate::admission::{self, End};
 use crate::call::{self, Ended, Judgement, Upstream};
 use crate::enter::Guard;
 use crate::threads::Threads;
-use seawall_core::call::Repeat;
 
 #[cfg(feature = "tracing")]
 pub use traced::Traced;
