@@ -15,7 +15,7 @@ use seawall::core::request::{Key, Request};
 use seawall::core::time::{Span, Time};
 use seawall::core::{limit, shed, throttle};
 use seawall::http::{Families, HttpAdapter, NamedQuota, Refusals};
-use seawall::{Threads, UserKeys, now};
+use seawall::{Threads, UserKeys, now, seed};
 
 /// The service, behind a throttle of `burst` requests for each user and a limit that finds the
 /// capacity by itself.
@@ -28,9 +28,8 @@ pub(crate) fn app(burst: u64) -> Router {
     let gate = Gate::new(settings, lane, now()).throttled(vec![Arc::new(rule)]);
 
     let keys = UserKeys::new();
-    let seed = keys.key(b"retry-after").0;
     let named = NamedQuota { name: "user".into(), quota };
-    let refusals = Arc::new(Refusals::new(vec![named], Families::default(), seed));
+    let refusals = Arc::new(Refusals::new(vec![named], Families::default(), seed()));
     let seen = move |now: Time, request: &HttpRequest| Request {
         deadline: now + Span::from_secs(5),
         ..Request::new(user(&keys, request))

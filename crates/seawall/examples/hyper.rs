@@ -13,20 +13,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use seawall::ShedLayer;
-use seawall::UserKeys;
 use seawall::core::request::{self, Tier, Traffic};
 use seawall::core::shed::{self, guard::Guards, guard::Mark};
 use seawall::core::time::{Span, Time};
 use seawall::http::{Families, HttpAdapter, Refusals};
 use seawall::monitor::{Sampler, watch};
+use seawall::{ShedLayer, UserKeys, seed};
 use tokio::net::TcpListener;
 use tower::{Layer as _, service_fn};
 
 /// Answers on every connection, behind one gate.
 pub(crate) async fn serve(listener: TcpListener) -> std::io::Result<()> {
     let keys = UserKeys::new();
-    let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), keys.key(b"retry-after").0));
+    let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), seed()));
     let seen = move |now: Time, request: &Request<Incoming>| {
         let field = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         request::Request {

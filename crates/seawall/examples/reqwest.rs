@@ -7,13 +7,13 @@ use std::sync::Arc;
 use reqwest::{Client, Response};
 use seawall::call::{Judgement, Upstream};
 use seawall::core::breaker;
-use seawall::core::call::{Config, Repeat, Settings as CallSettings, Shared};
-use seawall::core::gate::{Gate, Lane, Own as _, Settings};
+use seawall::core::call::{Config, Repeat, Settings as CallSettings};
+use seawall::core::gate::{Gate, Lane, Settings};
 use seawall::core::outcome::Outcome;
 use seawall::core::time::Span;
 use seawall::http;
+use seawall::now;
 use seawall::pipeline::{Attempts, CallError, Pipeline};
-use seawall::{Locks, UserKeys, now};
 
 /// How a status or an error speaks of the host: `Retry-After`, 429 and the rest are read by Seawall.
 fn judge(result: &Result<Response, reqwest::Error>, repeat: Repeat) -> Judgement {
@@ -44,8 +44,7 @@ impl Orders {
         };
         let gates = hosts.iter().map(|_| Arc::new(Gate::new(back, Lane::default(), now()))).collect();
         // Retries may be a tenth of what succeeds.
-        let shared = Arc::new(Locks::own(vec![Shared::new(CallSettings::default(), now())]));
-        let upstream = Arc::new(Upstream::new(gates, shared, UserKeys::new().key(b"jitter").0));
+        let upstream = Arc::new(Upstream::to(gates, CallSettings::default()));
         let config = Config { per_attempt: Some(Span::from_millis(800)), ..Config::default() };
         let calls = Pipeline::calls(upstream, config, Repeat::Safe).within(Span::from_secs(2));
         Orders { client: Client::new(), hosts, calls: calls.judged_by(judge as Judge) }

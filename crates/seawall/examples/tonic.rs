@@ -14,15 +14,15 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use seawall::admission::AdmissionLayer;
 use seawall::call::{Judgement, Upstream};
-use seawall::core::call::{Attempt, Config, Repeat, Settings as CallSettings, Shared};
-use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings};
+use seawall::core::call::{Attempt, Config, Repeat, Settings as CallSettings};
+use seawall::core::gate::{Gate, Lane, Rule, Settings};
 use seawall::core::measure::bucket::{Quota, Rate};
 use seawall::core::request;
 use seawall::core::time::{Span, Time};
 use seawall::core::{breaker, limit, throttle};
 use seawall::http::{Families, HttpAdapter, NamedQuota, Refusals, grpc};
 use seawall::pipeline::{Attempts, CallError, Pipeline};
-use seawall::{Locks, Threads, UserKeys, now};
+use seawall::{Threads, UserKeys, now, seed};
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::transport::server::TcpIncoming;
@@ -55,7 +55,7 @@ fn admission(
 
     let keys = UserKeys::new();
     let named = NamedQuota { name: "caller".into(), quota };
-    let refusals = Refusals::new(vec![named], Families::default(), keys.key(b"retry-after").0);
+    let refusals = Refusals::new(vec![named], Families::default(), seed());
     let seen = move |now: Time, request: &http::Request<Body>| {
         let caller = request.headers().get("x-api-key").map_or(&b""[..], |key| key.as_bytes());
         let deadline = now + grpc::timeout(request.headers()).unwrap_or(Span::from_secs(5));
@@ -114,8 +114,7 @@ impl Greeter {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address is a URI");
         let back = Settings { breaker: Some(breaker::Config::default()), ..Settings::default() };
         let gate = Arc::new(Gate::new(back, Lane::default(), now()));
-        let shared = Arc::new(Locks::own(vec![Shared::new(CallSettings::default(), now())]));
-        let upstream = Arc::new(Upstream::new(vec![gate], shared, UserKeys::new().key(b"jitter").0));
+        let upstream = Arc::new(Upstream::to(vec![gate], CallSettings::default()));
         let calls = Pipeline::calls(upstream, Config::default(), Repeat::Safe).within(Span::from_secs(5));
         Greeter { channel: endpoint.connect_lazy(), calls: calls.judged_by(judge as Judge) }
     }

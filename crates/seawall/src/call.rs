@@ -19,8 +19,8 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use seawall_core::backpressure::{self, Backpressure};
 use seawall_core::call::{
-    Attempt, Call, Config, Hosts, HostsConfig, HostsSnapshot, Lane, Member, Parts, Repeat, Shared, Snapshot,
-    Step, Stop, Verdict,
+    Attempt, Call, Config, Hosts, HostsConfig, HostsSnapshot, Lane, Member, Parts, Repeat, Settings, Shared,
+    Snapshot, Step, Stop, Verdict,
 };
 use seawall_core::decision::Rejection;
 use seawall_core::gate::{Gate, Own as _};
@@ -35,6 +35,7 @@ use tower_service::Service;
 use crate::clock::{self, instant, now};
 use crate::course::{self, Course as _, Over, Readied};
 use crate::enter::Guard;
+use crate::identity::seed;
 use crate::observe::{Observed, Watcher};
 use crate::threads::{Locks, Threads};
 
@@ -55,6 +56,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// These hosts by their back gates, with a budget and hedging of their own and a random seed.
+    pub fn to(gates: Vec<Arc<Gate<Threads>>>, settings: Settings) -> Upstream {
+        Upstream::new(gates, Arc::new(Locks::own(vec![Shared::new(settings, now())])), seed())
+    }
+
     /// These hosts by their back gates, retries and hedges as `shared` says. `seed` makes the jitter
     /// of this process differ from that of others: draw it at random, outside of tests.
     pub fn new(gates: Vec<Arc<Gate<Threads>>>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {

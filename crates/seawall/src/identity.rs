@@ -96,5 +96,10 @@ impl UserKeys {
     }
 }
 
+/// A random number: for jitter that no two processes, and no two upstreams, have in common.
+pub fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
 #[cfg(test)]
 mod tests;

@@ -57,7 +57,7 @@ mod threads;
 
 pub use clock::{instant, now};
 pub use enter::{Enter, Guard, enter};
-pub use identity::UserKeys;
+pub use identity::{UserKeys, seed};
 pub use pipeline::{CallError, Pipeline};
 pub use seawall_core as core;
 pub use seawall_core::decision::Rejection;

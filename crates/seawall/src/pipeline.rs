@@ -164,18 +164,17 @@ impl Pipeline<Attempts> {
     /// The operation as a call through `upstream`. `repeat` says whether it may be run twice.
     ///
     /// ```
-    /// use seawall::core::call::{Config, Repeat, Settings, Shared};
-    /// use seawall::core::gate::{self, Gate, Lane, Own};
+    /// use seawall::core::call::{Config, Repeat, Settings};
+    /// use seawall::core::gate::{self, Gate, Lane};
     /// use seawall::core::time::Span;
     /// use seawall::call::Upstream;
     /// use seawall::pipeline::Pipeline;
-    /// use seawall::{Locks, now};
+    /// use seawall::now;
     /// use std::sync::Arc;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
     /// let host = Arc::new(Gate::new(gate::Settings::default(), Lane::default(), now()));
-    /// let shared = Arc::new(Locks::own(vec![Shared::new(Settings::default(), now())]));
-    /// let orders = Arc::new(Upstream::new(vec![host], shared, 7)); // Draw the seed at random.
+    /// let orders = Arc::new(Upstream::to(vec![host], Settings::default()));
     ///
     /// let pipeline = Pipeline::calls(orders, Config::default(), Repeat::Safe).within(Span::from_secs(2));
     /// let answer = pipeline.call(|attempt| async move {

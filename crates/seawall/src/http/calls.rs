@@ -29,25 +29,24 @@ use crate::enter::Guard;
 /// use http::{Request, Response};
 /// use http_body_util::Empty;
 /// use seawall::call::{CallLayer, Outgoing, Upstream};
-/// use seawall::core::call::{Config, Settings, Shared};
-/// use seawall::core::gate::{self, Gate, Lane, Own};
+/// use seawall::core::call::{Config, Settings};
+/// use seawall::core::gate::{self, Gate, Lane};
 /// use seawall::core::request::{self, Key};
 /// use seawall::core::time::{Span, Time};
 /// use seawall::http::{Families, HttpCalls, Refusals};
-/// use seawall::{Locks, now};
+/// use seawall::{now, seed};
 /// use std::sync::Arc;
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 /// let hosts = (0..2).map(|_| Arc::new(Gate::new(gate::Settings::default(), Lane::default(), now())));
-/// let shared = Arc::new(Locks::own(vec![Shared::new(Settings::default(), now())]));
-/// let upstream = Arc::new(Upstream::new(hosts.collect(), shared, 7)); // Draw the seed at random.
+/// let upstream = Arc::new(Upstream::to(hosts.collect(), Settings::default()));
 ///
 /// let of = |now: Time, _: &Request<Empty<Bytes>>| request::Request {
 ///     deadline: now + Span::from_secs(2),
 ///     ..request::Request::new(Key(1))
 /// };
-/// let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), 7));
+/// let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), seed()));
 /// let calls = CallLayer::new(upstream, Config::default(), HttpCalls::new(of, refusals));
 /// let orders = calls.layer(service_fn(async |outgoing: Outgoing<Request<Empty<Bytes>>>| {
 ///     // A client would send it to the host of this place.
