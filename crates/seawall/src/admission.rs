@@ -10,6 +10,56 @@
 //!
 //! **Edges.** Nothing is allocated for a call that is admitted or refused at once. When the inner
 //! service is not ready but failed, that is a failure of the call.
+//!
+//! One gate with all that a route needs: two quotas for each user, of which a request takes from both
+//! or from none, then shedding, then a limit that finds the capacity by itself.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use seawall::admission::AdmissionLayer;
+//! use seawall::core::decision::Policy;
+//! use seawall::core::enforcement::Enforcement;
+//! use seawall::core::gate::{Gate, Lane, Rule, Settings};
+//! use seawall::core::measure::bucket::{Quota, Rate};
+//! use seawall::core::request::{self, Tier};
+//! use seawall::core::time::{Span, Time};
+//! use seawall::core::{limit, shed, throttle};
+//! use seawall::http::{Families, HttpAdapter, NamedQuota, Refusals};
+//! use seawall::{Threads, UserKeys, now, seed};
+//! use std::sync::Arc;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let fast = Quota::new(Rate::per_second(50), 100).unwrap();
+//! let steady = Quota::new(Rate { count: 1_000, per: Span::from_secs(3_600) }, 1_000).unwrap();
+//! let rule = |quota| Arc::new(Rule::<Threads>::new(throttle::Config::per_user(quota), now()));
+//!
+//! let settings = Settings { limit: Some(limit::Config::default()), ..Settings::default() };
+//! let lane = Lane { shed: Some(shed::Config::default()), ..Lane::default() };
+//! let gate = Gate::new(settings, lane, now()).throttled(vec![rule(fast), rule(steady)]);
+//! gate.switch().set(Policy::Shed, Enforcement::Shadow); // Decide and count, but let through.
+//!
+//! let keys = UserKeys::new();
+//! let seen = move |now: Time, request: &Request<()>| {
+//!     let field = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+//!     request::Request {
+//!         tier: field("x-tier").and_then(Tier::from_name).unwrap_or_default(),
+//!         deadline: now + Span::from_secs(2),
+//!         ..request::Request::new(keys.key(field("x-api-key").unwrap_or_default().as_bytes()))
+//!     }
+//! };
+//! let named = |name: &str, quota| NamedQuota { name: name.into(), quota };
+//! let quotas = vec![named("fast", fast), named("steady", steady)];
+//! let refusals = Arc::new(Refusals::new(quotas, Families::default(), seed()));
+//!
+//! let layer = AdmissionLayer::new(Arc::new(gate), HttpAdapter::new(seen, refusals));
+//! let orders = layer.layer(service_fn(async |_: Request<()>| {
+//!     Ok::<_, std::convert::Infallible>(Response::new(String::from("order 66")))
+//! }));
+//! let response = orders.oneshot(Request::new(())).await.unwrap();
+//! assert_eq!(response.headers()["ratelimit"], r#""fast";r=99"#); // The tightest.
+//! # });
+//! ```
 
 use std::future::Future;
 use std::pin::Pin;

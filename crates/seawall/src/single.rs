@@ -17,6 +17,7 @@ use tower_layer::Layer;
 
 use crate::admission::{Admission, AdmissionLayer};
 use crate::clock::now;
+use crate::identity::seed;
 use crate::observe::{Observed, Watcher};
 use crate::threads::Threads;
 
@@ -51,10 +52,12 @@ impl Part for limit::Config {
     }
 }
 
-/// Traffic comes back by a ramp of [`RAMP`].
+/// Traffic comes back by a ramp of [`RAMP`]. Without a seed of its own it is given a random one, so
+/// that instances do not probe in step.
 impl Part for breaker::Config {
     fn gate(self, now: Time) -> Gate<Threads> {
-        let settings = Settings { breaker: Some(self), ramp: RAMP, ..Settings::default() };
+        let seeded = self.seeded(self.settings().seed.unwrap_or_else(seed));
+        let settings = Settings { breaker: Some(seeded), ramp: RAMP, ..Settings::default() };
         Gate::new(settings, Lane::default(), now)
     }
 }

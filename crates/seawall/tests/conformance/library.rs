@@ -151,6 +151,21 @@ async fn calls_that_ran_into_their_deadline_open_the_breaker() {
     assert_eq!(stock.gate().snapshot(now()).breaker.unwrap().mode, Mode::Open);
 }
 
+#[tokio::test(start_paused = true)]
+async fn breakers_of_two_instances_do_not_probe_in_step() {
+    let mut wakes = Vec::new();
+    for _ in 0..50 {
+        let stock = Pipeline::single(fragile(breaker::Settings::default()));
+        for _ in 0..5 {
+            let _ = stock.call(|| ready(Err::<(), ()>(()))).await;
+        }
+        wakes.push(stock.gate().wake_at().unwrap());
+    }
+    wakes.sort();
+    wakes.dedup();
+    assert_eq!(wakes.len(), 50);
+}
+
 #[test]
 fn probes_that_threads_drop_finish_and_lose_at_once_are_all_given_back() {
     let settings = breaker::Settings { open: Span::from_nanos(1), probes: 3, ..breaker::Settings::default() };
