@@ -71,6 +71,11 @@ impl Config {
         Ok(Config { after, ..Config::default() })
     }
 
+    /// After how long a hedge is sent.
+    pub const fn when(&self) -> After {
+        self.after
+    }
+
     /// The same with up to `most` hedges for a call, 1 to [`HEDGES_MAX`].
     pub fn up_to(self, most: u32) -> Result<Config, ConfigError> {
         if !(1..=HEDGES_MAX).contains(&most) {

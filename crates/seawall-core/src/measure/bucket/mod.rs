@@ -98,6 +98,11 @@ impl Quota {
         Ok(Quota { per_token, per_nano, burst })
     }
 
+    /// The rate, in lowest terms.
+    pub const fn rate(&self) -> Rate {
+        Rate { count: self.per_nano, per: Span::from_nanos(self.per_token) }
+    }
+
     /// The capacity in tokens.
     pub const fn burst(&self) -> u64 {
         self.burst

@@ -93,6 +93,11 @@ impl Config {
         Ok(Config { ratio_ppm, ..Config::default() })
     }
 
+    /// What a success pays for, in parts per million of a retry.
+    pub const fn ratio_ppm(&self) -> u32 {
+        self.ratio_ppm
+    }
+
     /// The same without the floor: an empty balance pays for nothing.
     pub const fn without_floor(self) -> Config {
         Config { floor: false, ..self }
