@@ -2,6 +2,7 @@
 
 mod admin;
 mod blocks;
+mod check;
 mod cli;
 mod config;
 mod lab;
@@ -46,8 +47,20 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Check(path) => match check::run(&path) {
+            Ok((text, code)) => {
+                say(text.as_bytes());
+                code
+            }
+            Err(error) => {
+                eprintln!("{}", error.render(colour()));
+                ExitCode::from(BAD_INPUT)
+            }
+        },
+        Command::Schema => say(config::SCHEMA.as_bytes()),
+        Command::Completions(shell) => say(&cli::completions(shell)),
         Command::Ask { gateway, method, target } => match operate::ask(&gateway, method, &target) {
-            Ok(answer) => say(&answer),
+            Ok(answer) => say(answer.as_bytes()),
             Err(problem) => {
                 eprintln!("error: {problem}");
                 ExitCode::FAILURE
@@ -61,8 +74,8 @@ fn main() -> ExitCode {
 }
 
 /// Says it on standard output; a reader that has read enough is no error.
-fn say(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+fn say(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Config, Hosts, Malformed, Url, admin_address, listen_address, units};
 use crate::operate::Gateway;
@@ -22,6 +23,12 @@ const SEEDS_MAX: u32 = 10_000;
 pub(crate) enum Command {
     /// Run the gateway.
     Run(RunArgs),
+    /// Say whether a config is valid, and whether its settings fit together.
+    Check(PathBuf),
+    /// Print the JSON schema of the config.
+    Schema,
+    /// Print completions for this shell.
+    Completions(Shell),
     /// Say a word to a gateway that runs.
     Ask {
         /// Which one.
@@ -115,6 +122,24 @@ enum Verb {
                        seawall run seawall.toml                        as a file says"
     )]
     Run(RawRun),
+    /// Say whether a config is valid, and whether its settings fit together; exits with 1 when a policy
+    /// is defeated, with 2 when the config is wrong
+    #[command(before_help = "Example: seawall check seawall.toml")]
+    Check {
+        /// The config file
+        #[arg(value_name = "CONFIG")]
+        config: PathBuf,
+    },
+    /// Print the JSON schema of the config
+    #[command(before_help = "Example: seawall schema > seawall.schema.json")]
+    Schema,
+    /// Print completions for a shell
+    #[command(before_help = "Example: seawall completions bash > /etc/bash_completion.d/seawall")]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
     /// Stop a route's traffic, until it is let in again
     #[command(before_help = "Example: seawall block orders")]
     Block(BlockArgs),
@@ -198,6 +223,9 @@ where
 {
     match Cli::try_parse_from(arguments)?.verb {
         Verb::Run(raw) => Ok(Command::Run(raw.checked()?)),
+        Verb::Check { config } => Ok(Command::Check(config)),
+        Verb::Schema => Ok(Command::Schema),
+        Verb::Completions { shell } => Ok(Command::Completions(shell)),
         Verb::Block(BlockArgs { route, gateway }) => {
             Ok(Command::Ask { gateway, method: "PUT", target: format!("/api/block/{route}") })
         }
@@ -207,6 +235,13 @@ where
         }
         Verb::Lab { verb: LabVerb::Run(args) } => Ok(Command::LabRun(args)),
     }
+}
+
+/// The completions for this shell.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "seawall", &mut script);
+    script
 }
 
 impl RawRun {

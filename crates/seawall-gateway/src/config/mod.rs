@@ -50,6 +50,9 @@ pub(crate) use throttle::Throttle;
 pub(crate) use upstream::{Hosts, Protocol, Upstream};
 pub(crate) use url::Url;
 
+/// The JSON schema of the file.
+pub(crate) const SCHEMA: &str = include_str!("schema.json");
+
 /// The largest file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// The upstream and route that stand in when there is no file.

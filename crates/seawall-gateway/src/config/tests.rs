@@ -85,6 +85,37 @@ fn the_whole_example_says_true_defaults() {
     assert_eq!(route.throttle[0].config.on_full, OnFull::default());
 }
 
+/// Whether the schema knows every key of this value.
+fn known(schema: &serde_json::Value, value: &toml::Value) -> Result<(), String> {
+    let choices = schema.get("oneOf").and_then(|choices| choices.as_array());
+    if let Some(choices) = choices {
+        let tried = choices.iter().map(|choice| known(choice, value));
+        return tried.reduce(Result::or).unwrap_or_else(|| Err("no choice".to_owned()));
+    }
+    let (properties, others) = (schema.get("properties"), schema.get("additionalProperties"));
+    match value {
+        toml::Value::Table(table) => table.iter().try_for_each(|(key, value)| {
+            let named = properties.and_then(|properties| properties.get(key));
+            let inner =
+                named.or(others.filter(|others| others.is_object())).ok_or(format!("no key {key}"))?;
+            known(inner, value).map_err(|error| format!("{key}: {error}"))
+        }),
+        toml::Value::Array(items) => {
+            let inner = schema.get("items").ok_or("no list")?;
+            items.iter().try_for_each(|item| known(inner, item))
+        }
+        _ if properties.is_some() || schema.get("items").is_some() => Err("no plain value".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_whole_example() {
+    let schema = serde_json::from_str(super::SCHEMA).unwrap();
+    known(&schema, &toml::from_str(WHOLE).unwrap()).unwrap();
+    assert!(known(&schema, &toml::from_str("[route.r]\nupstrem = \"u\"").unwrap()).is_err());
+}
+
 #[test]
 fn addresses() {
     let config = read_file("listen = \"[::]:80\"\nadmin.listen = \"[::1]:0\"");

@@ -98,3 +98,34 @@ fn events_are_told_as_they_happen() {
     gateway.command(&["block", "default"]);
     assert!(lines.any(|line| line == "event: blocked"));
 }
+
+#[test]
+fn a_config_is_checked_before_it_is_used() {
+    let check = |name: &str, text: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(["check", &config(name, text)])
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let text = quota("127.0.0.1:1", "5/s", 5);
+    let (code, said) = check("check.toml", &text);
+    assert!(code == Some(0) && said.contains("valid; 1 routes"), "{said}");
+    let (code, said) = check("check-wrong.toml", &text.replace("upstream =", "upstrem ="));
+    assert!(code == Some(2) && said.contains("did you mean `upstream`?"), "{said}");
+    let late = "deadline = \"1s\"\nretry = { attempts = 3, per_attempt = \"900ms\" }\n";
+    let (code, said) = check("check-late.toml", &format!("{text}{late}"));
+    assert!(code.is_some() && said.contains("[attempts-past-deadline]"), "{said}");
+}
+
+#[test]
+fn schema_and_completions_are_printed() {
+    for (arguments, wanted) in
+        [(&["schema"][..], "\"title\": \"seawall.toml\""), (&["completions", "bash"][..], "_seawall()")]
+    {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_seawall")).args(arguments).output().unwrap();
+        assert!(output.status.success() && String::from_utf8(output.stdout).unwrap().contains(wanted));
+    }
+}

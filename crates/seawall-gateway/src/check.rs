@@ -1,0 +1,94 @@
+//! `seawall check`: whether a config is valid, and whether its settings fit together.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use seawall_core::decision::Policy;
+use seawall_core::enforcement::Enforcement;
+use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quota, Scope, Severity};
+use seawall_core::throttle::Per;
+use seawall_core::{breaker, hedge};
+
+use crate::config::{Config, ConfigError, Route, Upstream};
+
+/// What was found, as text, and the code to exit with: 1 when a policy is defeated.
+pub(crate) fn run(path: &Path) -> Result<(String, ExitCode), ConfigError> {
+    let config = Config::from_toml(&Config::text(path)?, path)?;
+    let mut text = String::new();
+    let mut worst = None;
+    for (route, finding) in findings(&config) {
+        text += &format!("route {route}: {finding}\n");
+        worst = worst.max(Some(finding.severity));
+    }
+    let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
+    text += &format!("{}: valid; {routes} routes, {upstreams} upstreams", path.display());
+    text += if worst.is_some() { "\n" } else { "; nothing to find fault with\n" };
+    let code = if worst == Some(Severity::Error) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    Ok((text, code))
+}
+
+fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)> {
+    config.routes.iter().flat_map(|route| {
+        let upstream = config.upstreams.get(&route.upstream);
+        let found = upstream.map(|upstream| lint::check(&composition(route, upstream))).unwrap_or_default();
+        found.into_iter().map(|finding| (route.name.as_str(), finding))
+    })
+}
+
+/// A route and its upstream in plain numbers.
+fn composition(route: &Route, upstream: &Upstream) -> Composition {
+    let shadowed = Policy::ALL.into_iter().filter(|policy| route.shadow.of(*policy) == Enforcement::Shadow);
+    let shadowed = u32::try_from(shadowed.count()).expect("there are nine policies");
+    let mut plain = Composition {
+        deadline: Some(route.deadline),
+        budget_ppm: Some(upstream.budget.ratio_ppm()),
+        retrying_layers: 1,
+        hedge: route.hedge.map(|config| match config.when() {
+            hedge::After::Delay(delay) => Hedge::After(delay),
+            hedge::After::Quantile(_) => Hedge::Percentile,
+        }),
+        breaker: upstream.breaker.as_ref().map(plain_breaker),
+        throttles: route.throttle.iter().map(|throttle| plain_quota(&throttle.config)).collect(),
+        cost: 1,
+        guards: Guards {
+            configured: u32::from(route.shed.is_some()) + u32::from(!route.throttle.is_empty()) + 1,
+            shadowed,
+        },
+        hosts: u32::try_from(upstream.hosts.as_slice().len()).unwrap_or(u32::MAX),
+        ..Composition::default()
+    };
+    if route.retry.attempts > 1 {
+        plain.retry(&route.retry);
+    }
+    plain.limit(&upstream.limit).lane(&route.limit).fallback(&route.fallback.chain);
+    if let Some(shed) = &route.shed {
+        plain.shed(shed);
+    }
+    plain
+}
+
+fn plain_breaker(config: &breaker::Config) -> Breaker {
+    let settings = config.settings();
+    let (window_calls, window) = match settings.window {
+        breaker::Extent::Calls(calls) => (Some(calls), None),
+        breaker::Extent::Time(span) => (None, Some(span)),
+    };
+    Breaker {
+        failure_rate_ppm: settings.failure_rate_ppm,
+        window_calls,
+        window,
+        min_calls: settings.min_calls,
+        slow: settings.slow.map(|slow| slow.after),
+        open: settings.open,
+        lease: settings.lease,
+    }
+}
+
+fn plain_quota(config: &seawall_core::throttle::Config) -> Quota {
+    let quota = config.quota();
+    let scope = match config.per {
+        Per::User => Scope::User,
+        Per::Route => Scope::Route,
+    };
+    Quota { scope, count: quota.rate().count, per: quota.rate().per, burst: quota.burst() }
+}
