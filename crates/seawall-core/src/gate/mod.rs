@@ -24,6 +24,7 @@
 //! empty, waking each waiter, and [`Gate::event`] likewise.
 
 mod block;
+mod by_hand;
 mod rule;
 mod shared;
 mod taken;

@@ -39,16 +39,16 @@ type Held = (Option<Slot>, Option<Pass>, Option<Turn>);
 /// Breaker, ramp, limit and shedding. `W` is whatever wakes the driver's waiter.
 #[derive(Debug)]
 pub struct Shared<W> {
-    breaker: Option<Breaker>,
+    pub(super) breaker: Option<Breaker>,
     ramp_over: Span,
-    ramp: Option<Ramp>,
+    pub(super) ramp: Option<Ramp>,
     limit: Option<Limit<W>>,
     /// Shedding, by lane.
     sheds: Vec<Option<Shed>>,
     lanes: Vec<limit::Lane>,
     /// Requests that policies in shadow would have refused, by lane.
     shadowed: Vec<[u64; Policy::ALL.len()]>,
-    events: Events,
+    pub(super) events: Events,
     /// Whether anybody is due; read without the lock.
     hint: Arc<AtomicBool>,
     /// Whether there are events; read without the lock.
@@ -289,10 +289,7 @@ impl<W> Shared<W> {
         let before = breaker.mode();
         breaker.report(now, pass, outcome, &mut self.events);
         match (before, breaker.mode()) {
-            (Mode::HalfOpen, Mode::Closed) if self.ramp_over > Span::ZERO => {
-                // The instant of closing is chance enough: no two instances share it.
-                self.ramp = Some(Ramp::new(self.ramp_over, now, &mut Rng::new(now.as_nanos(), RAMPS)));
-            }
+            (Mode::HalfOpen, Mode::Closed) => self.begin_ramp(now),
             (_, Mode::Open) => self.ramp = None,
             _ => {}
         }
@@ -300,6 +297,13 @@ impl<W> Shared<W> {
             ramp.report(now, outcome, Strain::NONE);
             self.ramp.take_if(|ramp| ramp.is_over());
         }
+    }
+
+    /// Traffic that was refused comes back.
+    pub(super) fn begin_ramp(&mut self, now: Time) {
+        // The instant of closing is chance enough: no two instances share it.
+        let ramp = || Ramp::new(self.ramp_over, now, &mut Rng::new(now.as_nanos(), RAMPS));
+        self.ramp = (self.ramp_over > Span::ZERO).then(ramp);
     }
 
     pub(super) fn release(&mut self, now: Time, slot: Slot) {

@@ -1,4 +1,5 @@
 mod blocking;
+mod by_hand;
 mod enforcing;
 mod probing;
 mod shaping;
