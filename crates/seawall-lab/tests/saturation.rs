@@ -271,7 +271,7 @@ fn time_that_is_spent_elsewhere_is_not_taken_for_a_queue() {
             let met = course.play(Phase { besides: Span::from_millis(millis), ..eight(60, 5.0) });
             let goodput = met.in_time as f64 / 60.0 / CAPACITY;
             tell(&format!("seed {seed}, {millis} ms besides, {:.1} %", goodput * 100.0), &met, 8);
-            assert!(goodput >= 0.8, "seed {seed}, {millis} ms besides: {goodput} of the capacity");
+            assert!(goodput >= 0.75, "seed {seed}, {millis} ms besides: {goodput} of the capacity");
             sum += goodput / 4.0 / besides.len() as f64;
         }
     }

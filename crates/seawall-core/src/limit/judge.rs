@@ -25,6 +25,10 @@ const DRAINING_RATIO: f64 = 0.98;
 /// Releases that the mean time of holding a place averages over, and those it needs.
 const HELD_WINDOW: u32 = 400;
 const HELD_LEAST: u32 = 10;
+/// How long a judgement holds, and for how many arrivals: hardly anything of what it weighs has
+/// changed by then.
+const JUDGE_EVERY: Span = Span::from_millis(1);
+const JUDGE_ARRIVALS: u32 = 8;
 /// The interval over which the least delay is taken.
 const DELAY_INTERVAL: Span = Span::from_millis(100);
 
@@ -56,6 +60,9 @@ pub(super) struct Judge {
     held: Ewma,
     stands: bool,
     least_delay: LeastDelay,
+    /// When to judge again, and after how many arrivals.
+    due: Time,
+    unjudged: u32,
 }
 
 impl Judge {
@@ -65,6 +72,8 @@ impl Judge {
             held: Ewma::new(HELD_WINDOW, HELD_LEAST),
             stands: false,
             least_delay: LeastDelay { since: now, current: Span::MAX, last: Span::ZERO },
+            due: now,
+            unjudged: 0,
         }
     }
 
@@ -151,6 +160,11 @@ impl Judge {
         bounds: impl Iterator<Item = &'a Lane>,
         events: &mut Events,
     ) {
+        self.unjudged += 1;
+        if now < self.due && self.unjudged < JUDGE_ARRIVALS {
+            return;
+        }
+        (self.due, self.unjudged) = (now + JUDGE_EVERY, 0);
         let drained = |places: u32, held: &Ewma| {
             let seconds = known(held)?.max(1e-9);
             Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())

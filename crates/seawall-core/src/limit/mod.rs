@@ -210,13 +210,15 @@ impl<W> Limit<W> {
             self.judge.note_delay(Span::ZERO);
             return Answer::Slot(self.occupy(now, lane, tenant));
         }
-        if self.queue.waiting() < self.queue_max && self.lane_queue_has_room(lane) {
+        let lane_has_room = self.lane_queue_has_room(lane);
+        if lane_has_room && self.queue.waiting() < self.queue_max {
             return self.join(now, lane, tenant, request);
         }
         self.full += 1;
         // A lane that is full makes room itself; only a full queue takes from any.
-        let lanes = if self.lane_queue_has_room(lane) { 0..self.lanes.len() } else { lane..lane + 1 };
-        match self.who_gives_way(lanes, request.tier, tenant) {
+        let lanes = if lane_has_room { 0..self.lanes.len() } else { lane..lane + 1 };
+        let gives_way = |limit: &Limit<W>| limit.who_gives_way(lanes, request.tier, tenant);
+        match (self.queue.waiting() > 0).then(|| gives_way(self)).flatten() {
             Some(turn) => {
                 self.settle(turn, State::Refused(full()));
                 self.join(now, lane, tenant, request)
@@ -336,7 +338,8 @@ impl<W> Limit<W> {
     }
 
     fn lane_queue_has_room(&self, lane: usize) -> bool {
-        self.queue.waiting_in(lane) < self.lane_queue_places(lane)
+        let waiting = self.queue.waiting_in(lane);
+        waiting < self.lanes[lane].config.queue && waiting < self.lane_queue_places(lane)
     }
 
     /// The most that may wait in this lane, as its queue stands now.

@@ -246,6 +246,8 @@ enum State {
 pub struct Adaptive {
     config: Settings,
     limit: f64,
+    /// The limit in whole places; every request asks for it.
+    places: u32,
     baseline: Baseline,
     window: Window,
     state: State,
@@ -266,6 +268,7 @@ impl Adaptive {
         Adaptive {
             config: config.0,
             limit: f64::from(config.0.initial),
+            places: config.0.initial,
             baseline: Baseline::new(),
             window: Window::new(now),
             state: State::Climbing(None, 0),
@@ -281,7 +284,7 @@ impl Adaptive {
 
     /// The most that may be in flight.
     pub fn limit(&self) -> u32 {
-        (libm::round(self.limit) as u32).clamp(1, self.config.max)
+        self.places
     }
 
     /// The no-load latency, once it is known.
@@ -292,7 +295,12 @@ impl Adaptive {
     /// New bounds; what was learned stays.
     pub fn configure(&mut self, config: Config) {
         self.config = config.0;
-        self.limit = self.limit.clamp(1.0, f64::from(config.0.max));
+        self.stand_at(self.limit);
+    }
+
+    fn stand_at(&mut self, limit: f64) {
+        self.limit = limit.clamp(1.0, f64::from(self.config.max));
+        self.places = libm::round(self.limit) as u32;
     }
 
     /// Takes in a call that was sent when `in_flight` were under way, itself included.
@@ -366,7 +374,7 @@ impl Adaptive {
             target = target.min(self.limit * 0.9);
         }
         let before = self.limit;
-        self.limit = target.clamp(1.0, f64::from(self.config.max));
+        self.stand_at(target);
         let is_small = (self.limit / before - 1.0).abs() <= SMALL;
         let settled = Span::from_secs_f64(if is_small { 0.0 } else { here.latency * SETTLE });
         self.window = Window::new(now + settled);

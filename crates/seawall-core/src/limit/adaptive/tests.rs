@@ -217,7 +217,7 @@ fn the_constructor_names_key_value_and_bound() {
 fn in_state(limit: f64, state: State) -> Adaptive {
     let mut adaptive = ceiling();
     adaptive.baseline.restart(0.010, 1_000);
-    adaptive.limit = limit;
+    adaptive.stand_at(limit);
     adaptive.state = state;
     adaptive.has_climbed = true;
     adaptive

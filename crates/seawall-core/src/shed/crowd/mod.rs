@@ -68,7 +68,8 @@ impl Crowd {
         let (first, held) = (tier as usize * BINS, until(bin + 1) - self.before[bin]);
         let of_tier = until(first + BINS) - self.before[first];
         let within = if held > of_tier * (CROWDED / BINS as f32) {
-            self.turn = (self.turn + GOLDEN) % 1.0;
+            self.turn += GOLDEN;
+            self.turn -= if self.turn >= 1.0 { 1.0 } else { 0.0 };
             self.turn
         } else {
             (place & 0xffff) as f32 / 65_536.0
