@@ -11,11 +11,14 @@ use http_body_util::{BodyExt as _, Full};
 use seawall::Threads;
 use seawall::call::{CallLayer, Outgoing, Upstream};
 use seawall::core::call::{Config, Settings as CallSettings, Shared};
+use seawall::core::decision::Rejection;
+use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Settings};
 use seawall::core::request::{self, Key};
 use seawall::core::time::{Span, Time};
 use seawall::core::{breaker, limit};
 use seawall::http::{Families, HttpCalls, Refusals, Refused, Waited};
+use seawall::observe::{Observer, Origin, Watcher};
 use seawall::{Locks, now};
 use tower::util::BoxCloneService;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -130,4 +133,31 @@ async fn a_call_that_nobody_answers_is_a_504() {
     assert_eq!(response.status(), 504);
     assert_eq!(response.headers()["x-seawall-reason"], "expired");
     assert_eq!(gate.limit(now()).unwrap().in_flight, 0);
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Observer for Log {
+    fn changed(&self, origin: Origin<'_>, event: &Event) {
+        let host = origin.host.unwrap_or("all");
+        self.0.lock().unwrap().push(format!("{}/{host}: {}", origin.name, event.change.name()));
+    }
+
+    fn refused(&self, origin: Origin<'_>, rejection: &Rejection) {
+        self.0.lock().unwrap().push(format!("{}: {}", origin.name, rejection.reason.name()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observed_layer_tells_of_its_hosts_and_of_calls_that_none_would_take() {
+    let (layer, _) = calls();
+    let (host, _) = host(&[503]);
+    let log = Arc::new(Log::default());
+    let service = layer.observed(Watcher::new("orders", log.clone())).layer(host);
+    for _ in 0..3 {
+        assert_eq!(service.clone().oneshot(ask(Method::GET)).await.unwrap().status(), 503);
+    }
+    // The second call opens the breaker, which then refuses its next attempt, and the third call.
+    assert_eq!(*log.0.lock().unwrap(), ["orders/0: breaker_opened", "orders: open", "orders: open"]);
 }
