@@ -11,6 +11,7 @@ mod proxy;
 mod run;
 mod sample;
 mod telemetry;
+mod tls;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

@@ -30,11 +30,13 @@ use crate::admin::events::Readers;
 use crate::admin::{self, Order};
 use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
-use crate::config::{Colour, Config, ConfigError, Hosts, Url};
+use crate::config::{Colour, Config, ConfigError, Hosts, Listener, Url};
+use crate::proxy::greeting::Greeting;
 use crate::proxy::listen::{Phase, Serving, serve};
 use crate::proxy::road::{Kept, Road};
 use crate::proxy::stack::Stack;
 use crate::sample;
+use crate::tls::{self, Certificates};
 
 /// The time that a drain may take.
 const GRACE: Duration = Duration::from_secs(30);
@@ -42,6 +44,9 @@ const GRACE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(100);
 /// How often the changes inside the gates are logged.
 const EVENTS_EVERY: Duration = Duration::from_millis(250);
+
+/// How often certificates are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the gateway cannot run.
 #[derive(Debug)]
@@ -69,6 +74,9 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     let runtime = runtime.map_err(system("cannot start"))?;
     let (to_phase, phase) = watch::channel(Phase::Serve);
     let (config, text, sample) = configure(args, &phase)?;
+    if let Err(error) = tls::check(&config) {
+        return Err(system("cannot speak TLS")(io::Error::other(error)));
+    }
     let blocks = Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
     let mut kept = Kept::default();
     let road = kept.road(&config);
@@ -83,8 +91,19 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         let admin_address = admin.local_addr().map_err(system("cannot listen"))?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let stack = road.clone();
-        let serving = serve(config.listen, workers, GRACE, phase.clone(), move || Stack::new(stack.clone()))
-            .map_err(system(format!("cannot listen on {}", config.listen)))?;
+        let mut certificates = Vec::new();
+        let mut serving = Vec::new();
+        for listener in &config.listeners {
+            let tls = listener.tls.as_ref().map(tls::server).transpose();
+            let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
+            let (tls, shown) = tls.unzip();
+            certificates.extend(shown);
+            let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
+            let (stack, address) = (stack.clone(), listener.address);
+            let started =
+                serve(address, workers, GRACE, phase.clone(), greeting, move || Stack::new(stack.clone()));
+            serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
+        }
         let (control, mut orders) = mpsc::channel(1);
         let readers = Readers::default();
         let view = admin::View {
@@ -102,15 +121,24 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         }
         let auth = Auth::new(admin_address, config.admin.token_file.clone());
         admins.spawn(admin::serve(admin, view, auth));
-        greet(&serving, admin_address, sample.is_some());
+        greet(&serving, &config, admin_address, sample.is_some());
         let addresses = args.addresses.clone();
-        let attendants = JoinSet::new();
-        let mut control =
-            Control { kept, road, config, text, blocks, readers, addresses, colour, attendants };
+        let mut control = Control {
+            kept,
+            road,
+            config,
+            text,
+            blocks,
+            readers,
+            certificates,
+            addresses,
+            colour,
+            attendants: JoinSet::new(),
+        };
         control.attend();
         control.until_drain(ending, reload, &mut orders, file(args), &to_phase).await;
         drop(orders);
-        let ended = tokio::task::spawn_blocking(move || serving.join()).await;
+        let ended = tokio::task::spawn_blocking(move || serving.into_iter().for_each(Serving::join)).await;
         admins.abort_all();
         Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     });
@@ -161,14 +189,19 @@ fn file(args: &RunArgs) -> Option<PathBuf> {
     }
 }
 
-fn greet(serving: &Serving, admin: std::net::SocketAddr, sample: bool) {
-    let address = serving.address();
-    let mut text = format!("seawall serves http://{address} (admin: http://{admin})\n");
+fn greet(serving: &[Serving], config: &Config, admin: std::net::SocketAddr, sample: bool) {
+    let of = |(serving, listener): (&Serving, &Listener)| {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", serving.address())
+    };
+    let addresses: Vec<String> = serving.iter().zip(&config.listeners).map(of).collect();
+    let mut text = format!("seawall serves {} (admin: http://{admin})\n", addresses.join(" "));
+    let address = &addresses[0];
     if sample {
         text += &format!(
             "in front of an embedded sample service; try:\n  \
-             curl -i http://{address}/\n  \
-             curl -i http://{address}/fail\n  \
+             curl -i {address}/\n  \
+             curl -i {address}/fail\n  \
              curl -s http://{admin}/api/state\n"
         );
     }
@@ -206,6 +239,7 @@ struct Control {
     text: Arc<ArcSwap<String>>,
     blocks: Blocks,
     readers: Readers,
+    certificates: Vec<Arc<Certificates>>,
     addresses: Addresses,
     colour: Colour,
     /// What goes on beside the road in force.
@@ -225,6 +259,8 @@ impl Control {
         let (changed, mut changes) = mpsc::channel(1);
         let _watcher = file.as_deref().and_then(|file| watch_file(file, changed));
         let mut events = tokio::time::interval(EVENTS_EVERY);
+        let mut files = tokio::time::interval(FILES_EVERY);
+        files.set_missed_tick_behavior(MissedTickBehavior::Delay);
         events.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -244,6 +280,7 @@ impl Control {
                     Order::Drain => break,
                 },
                 _ = events.tick() => self.log_events(),
+                _ = files.tick() => self.certificates.iter().for_each(|certificates| certificates.refresh()),
             }
         }
         tracing::info!("draining: finishing what is under way; a second signal ends at once");
@@ -282,12 +319,14 @@ impl Control {
     /// Puts a config in force, and says what was kept.
     fn configure(&mut self, text: String, name: &Path) -> Result<Value, ConfigError> {
         let config = self.addresses.over(Config::from_toml(&text, name)?);
+        tls::check(&config).map_err(|error| ConfigError::unreadable(name, error))?;
+        self.certificates.iter().for_each(|certificates| certificates.refresh());
         let kept = config.compared_with(&self.config);
         self.text.store(Arc::new(text));
         if config == self.config {
             return Ok(kept);
         }
-        if (config.listen, &config.admin) != (self.config.listen, &self.config.admin) {
+        if (&config.listeners, &config.admin) != (&self.config.listeners, &self.config.admin) {
             tracing::warn!("`listen` and `admin` change with a restart only");
         }
         let road = self.kept.road(&config);

@@ -16,6 +16,7 @@ use seawall::http::{Full, Held};
 use std::cell::RefCell;
 use tokio::sync::{Semaphore, watch};
 
+use crate::proxy::greeting::Greeting;
 use crate::proxy::listen::{Handler, Phase, Serving, serve};
 
 const WORKERS: usize = 8;
@@ -26,7 +27,7 @@ const SLOW_MAX: u64 = 10_000;
 /// Starts the sample service on a free loopback port.
 pub(crate) fn start(phase: watch::Receiver<Phase>) -> std::io::Result<Serving> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    serve(address, 1, Duration::from_secs(1), phase, Sample::new)
+    serve(address, 1, Duration::from_secs(1), phase, Greeting::default(), Sample::new)
 }
 
 struct Sample {

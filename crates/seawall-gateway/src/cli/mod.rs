@@ -78,6 +78,9 @@ impl Addresses {
     /// The config with these addresses in place of its own.
     pub(crate) fn over(&self, mut config: Config) -> Config {
         config.listen = self.listen.unwrap_or(config.listen);
+        if let Some(first) = config.listeners.first_mut() {
+            first.address = config.listen;
+        }
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
         config
     }

@@ -22,6 +22,7 @@ mod report;
 mod retry;
 mod route;
 mod throttle;
+mod tls;
 pub(crate) mod units;
 mod upstream;
 mod url;
@@ -41,12 +42,13 @@ use report::Report;
 
 pub(crate) use address::{admin as admin_address, listen as listen_address};
 pub(crate) use fallback::Fallback;
-pub(crate) use identity::{Identity, UserSource};
+pub(crate) use identity::UserSource;
 pub(crate) use reader::check_name;
 pub(crate) use replicas::Question;
 pub(crate) use report::{Colour, ConfigError, Malformed};
 pub(crate) use route::Route;
 pub(crate) use throttle::Throttle;
+pub(crate) use tls::{Identity, Listener, ServerTls, UpstreamTls};
 pub(crate) use upstream::{Hosts, Protocol, Upstream};
 pub(crate) use url::Url;
 
@@ -63,12 +65,14 @@ const DEFAULT_NAME: &str = "default";
 pub(crate) struct Config {
     /// Where clients connect; default `127.0.0.1:8080`.
     pub(crate) listen: SocketAddr,
+    /// The listeners, at least one; the first is on `listen`.
+    pub(crate) listeners: Vec<Listener>,
     /// Where operators connect.
     pub(crate) admin: Admin,
     /// Where blocked routes are remembered; default beside the file, `seawall.toml.state`.
     pub(crate) state: Option<PathBuf>,
     /// Who is asking.
-    pub(crate) identity: Identity,
+    pub(crate) identity: identity::Identity,
     /// Which headers are added to responses.
     pub(crate) headers: Headers,
     /// The services, by name; at least one.
@@ -118,9 +122,10 @@ impl Config {
     pub(crate) fn for_upstreams(hosts: Hosts) -> Config {
         Config {
             listen: address::LISTEN,
+            listeners: vec![Listener::plain(address::LISTEN)],
             admin: Admin::default(),
             state: None,
-            identity: Identity::default(),
+            identity: identity::Identity::default(),
             headers: Headers::default(),
             upstreams: BTreeMap::from([(DEFAULT_NAME.to_owned(), Upstream::new(hosts))]),
             routes: vec![Route::new(DEFAULT_NAME, DEFAULT_NAME)],
@@ -174,7 +179,8 @@ impl Config {
     /// Reads the whole tree; the result counts only if nothing was reported.
     fn from_table(table: &DeTable<'_>, report: &Report) -> Config {
         let mut root = Section::root(table, report);
-        let listen = root.value("listen", address::LISTEN, |field| field.parsed(ADDRESS, address::listen));
+        let listeners = tls::listeners(&mut root);
+        let listen = listeners.first().map_or(address::LISTEN, |listener| listener.address);
         let admin = root.section("admin").map(admin_in).unwrap_or_default();
         let state = root.optional("state", file);
         let (identity, users) = identity::read(root.section("identity"));
@@ -192,7 +198,7 @@ impl Config {
             // Only now: what is missing may just be misspelt.
             complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
         }
-        Config { listen, admin, state, identity, headers, upstreams, routes }
+        Config { listen, listeners, admin, state, identity, headers, upstreams, routes }
     }
 }
 

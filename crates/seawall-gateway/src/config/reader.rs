@@ -15,6 +15,8 @@ use super::report::{Malformed, Report, quoted, suggestion};
 pub(super) struct Section<'a> {
     title: String,
     at: Range<usize>,
+    /// Where its name stands, if the user chose it.
+    name_at: Range<usize>,
     table: &'a DeTable<'a>,
     report: &'a Report,
     known: Vec<&'static str>,
@@ -37,7 +39,7 @@ pub(super) struct Named<'a> {
 impl<'a> Section<'a> {
     /// The whole file.
     pub(super) fn root(table: &'a DeTable<'a>, report: &'a Report) -> Section<'a> {
-        Section { title: "the file".to_owned(), at: 0..0, table, report, known: Vec::new() }
+        Section { title: "the file".to_owned(), at: 0..0, name_at: 0..0, table, report, known: Vec::new() }
     }
 
     /// The value under `key`, if there is one. From now on the key is known.
@@ -88,6 +90,17 @@ impl<'a> Section<'a> {
 
     /// The tables of `[key.NAME]`, in the order of their names.
     pub(super) fn named(&mut self, key: &'static str) -> Vec<Named<'a>> {
+        let found = self.tables(key);
+        for Named { name, section } in &found {
+            if let Err(malformed) = check_name(name) {
+                section.report.at(section.name_at.clone(), malformed);
+            }
+        }
+        found
+    }
+
+    /// The same with names of any kind.
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Named<'a>> {
         let Some(field) = self.field(key) else { return Vec::new() };
         let DeValue::Table(table) = field.value.get_ref() else {
             field.reject(field.is_not(&format!("a table of tables `[{key}.NAME]`")));
@@ -105,10 +118,8 @@ impl<'a> Section<'a> {
                 self.report.at(name_key.span(), nameless.help(help));
                 continue;
             }
-            if let Err(malformed) = check_name(name) {
-                self.report.at(name_key.span(), malformed);
-            }
             if let Some(mut section) = name_field.section() {
+                section.name_at = name_key.span();
                 section.title = format!("`[{key}.{}]`", name.escape_default());
                 found.push(Named { name, section });
             }
@@ -223,6 +234,11 @@ impl<'a> Field<'a> {
         })
     }
 
+    /// Whether it is a table.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
+    }
+
     /// The text, if it is one.
     pub(super) fn text(&self) -> Option<&'a str> {
         match self.value.get_ref() {
@@ -256,7 +272,7 @@ impl<'a> Field<'a> {
         };
         let title = format!("`{}`", self.key.escape_default());
         let at = if self.value.span().is_empty() { self.key_at.clone() } else { self.value.span() };
-        Some(Section { title, at, table, report: self.report, known: Vec::new() })
+        Some(Section { title, at, name_at: 0..0, table, report: self.report, known: Vec::new() })
     }
 }
 

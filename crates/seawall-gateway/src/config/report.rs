@@ -138,7 +138,7 @@ pub(crate) struct ConfigError {
 
 impl ConfigError {
     /// The file could not be had at all.
-    pub(super) fn unreadable(name: &Path, why: impl fmt::Display) -> ConfigError {
+    pub(crate) fn unreadable(name: &Path, why: impl fmt::Display) -> ConfigError {
         let name = name.display().to_string();
         let malformed = Malformed::new(format!("cannot read {}: {why}", quoted(&name)));
         ConfigError { name, source: String::new(), problems: vec![Problem { span: None, malformed }] }

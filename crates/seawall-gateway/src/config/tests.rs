@@ -12,10 +12,11 @@ use seawall_core::throttle::{OnFull, Per};
 use seawall_core::time::Span;
 use seawall_core::{breaker, call, eject, health, shed};
 
+use super::identity::Identity;
 use super::replicas::HealthCheck;
 use super::route::TierRule;
-use super::{Colour, Config, ConfigError, Headers, Hosts, Identity, Protocol, Question, Route, Upstream};
-use super::{Url, UserSource};
+use super::{Colour, Config, ConfigError, Headers, Hosts, Protocol, Question, Route, Upstream};
+use super::{UpstreamTls, Url, UserSource};
 
 mod refusals;
 
@@ -183,6 +184,7 @@ fn an_upstream_with_every_key() {
         protocol: Protocol::H2c,
         connect_timeout: Span::from_secs(2),
         idle_timeout: Span::from_secs(300),
+        tls: UpstreamTls::default(),
         health: Some(HealthCheck {
             question: Question::Http { path: "/up?deep=1".to_owned() },
             config: health::Config::new(health::Settings {

@@ -9,6 +9,7 @@ use seawall_core::time::Span;
 use super::reader::{Field, Section};
 use super::replicas::{HealthCheck, eject_in, health_in};
 use super::report::Malformed;
+use super::tls::{UpstreamTls, upstream_tls};
 use super::units;
 use super::url::Url;
 
@@ -32,7 +33,7 @@ pub(crate) enum Protocol {
     /// HTTP/1.1, one exchange at a time on each connection.
     #[default]
     Http1,
-    /// HTTP/2 without TLS, by prior knowledge.
+    /// HTTP/2, by prior knowledge.
     H2c,
 }
 
@@ -85,6 +86,8 @@ pub(crate) struct Upstream {
     pub(crate) connect_timeout: Span,
     /// How long an unused connection is kept; default 60 s.
     pub(crate) idle_timeout: Span,
+    /// How its hosts are believed where TLS is spoken.
+    pub(crate) tls: UpstreamTls,
     /// Whether its hosts are asked if they are well; default they are not.
     pub(crate) health: Option<HealthCheck>,
     /// Which hosts are left out for a while; `None` when turned off.
@@ -107,6 +110,7 @@ impl Upstream {
             protocol: Protocol::default(),
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            tls: UpstreamTls::default(),
             health: None,
             eject: Some(eject::Config::default()),
             slow_start: SLOW_START,
@@ -119,16 +123,17 @@ impl Upstream {
     /// Reads `[upstream.NAME]`; `None` without usable hosts, which are then reported.
     pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
         let hosts = section.required("hosts", "[\"http://127.0.0.1:3000\"]", hosts).flatten();
-        let protocols = [("http1", Protocol::Http1), ("h2c", Protocol::H2c)];
+        let protocols = [("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("h2", Protocol::H2c)];
         let protocol = section.value("protocol", Protocol::default(), |field| {
             field.word(&protocols).map_err(|malformed| match field.text() {
                 // The closest word by letters would be the wrong one.
-                Some("http2" | "h2") => malformed.help("without TLS that is `h2c`"),
+                Some("http2") => malformed.help("that is `h2c` without TLS, `h2` with it"),
                 _ => malformed,
             })
         });
         let connect_timeout = section.value("connect_timeout", CONNECT_TIMEOUT, duration);
         let idle_timeout = section.value("idle_timeout", IDLE_TIMEOUT, duration);
+        let tls = section.section("tls").map(upstream_tls).unwrap_or_default();
         let health = section.section("health").map(health_in);
         let eject = switched(&mut section, "eject", eject_in);
         let slow_start = match section.field("slow_start") {
@@ -150,6 +155,7 @@ impl Upstream {
             protocol,
             connect_timeout,
             idle_timeout,
+            tls,
             health,
             eject,
             slow_start,

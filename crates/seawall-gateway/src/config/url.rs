@@ -1,4 +1,4 @@
-//! Where an upstream host is: `http://HOST:PORT`.
+//! Where an upstream host is: `http://HOST:PORT` or `https://HOST:PORT`.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -8,25 +8,25 @@ use super::report::{Malformed, quoted};
 /// The longest name of a host, as DNS has it.
 const NAME_MAX: usize = 253;
 
-/// The address of an upstream host: plain HTTP, a name or IP address, and a port.
+/// The address of an upstream host: whether TLS is spoken there, a name or IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Url {
     /// In lower case; an IPv6 address in brackets.
     host: String,
     port: u16,
+    secure: bool,
 }
 
 impl Url {
-    /// Reads `http://HOST:PORT`; a slash may follow.
+    /// Reads `http://HOST:PORT` or `https://HOST:PORT`; a slash may follow.
     pub(crate) fn parse(text: &str) -> Result<Url, Malformed> {
-        if text.starts_with("https://") {
-            let malformed =
-                Malformed::new(format!("{}: TLS to upstreams is not supported yet", quoted(text)));
-            return Err(malformed.help("write `http://…`"));
-        }
-        let Some(rest) = text.strip_prefix("http://") else {
+        let (rest, secure) = match text.strip_prefix("https://") {
+            Some(rest) => (Some(rest), true),
+            None => (text.strip_prefix("http://"), false),
+        };
+        let Some(rest) = rest else {
             let malformed = Malformed::new(format!("{} does not begin with `http://`", quoted(text)));
-            return Err(match authority(text) {
+            return Err(match authority(text, false) {
                 Ok(url) => malformed.help(format!("write `{url}`")),
                 Err(_) => malformed.help("write it as in `http://127.0.0.1:3000`"),
             });
@@ -34,12 +34,17 @@ impl Url {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if let Some((before, _)) = rest.split_once(['/', '?', '#']) {
             let malformed = Malformed::new(format!("{} has a path or query; a host has none", quoted(text)));
-            return Err(match authority(before) {
+            return Err(match authority(before, secure) {
                 Ok(url) => malformed.help(format!("write `{url}`: requests keep their own path")),
                 Err(_) => malformed,
             });
         }
-        authority(rest)
+        authority(rest, secure)
+    }
+
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// The host: a name or IPv4 address in lower case, or an IPv6 address in brackets.
@@ -54,7 +59,8 @@ impl Url {
 }
 
 /// `HOST:PORT`.
-fn authority(text: &str) -> Result<Url, Malformed> {
+fn authority(text: &str, secure: bool) -> Result<Url, Malformed> {
+    let (scheme, usual) = if secure { ("https", 443) } else { ("http", 80) };
     if text.contains('@') {
         return Err(Malformed::new("the URL holds a user name or password; upstreams are called without"));
     }
@@ -78,12 +84,11 @@ fn authority(text: &str) -> Result<Url, Malformed> {
         check_host(&host)?;
     }
     let Some(port) = port else {
-        return Err(
-            Malformed::new(format!("{} has no port", quoted(text))).help(format!("write `http://{host}:80`"))
-        );
+        return Err(Malformed::new(format!("{} has no port", quoted(text)))
+            .help(format!("write `{scheme}://{host}:{usual}`")));
     };
     match port.parse() {
-        Ok(port @ 1..) => Ok(Url { host, port }),
+        Ok(port @ 1..) => Ok(Url { host, port, secure }),
         _ => Err(Malformed::new(format!("the port {} is not from 1 to 65535", quoted(port)))),
     }
 }
@@ -106,12 +111,13 @@ impl From<SocketAddr> for Url {
             SocketAddr::V4(address) => address.ip().to_string(),
             SocketAddr::V6(address) => format!("[{}]", address.ip()),
         };
-        Url { host, port: address.port() }
+        Url { host, port: address.port(), secure: false }
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }

@@ -15,7 +15,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 
+use super::greeting::{Greeting, Stream};
 use super::listen::{Handler, Local};
 use super::pulse::{Busy, Order, Pulse};
 use super::tunnel::{self, Agreed};
@@ -51,6 +53,21 @@ impl Protocols {
     }
 }
 
+/// Lets a connection begin. How it fails is no news either.
+pub(super) async fn begin(
+    greeting: &Greeting,
+    stream: TcpStream,
+    peer: SocketAddr,
+    pulse: &Rc<Pulse>,
+) -> Option<(Stream, SocketAddr)> {
+    let mut begun = pin!(greeting.take(stream, peer));
+    poll_fn(|cx| match pulse.heed(cx) {
+        Order::Run => begun.as_mut().poll(cx).map(Result::ok),
+        Order::Finish | Order::TimeOut | Order::End => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Serves one connection to its end. How it ends is no news: clients go away, or talk nonsense.
 pub(super) async fn run<H: Handler>(
     mut wire: Wire,
@@ -65,7 +82,7 @@ pub(super) async fn run<H: Handler>(
     });
     let Some(is_h2) = first.await else { return };
     let agreed = Agreed::default();
-    let service = service(pulse.clone(), client, handler, agreed.clone());
+    let service = service(pulse.clone(), client, wire.is_secure(), handler, agreed.clone());
     if is_h2 {
         pulse.multiplex();
         let mut connection = pin!(protocols.http2.serve_connection(TokioIo::new(wire), service));
@@ -102,13 +119,21 @@ pub(super) async fn run<H: Handler>(
     }
 }
 
+/// In the extensions of a request that came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Secure;
+
 fn service<H: Handler>(
     pulse: Rc<Pulse>,
     client: SocketAddr,
+    secure: bool,
     handler: Rc<H>,
     agreed: Agreed,
 ) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Unpin {
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |mut request: Request<Incoming>| {
+        if secure {
+            request.extensions_mut().insert(Secure);
+        }
         // Boxed, because what is not is copied half a dozen times before its first poll.
         let answer = pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client, request))));
         let agreed = agreed.clone();

@@ -19,10 +19,9 @@ use seawall::core::health::Check;
 use seawall::core::rng::Rng;
 use seawall::http::Full;
 use seawall::{Threads, instant, now};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::upstream::Target;
+use super::upstream::{Link, Target};
 use crate::config::{Protocol, Question};
 
 /// The most that is read of an answer.
@@ -58,7 +57,7 @@ pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Vec<Target>, question:
 
 /// `Some` when it is well.
 async fn is_well(target: &Target, question: &Question) -> Option<()> {
-    let io = TokioIo::new(TcpStream::connect(&target.authority).await.ok()?);
+    let io = target.connect().await.ok()?;
     match question {
         Question::Tcp => Some(()),
         Question::Http { path } => {
@@ -90,7 +89,7 @@ fn request(
 ) -> Option<Request<Ask>> {
     let uri = match protocol {
         Protocol::Http1 => path.to_owned(),
-        Protocol::H2c => format!("http://{}{path}", target.authority),
+        Protocol::H2c => format!("{}://{}{path}", target.scheme(), target.authority),
     };
     let request = Request::builder().method(method).uri(uri).header(header::USER_AGENT, "seawall-health");
     let request = match protocol {
@@ -100,13 +99,13 @@ fn request(
     request.body(Ask::full(Full::new(body))).ok()
 }
 
-async fn over_http1(io: TokioIo<TcpStream>, request: Request<Ask>) -> Option<Response<Incoming>> {
+async fn over_http1(io: TokioIo<Link>, request: Request<Ask>) -> Option<Response<Incoming>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
     tokio::spawn(connection);
     sender.send_request(request).await.ok()
 }
 
-async fn over_http2(io: TokioIo<TcpStream>, request: Request<Ask>) -> Option<Response<Incoming>> {
+async fn over_http2(io: TokioIo<Link>, request: Request<Ask>) -> Option<Response<Incoming>> {
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
     let (mut sender, connection) = handshake.await.ok()?;
     tokio::spawn(connection);

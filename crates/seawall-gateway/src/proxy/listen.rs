@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::connection::{self, Protocols};
+use super::greeting::Greeting;
 use super::pulse::Pulses;
 use super::wire::Wire;
 
@@ -95,6 +96,7 @@ pub(crate) fn serve<H: Handler>(
     workers: usize,
     grace: Duration,
     phase: watch::Receiver<Phase>,
+    greeting: Greeting,
     make: impl Fn() -> H + Clone + Send + 'static,
 ) -> io::Result<Serving> {
     let first = bind(address)?;
@@ -109,11 +111,12 @@ pub(crate) fn serve<H: Handler>(
         .enumerate()
         .map(|(number, listener)| {
             let (make, phase, open) = (make.clone(), phase.clone(), open.clone());
+            let greeting = greeting.clone();
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
                 match runtime {
                     Ok(runtime) => runtime.block_on(async {
-                        Worker::new(make(), open).run(listener, grace, phase).await;
+                        Worker::new(make(), open, greeting).run(listener, grace, phase).await;
                     }),
                     Err(error) => tracing::error!(%error, "a worker found no runtime"),
                 }
@@ -155,12 +158,19 @@ struct Worker<H> {
     protocols: Rc<Protocols>,
     pulses: Rc<Pulses>,
     open: Arc<AtomicU32>,
+    greeting: Rc<Greeting>,
 }
 
 impl<H: Handler> Worker<H> {
-    fn new(handler: H, open: Arc<AtomicU32>) -> Worker<H> {
+    fn new(handler: H, open: Arc<AtomicU32>, greeting: Greeting) -> Worker<H> {
         let protocols = Rc::new(Protocols::new());
-        Worker { handler: Rc::new(handler), protocols, pulses: Rc::default(), open }
+        Worker {
+            handler: Rc::new(handler),
+            protocols,
+            pulses: Rc::default(),
+            open,
+            greeting: Rc::new(greeting),
+        }
     }
 
     async fn run(self, listener: std::net::TcpListener, grace: Duration, mut phase: watch::Receiver<Phase>) {
@@ -221,9 +231,13 @@ impl<H: Handler> Worker<H> {
         let _ = stream.set_nodelay(true);
         let member = self.pulses.join();
         let (handler, protocols) = (self.handler.clone(), self.protocols.clone());
+        let greeting = self.greeting.clone();
         tokio::task::spawn_local(async move {
             let pulse = member.pulse.clone();
-            connection::run(Wire::new(stream, pulse.clone()), pulse, client, handler, &protocols).await;
+            if let Some((stream, client)) = connection::begin(&greeting, stream, client, &pulse).await {
+                let wire = Wire::new(stream, pulse.clone());
+                connection::run(wire, pulse, client, handler, &protocols).await;
+            }
             drop((member, place));
         });
     }

@@ -5,6 +5,7 @@ mod bare;
 mod connection;
 mod dialling;
 pub(crate) mod fallback;
+pub(crate) mod greeting;
 mod grpc;
 mod head;
 pub(crate) mod headers;

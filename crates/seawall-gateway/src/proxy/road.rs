@@ -30,6 +30,8 @@ use super::health;
 use super::upstream::Target;
 use crate::config::{self, Config, Question, UserSource};
 use crate::telemetry::RouteStats;
+use crate::tls::{self, Secure};
+use tokio_rustls::rustls::ClientConfig;
 
 /// The time in which traffic comes back to a host whose breaker closed.
 const RAMP: Span = Span::from_secs(5);
@@ -203,6 +205,8 @@ pub(crate) struct Kept {
     balances: HashMap<String, Hosts<Threads>>,
     /// By upstream.
     shared: HashMap<String, Arc<Locks<call::Shared>>>,
+    /// By upstream, with what they were made of.
+    clients: HashMap<String, ((config::UpstreamTls, config::Protocol), Arc<ClientConfig>)>,
     /// By route, with what they were made of.
     fallbacks: HashMap<String, (String, config::Fallback, fallback::Layer)>,
     /// By route.
@@ -222,6 +226,7 @@ impl Default for Kept {
             hosts: HashMap::new(),
             balances: HashMap::new(),
             shared: HashMap::new(),
+            clients: HashMap::new(),
             fallbacks: HashMap::new(),
             stats: HashMap::new(),
         }
@@ -254,13 +259,15 @@ impl Kept {
             calls.insert(name.as_str(), Arc::new(calls_of));
             upstreams.insert(name.clone(), view);
         }
+        let targets: HashMap<&String, Vec<Target>> =
+            upstreams.iter().map(|(name, upstream)| (name, upstream.targets.clone())).collect();
         let routes = config.routes.iter().filter_map(|route| {
             let upstream = calls.get(route.upstream.as_str())?.clone();
-            let targets_of = targets(config.upstreams.get(&route.upstream)?);
+            let targets_of = targets.get(&route.upstream)?.clone();
             let cheaper = route.fallback.upstreams.iter().filter_map(|name| {
-                let (calls, upstream) = (calls.get(name.as_str())?, config.upstreams.get(name)?);
+                let (calls, targets) = (calls.get(name.as_str())?, targets.get(name)?);
                 let cheaper = route.cheaper(name);
-                Some(Arc::new(self.route(&cheaper, calls.clone(), targets(upstream), families, now)))
+                Some(Arc::new(self.route(&cheaper, calls.clone(), targets.clone(), families, now)))
             });
             let cheaper = cheaper.collect();
             Some(Arc::new(Route { cheaper, ..self.route(route, upstream, targets_of, families, now) }))
@@ -328,7 +335,7 @@ impl Kept {
         };
         let balanced = self.balanced(name, config, &hosts, now);
         let question = upstream.health.as_ref().map(|health| health.question.clone());
-        UpstreamView { hosts, balanced, shared, targets: targets(upstream), question }
+        UpstreamView { hosts, balanced, shared, targets: self.targets(name, upstream), question }
     }
 
     /// A lane without requests, for those who only look at the pool.
@@ -440,6 +447,7 @@ impl Kept {
         self.rules.retain(|(route, quota), _| {
             named(route).is_some_and(|route| route.throttle.iter().any(|other| other.name == *quota))
         });
+        self.clients.retain(|upstream, _| config.upstreams.contains_key(upstream));
         self.fallbacks.retain(|route, _| named(route).is_some_and(|route| !route.fallback.is_empty()));
         self.stats.retain(|route, _| named(route).is_some());
         self.hosts.retain(|(upstream, host), _| {
@@ -454,17 +462,49 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// The hosts of an upstream. What its TLS needs was there when the config was read; where it has
+    /// gone since, nobody is called.
+    fn targets(&mut self, name: &str, upstream: &config::Upstream) -> Vec<Target> {
+        let hosts = upstream.hosts.as_slice();
+        let config = hosts.iter().any(config::Url::is_secure).then(|| self.client(name, upstream)).flatten();
+        let target = |host: &config::Url| {
+            let name = tls::name_of(host, &upstream.tls).filter(|_| host.is_secure());
+            let secure = name.zip(config.clone()).map(|(name, config)| Secure { name, config });
+            // Never without TLS where that was asked for: nobody answers at no address.
+            let is_reachable = secure.is_some() == host.is_secure();
+            Target {
+                authority: format!("{}:{}", if is_reachable { host.host() } else { "" }, host.port()),
+                protocol: upstream.protocol,
+                connect_timeout: upstream.connect_timeout.into(),
+                idle_timeout: upstream.idle_timeout.into(),
+                secure,
+            }
+        };
+        hosts.iter().map(target).collect()
+    }
+
+    fn client(&mut self, name: &str, upstream: &config::Upstream) -> Option<Arc<ClientConfig>> {
+        let wanted = (upstream.tls.clone(), upstream.protocol);
+        if let Some((made_of, client)) = self.clients.get(name)
+            && *made_of == wanted
+        {
+            return Some(client.clone());
+        }
+        match tls::client(&upstream.tls, upstream.protocol) {
+            Ok(client) => {
+                self.clients.insert(name.to_owned(), (wanted, client.clone()));
+                Some(client)
+            }
+            Err(error) => {
+                tracing::error!(upstream = name, %error, "no TLS");
+                None
+            }
+        }
+    }
+}
+
 /// A lane whose bound leaves room for at least one.
 fn bounded(lane: limit::Lane) -> limit::Lane {
     limit::Lane { max: lane.max.max(1), ..lane }
-}
-
-fn targets(upstream: &config::Upstream) -> Vec<Target> {
-    let target = |host: &config::Url| Target {
-        authority: format!("{}:{}", host.host(), host.port()),
-        protocol: upstream.protocol,
-        connect_timeout: upstream.connect_timeout.into(),
-        idle_timeout: upstream.idle_timeout.into(),
-    };
-    upstream.hosts.as_slice().iter().map(target).collect()
 }

@@ -27,6 +27,7 @@ use seawall::core::time::Span;
 use seawall::http::{Full, Held};
 use seawall::{Guard, enter, now};
 
+use super::connection::Secure;
 use super::fallback::{self, Payload, Plain};
 use super::grpc;
 use super::headers;
@@ -323,6 +324,15 @@ fn outgoing(request: Request<Incoming>, peer: IpAddr, trusted: bool) -> Request<
     request.headers_mut().remove(header::EXPECT);
     if let Some(protocol) = upgrade {
         headers::set_upgrade(request.headers_mut(), protocol);
+    }
+    if request.extensions().get::<Secure>().is_some() {
+        // Before what follows, which leaves alone what is there for a trusted peer.
+        headers::forwarded_over_tls(request.headers_mut(), trusted);
+        headers::forwarded(request.headers_mut(), peer, trusted);
+        if !trusted {
+            headers::forwarded_over_tls(request.headers_mut(), trusted);
+        }
+        return request;
     }
     headers::forwarded(request.headers_mut(), peer, trusted);
     request

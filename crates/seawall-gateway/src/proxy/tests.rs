@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use super::bare::Bare;
+use super::greeting::Greeting;
 use super::listen::{Handler, Phase, Serving, serve};
 use super::upstream::Target;
 use crate::config::Protocol;
@@ -81,8 +82,9 @@ impl Proxy {
         let (phase, seen_phase) = watch::channel(Phase::Serve);
         let authority = authority.to_string();
         let (connect_timeout, idle_timeout) = (Duration::from_secs(10), Duration::from_secs(60));
-        let target = Target { authority, protocol, connect_timeout, idle_timeout };
-        let serving = serve(ANY, 1, GRACE, seen_phase, move || Bare::new(target.clone())).unwrap();
+        let target = Target { authority, protocol, connect_timeout, idle_timeout, secure: None };
+        let serving =
+            serve(ANY, 1, GRACE, seen_phase, Greeting::default(), move || Bare::new(target.clone())).unwrap();
         Proxy {
             address: serving.address(),
             phase,
@@ -96,7 +98,8 @@ impl Proxy {
         let (phase, seen_phase) = watch::channel(Phase::Serve);
         let seen = Arc::<Seen>::default();
         let origin = seen.clone();
-        let serving = serve(ANY, 1, GRACE, seen_phase, move || Origin(origin.clone())).unwrap();
+        let serving =
+            serve(ANY, 1, GRACE, seen_phase, Greeting::default(), move || Origin(origin.clone())).unwrap();
         let mut proxy = Proxy::before(serving.address(), protocol);
         (proxy.origin, proxy.seen) = (Some(phase), seen);
         proxy

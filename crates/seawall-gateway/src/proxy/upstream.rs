@@ -14,20 +14,27 @@
 //! is no ticker. What went out on a fresh connection is never sent twice from here.
 
 use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::dialling::{Dialling, PROOF, Turn};
 use super::listen::Local;
 use super::outbound::Outbound;
 use crate::config::Protocol;
+use crate::tls::Secure;
 
 /// The most idle connections to a host, on one worker.
 pub(crate) const IDLE_MAX: usize = 256;
@@ -45,6 +52,85 @@ pub(crate) struct Target {
     pub(crate) connect_timeout: Duration,
     /// The age at which an idle connection is not used again.
     pub(crate) idle_timeout: Duration,
+    /// How it is believed, where TLS is spoken.
+    pub(crate) secure: Option<Secure>,
+}
+
+/// A connection to a host.
+pub(super) enum Link {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Target {
+    /// How its URLs begin.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.secure.is_some() { "https" } else { "http" }
+    }
+
+    /// Makes a connection, however long it takes.
+    pub(super) async fn connect(&self) -> io::Result<TokioIo<Link>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        let _ = stream.set_nodelay(true);
+        let link = match &self.secure {
+            None => Link::Plain(stream),
+            Some(Secure { name, config }) => {
+                let connected = TlsConnector::from(config.clone()).connect(name.clone(), stream).await?;
+                Link::Tls(Box::new(connected))
+            }
+        };
+        Ok(TokioIo::new(link))
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Link::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Link::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Link::Plain(stream) => stream.is_write_vectored(),
+            Link::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Link::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Link::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }
 
 /// Why a host did not answer.
@@ -247,7 +333,9 @@ impl Pool {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or(&self.target.authority);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        if let Ok(uri) = Uri::builder().scheme("http").authority(host).path_and_query(path).build() {
+        if let Ok(uri) =
+            Uri::builder().scheme(self.target.scheme()).authority(host).path_and_query(path).build()
+        {
             *request.uri_mut() = uri;
         }
         *request.version_mut() = Version::HTTP_2;
@@ -296,17 +384,14 @@ impl Pool {
         }
     }
 
-    async fn dial(&self) -> Result<TokioIo<TcpStream>, FailureKind> {
-        let connecting = TcpStream::connect(&self.target.authority);
-        let stream = tokio::time::timeout(self.target.connect_timeout, connecting)
+    async fn dial(&self) -> Result<TokioIo<Link>, FailureKind> {
+        tokio::time::timeout(self.target.connect_timeout, self.target.connect())
             .await
             .map_err(|_| FailureKind::ConnectTimeout)?
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::ConnectionRefused => FailureKind::Refused,
                 _ => FailureKind::Unreachable,
-            })?;
-        let _ = stream.set_nodelay(true);
-        Ok(TokioIo::new(stream))
+            })
     }
 
     fn shared(&self) -> Option<http2::SendRequest<Outbound>> {

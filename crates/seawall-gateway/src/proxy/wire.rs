@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::greeting::Stream;
 use super::pulse::Pulse;
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -16,7 +16,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A socket whose first bytes may have been looked at already.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     seen: [u8; PREFACE.len()],
     replayed: u8,
     len: u8,
@@ -24,7 +24,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, pulse: Rc<Pulse>) -> Wire {
+    pub(super) fn new(stream: Stream, pulse: Rc<Pulse>) -> Wire {
         Wire { stream, seen: [0; PREFACE.len()], replayed: 0, len: 0, pulse }
     }
 
@@ -45,9 +45,16 @@ impl Wire {
         }
     }
 
+    /// Whether TLS is spoken.
+    pub(super) fn is_secure(&self) -> bool {
+        self.stream.is_secure()
+    }
+
     /// Writes a last word if the socket takes it at once.
     pub(super) fn try_say(&self, word: &[u8]) {
-        let _ = self.stream.try_write(word);
+        if let Stream::Plain(stream) = &self.stream {
+            let _ = stream.try_write(word);
+        }
     }
 }
 

@@ -33,7 +33,8 @@ impl Gateway {
             let rest = greeting.split_once(from).unwrap_or_else(|| panic!("no address: {greeting}")).1;
             rest.split(to).next().unwrap().trim().to_owned()
         };
-        let (address, admin) = (between("serves http://", ' '), between("admin: http://", ')'));
+        let address = between("serves http", ' ').split_once("://").unwrap().1.to_owned();
+        let admin = between("admin: http://", ')');
         Gateway { child, address, admin, log }
     }
 

@@ -5,6 +5,7 @@
 mod harness;
 mod operation;
 mod resilience;
+mod secure;
 mod wire;
 
 use std::net::{TcpListener, TcpStream};

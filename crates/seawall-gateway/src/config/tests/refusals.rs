@@ -171,7 +171,7 @@ users = ["client-ip"]"#,
             2 | checks = { path = "/healthz" }
               | ^^^^^^
               |
-              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `health`, `eject`, `slow_start`, `breaker`, `limit`, `budget`"#]],
+              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `tls`, `health`, `eject`, `slow_start`, `breaker`, `limit`, `budget`"#]],
     );
     check(
         &upstream(r#"breaker = { slow_rate = "80%" }"#),
@@ -589,18 +589,18 @@ envoy = "yes""#,
 fn hosts() {
     check(
         r#"[upstream.u]
-hosts = ["https://h:1"]
+hosts = ["https://h"]
 [route.r]
 upstream = "u"
 "#,
         expect![[r#"
-            error: `hosts`: `https://h:1`: TLS to upstreams is not supported yet
+            error: `hosts`: `h` has no port
              --> seawall.toml:2:10
               |
-            2 | hosts = ["https://h:1"]
-              |          ^^^^^^^^^^^^^
+            2 | hosts = ["https://h"]
+              |          ^^^^^^^^^^^
               |
-              = help: write `http://…`"#]],
+              = help: write `https://h:443`"#]],
     );
     check(
         r#"[upstream.u]
@@ -720,13 +720,13 @@ fn upstreams() {
     check(
         &upstream(r#"protocol = "http2""#),
         expect![[r#"
-            error: `protocol`: the text `http2` is not `http1` or `h2c`
+            error: `protocol`: the text `http2` is not `http1`, `h2c` or `h2`
              --> seawall.toml:2:12
               |
             2 | protocol = "http2"
               |            ^^^^^^^
               |
-              = help: without TLS that is `h2c`"#]],
+              = help: that is `h2c` without TLS, `h2` with it"#]],
     );
     check(
         &upstream("connect_timeout = 1"),

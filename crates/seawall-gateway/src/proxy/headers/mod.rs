@@ -15,6 +15,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
@@ -89,6 +90,13 @@ pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return false };
     headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
+}
+
+/// Says that the request came over TLS, unless a trusted peer has said how it came to it.
+pub(crate) fn forwarded_over_tls(headers: &mut HeaderMap, trusted: bool) {
+    if !trusted || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HTTPS);
+    }
 }
 
 /// Says where the request came from: appended for a trusted peer, replaced for any other.

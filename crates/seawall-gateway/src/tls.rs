@@ -1,0 +1,220 @@
+//! TLS: certificates from files, for clients and for upstreams.
+//!
+//! **Mechanics.** A listener looks its certificate up by the name that the client asks for. The files are
+//! read again when they have changed, looked at with each reload and now and then; connections that
+//! stand keep theirs. HTTP/2 is offered before HTTP/1.1.
+//!
+//! **Edges.** Files that cannot be read stop the start. Later they are reported, and what was read
+//! before stays.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::config::{Config, Identity, Protocol, ServerTls, UpstreamTls, Url};
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub(crate) struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+fn about<E: fmt::Display>(path: &Path) -> impl Fn(E) -> TlsError {
+    move |error| TlsError(format!("{}: {error}", path.display()))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).map_err(about(path))?;
+    let read = read.collect::<Result<Vec<_>, _>>().map_err(about(path))?;
+    if read.is_empty() { Err(about(path)("it holds no certificate")) } else { Ok(read) }
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(about(path))?;
+    }
+    Ok(roots)
+}
+
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = certificates(&identity.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(about(&identity.key))?;
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(about(&identity.key))?;
+    Ok(Arc::new(key))
+}
+
+/// What a listener shows, as it was last read.
+#[derive(Debug)]
+struct Shown {
+    default: Arc<CertifiedKey>,
+    by_name: BTreeMap<String, Arc<CertifiedKey>>,
+}
+
+/// The certificates of a listener.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    config: ServerTls,
+    shown: ArcSwap<Shown>,
+    /// When each file last changed.
+    changed: Mutex<Vec<Option<SystemTime>>>,
+}
+
+impl Certificates {
+    fn read(config: &ServerTls) -> Result<Shown, TlsError> {
+        let by_name = config.by_name.iter().map(|(name, identity)| Ok((name.clone(), certified(identity)?)));
+        Ok(Shown { default: certified(&config.default)?, by_name: by_name.collect::<Result<_, TlsError>>()? })
+    }
+
+    fn stamps(config: &ServerTls) -> Vec<Option<SystemTime>> {
+        let stamp = |path: &PathBuf| std::fs::metadata(path).and_then(|of| of.modified()).ok();
+        let identities = std::iter::once(&config.default).chain(config.by_name.values());
+        identities.flat_map(|identity| [stamp(&identity.cert), stamp(&identity.key)]).collect()
+    }
+
+    /// Reads the files again if they have changed.
+    pub(crate) fn refresh(&self) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Certificates::stamps(&self.config);
+        if *changed == now {
+            return;
+        }
+        match Certificates::read(&self.config) {
+            Ok(shown) => {
+                self.shown.store(Arc::new(shown));
+                tracing::info!("certificates read again");
+            }
+            Err(error) => tracing::error!(%error, "certificates cannot be read, the old ones stay"),
+        }
+        *changed = now;
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.shown.load();
+        let named = hello.server_name().and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            let above = name.split_once('.').map(|(_, above)| format!("*.{above}"));
+            shown.by_name.get(&name).or_else(|| shown.by_name.get(&above?))
+        });
+        Some(named.unwrap_or(&shown.default).clone())
+    }
+}
+
+/// The TLS of a listener.
+pub(crate) fn server(config: &ServerTls) -> Result<(Arc<ServerConfig>, Arc<Certificates>), TlsError> {
+    let certificates = Arc::new(Certificates {
+        shown: ArcSwap::from_pointee(Certificates::read(config)?),
+        changed: Mutex::new(Certificates::stamps(config)),
+        config: config.clone(),
+    });
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| TlsError(error.to_string()))?;
+    let builder = match &config.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider());
+            builder.with_client_cert_verifier(verifier.build().map_err(about(path))?)
+        }
+    };
+    let mut server = builder.with_cert_resolver(certificates.clone());
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((Arc::new(server), certificates))
+}
+
+/// How a host of an upstream is spoken to.
+#[derive(Clone, Debug)]
+pub(crate) struct Secure {
+    /// The name that its certificate must have.
+    pub(crate) name: ServerName<'static>,
+    /// Whom to believe, and what to show.
+    pub(crate) config: Arc<ClientConfig>,
+}
+
+impl PartialEq for Secure {
+    fn eq(&self, other: &Secure) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+impl Eq for Secure {}
+
+impl std::hash::Hash for Secure {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+        Arc::as_ptr(&self.config).hash(state);
+    }
+}
+
+/// The TLS of an upstream.
+pub(crate) fn client(tls: &UpstreamTls, protocol: Protocol) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match &tls.roots {
+        Some(path) => roots(path)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let failed = |error: &dyn fmt::Display| TlsError(format!("TLS to an upstream: {error}"));
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| failed(&error))?;
+    let builder = builder.with_webpki_verifier(verifier.map_err(|error| failed(&error))?);
+    let mut client = match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(about(&identity.key))?;
+            builder
+                .with_client_auth_cert(certificates(&identity.cert)?, key)
+                .map_err(about(&identity.cert))?
+        }
+    };
+    client.alpn_protocols = match protocol {
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+        Protocol::H2c => vec![b"h2".to_vec()],
+    };
+    Ok(Arc::new(client))
+}
+
+/// Whether everything that a config names for TLS is there and makes sense.
+pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
+    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        server(tls)?;
+    }
+    for upstream in config.upstreams.values() {
+        for host in upstream.hosts.as_slice().iter().filter(|host| host.is_secure()) {
+            client(&upstream.tls, upstream.protocol)?;
+            name_of(host, &upstream.tls).ok_or_else(|| TlsError(format!("{host}: it has no name")))?;
+        }
+    }
+    Ok(())
+}
+
+/// The name that the certificate of this host must have.
+pub(crate) fn name_of(host: &Url, tls: &UpstreamTls) -> Option<ServerName<'static>> {
+    let name = tls.server_name.as_deref().unwrap_or(host.host());
+    ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).ok()
+}

@@ -1,0 +1,131 @@
+//! TLS on both sides, and the PROXY protocol.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
+
+use crate::harness::{Gateway, config, origin};
+
+/// An authority and what it signs, as PEM files.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    cert: String,
+}
+
+impl Authority {
+    fn new(file: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let cert = config(file, &params.self_signed(&key).unwrap().pem());
+        Authority { issuer: Issuer::new(params, key), cert }
+    }
+
+    /// Certificate and key for this name.
+    fn sign(&self, file: &str, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        (config(&format!("{file}.pem"), &cert.pem()), config(&format!("{file}.key"), &key.serialize_pem()))
+    }
+
+    fn client(&self, address: &str, name: &str) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.cert).unwrap()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let client = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        StreamOwned::new(ClientConnection::new(client, name).unwrap(), TcpStream::connect(address).unwrap())
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+
+fn ask(mut stream: impl std::io::Read + std::io::Write) -> String {
+    stream.write_all(GET).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap().to_ascii_lowercase()
+}
+
+fn start(name: &str, listen: &str, host: &str, upstream: &str) -> Gateway {
+    let file = format!(
+        "[listen.public]\naddress = \"127.0.0.1:0\"\n{listen}\n[identity]\ntrusted_proxies = []\n\
+         [upstream.u]\nhosts = [\"{host}\"]\n{upstream}\n[route.r]\nupstream = \"u\"\n"
+    );
+    Gateway::start(&[&config(name, &file)])
+}
+
+#[test]
+fn a_certificate_for_each_name_and_a_new_one_without_a_restart() {
+    let authority = Authority::new("down-ca.pem");
+    let (cert, key) = authority.sign("down-a", "a.example");
+    let (other_cert, other_key) = authority.sign("down-b", "*.b.example");
+    let tls = format!(
+        "tls = {{ cert = \"{cert}\", key = \"{key}\", sni = {{ \"*.b.example\" = {{ cert = \"{other_cert}\", key = \"{other_key}\" }} }} }}"
+    );
+    let gateway = start("tls.toml", &tls, &format!("http://{}", origin()), "");
+    for name in ["a.example", "x.b.example"] {
+        let answer = ask(authority.client(&gateway.address, name));
+        assert!(
+            answer.starts_with("http/1.1 200") && answer.contains("x-forwarded-proto: https"),
+            "{answer}"
+        );
+    }
+    authority.sign("down-a", "new.example");
+    gateway.signal("-HUP");
+    gateway.await_log("certificates read again");
+    assert!(ask(authority.client(&gateway.address, "new.example")).starts_with("http/1.1 200"));
+}
+
+#[test]
+fn an_upstream_is_believed_only_with_a_certificate_for_its_name() {
+    let authority = Authority::new("up-ca.pem");
+    let (cert, key) = authority.sign("up", "orders.example");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("https://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let chain = vec![CertificateDer::from_pem_file(cert).unwrap()];
+        let server =
+            Arc::new(builder.with_single_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap());
+        for stream in listener.incoming() {
+            let mut stream =
+                StreamOwned::new(ServerConnection::new(server.clone()).unwrap(), stream.unwrap());
+            let mut some = [0; 1024];
+            if stream.read(&mut some).is_ok_and(|read| read > 0) {
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    let tls = |name: &str| format!("tls = {{ roots = \"{}\", server_name = \"{name}\" }}", authority.cert);
+    let gateway = start("up.toml", "", &host, &tls("orders.example"));
+    let answer = ask(TcpStream::connect(&gateway.address).unwrap());
+    assert!(answer.starts_with("http/1.1 200") && answer.ends_with("ok"), "{answer}");
+    let gateway = start("up-wrong.toml", "", &host, &tls("others.example"));
+    assert!(ask(TcpStream::connect(&gateway.address).unwrap()).starts_with("http/1.1 502"));
+}
+
+#[test]
+fn a_proxy_says_who_the_client_is() {
+    let gateway = start("proxy.toml", "proxy_protocol = true", &format!("http://{}", origin()), "");
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.write_all(b"PROXY TCP4 203.0.113.7 192.0.2.1 5000 80\r\n").unwrap();
+    let answer = ask(stream);
+    assert!(answer.contains("x-forwarded-for: 203.0.113.7"), "{answer}");
+    assert_eq!(ask(TcpStream::connect(&gateway.address).unwrap()), "", "without a header there is no answer");
+}
