@@ -127,6 +127,20 @@ impl<'a> Section<'a> {
         found
     }
 
+    /// The values of the table under `key`, each with its name; what is wrong is reported.
+    pub(super) fn tables_of_texts<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str, &Field<'a>) -> Result<T, Malformed>,
+    ) -> Vec<T> {
+        let Some(section) = self.section(key) else { return Vec::new() };
+        let read = section.table.iter().filter_map(|(name, value)| {
+            let field = Field { key: name.get_ref(), key_at: name.span(), value, report: self.report };
+            parse(field.key, &field).map_err(|malformed| field.reject(malformed)).ok()
+        });
+        read.collect()
+    }
+
     /// Notes a problem with the table as a whole.
     pub(super) fn reject(&self, malformed: Malformed) {
         self.report.at(self.at.clone(), malformed);

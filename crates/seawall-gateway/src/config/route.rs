@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use seawall_core::call;
 use seawall_core::decision::Policy;
 use seawall_core::enforcement::{Enforcement, Stance};
@@ -26,6 +26,9 @@ use super::{retry, units};
 /// The time until a response must begin when nothing else is said.
 const DEADLINE: Span = Span::from_secs(15);
 
+/// The most methods of a route.
+const METHODS_MAX: usize = 16;
+
 /// How much a request matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TierRule {
@@ -44,6 +47,10 @@ pub(crate) struct Route {
     pub(crate) host: HostPattern,
     /// The paths that it takes; default every path.
     pub(crate) path: PathPattern,
+    /// The methods that it takes; empty for all, the default.
+    pub(crate) methods: Vec<Method>,
+    /// The headers that its requests have, with these values; default none.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// The name of its upstream, which exists.
     pub(crate) upstream: String,
     /// The time until a response must begin; default 15 s.
@@ -81,6 +88,8 @@ impl Route {
             name: name.to_owned(),
             host: HostPattern::Any,
             path: PathPattern::ALL,
+            methods: Vec::new(),
+            headers: Vec::new(),
             upstream: upstream.to_owned(),
             deadline: DEADLINE,
             tier: TierRule::default(),
@@ -99,8 +108,26 @@ impl Route {
     }
 
     /// Whether a request for this host, without port, and path, without query, belongs here.
-    pub(crate) fn matches(&self, host: &str, path: &str) -> bool {
-        self.host.matches(host) && self.path.matches(path)
+    pub(crate) fn matches(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> bool {
+        let has =
+            |(name, value): &(HeaderName, HeaderValue)| headers.get_all(name).iter().any(|is| is == value);
+        self.host.matches(host)
+            && self.path.matches(path)
+            && (self.methods.is_empty() || self.methods.contains(method))
+            && self.headers.iter().all(has)
+    }
+
+    /// How specific it is, after host and path.
+    fn conditions(&self) -> (usize, bool) {
+        (self.headers.len(), !self.methods.is_empty())
+    }
+
+    /// Whether it takes the same requests as another one.
+    fn is_like(&self, other: &Route) -> bool {
+        let same = (&self.host, &self.path, &self.headers) == (&other.host, &other.path, &other.headers);
+        let meet =
+            self.methods == other.methods || self.methods.iter().any(|method| other.methods.contains(method));
+        same && meet
     }
 
     /// The first to be dropped, and never tried again.
@@ -128,6 +155,8 @@ impl Route {
         let text = "a text";
         route.path = section.value("path", route.path, |field| field.parsed(text, PathPattern::parse));
         route.host = section.value("host", route.host, |field| field.parsed(text, HostPattern::parse));
+        route.methods = section.value("method", route.methods, methods);
+        route.headers = section.tables_of_texts("headers", header_value);
         let example = format!("\"{}\"", upstreams.first().unwrap_or(&"NAME"));
         let upstream = section.required("upstream", &example, |field| existing(field, upstreams));
         route.upstream = upstream.unwrap_or_default();
@@ -163,8 +192,7 @@ pub(super) fn read_all(sections: Vec<Named<'_>>, table: Table, upstreams: &[&str
     let mut routes: Vec<Route> = Vec::with_capacity(sections.len());
     for Named { name, mut section } in sections {
         let route = Route::read(name, &mut section, table, upstreams);
-        if let Some(other) = routes.iter().find(|other| other.host == route.host && other.path == route.path)
-        {
+        if let Some(other) = routes.iter().find(|other| other.is_like(&route)) {
             let same = format!("the routes `{}` and {} take the same requests", other.name, quoted(name));
             let both = format!("both have `path = \"{}\"`, for {}", route.path, route.host);
             section.reject(Malformed::new(same).help(both));
@@ -172,8 +200,26 @@ pub(super) fn read_all(sections: Vec<Named<'_>>, table: Table, upstreams: &[&str
         section.finish();
         routes.push(route);
     }
-    routes.sort_by_key(|route| Reverse((route.host.rank(), route.path.rank())));
+    routes.sort_by_key(|route| Reverse((route.host.rank(), route.path.rank(), route.conditions())));
     routes
+}
+
+/// One method, or several.
+fn methods(field: &Field<'_>) -> Result<Vec<Method>, Malformed> {
+    let wanted = "a method such as `GET`";
+    let method = |field: &Field<'_>| {
+        let text = field.text().filter(|text| text.bytes().all(|byte| byte.is_ascii_uppercase()));
+        text.and_then(|text| Method::from_bytes(text.as_bytes()).ok()).ok_or_else(|| field.is_not(wanted))
+    };
+    if field.text().is_some() {
+        return method(field).map(|method| vec![method]);
+    }
+    field.items(1..=METHODS_MAX)?.iter().map(method).collect()
+}
+
+fn header_value(name: &str, field: &Field<'_>) -> Result<(HeaderName, HeaderValue), Malformed> {
+    let value = field.text().and_then(|text| HeaderValue::from_str(text).ok());
+    Ok((header(name)?, value.ok_or_else(|| field.is_not("the value of a header"))?))
 }
 
 pub(super) fn existing(field: &Field<'_>, upstreams: &[&str]) -> Result<String, Malformed> {

@@ -400,7 +400,11 @@ fn the_most_specific_route_takes_a_request() {
         ("ü.example.com", "/x", "f-domain"),
         ("exämple.com", "/x", "a-all"),
     ] {
-        let taken = config.routes.iter().find(|route| route.matches(host, path)).unwrap();
+        let taken = config
+            .routes
+            .iter()
+            .find(|route| route.matches(host, path, &http::Method::GET, &http::HeaderMap::new()))
+            .unwrap();
         assert_eq!(taken.name, expected, "{host}{path}");
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 use seawall::call::Upstream;
 use seawall::core::call::{self, Hosts, HostsConfig, HostsSnapshot, Member};
@@ -66,12 +66,18 @@ impl Road {
     }
 
     /// The route for this host, perhaps with a port, and this path.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
+    pub(crate) fn route(
+        &self,
+        host: &str,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Option<&Arc<Route>> {
         let bare = match host.rsplit_once(':') {
             Some((bare, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => bare,
             _ => host,
         };
-        self.routes.iter().find(|route| route.matching.matches(bare, path))
+        self.routes.iter().find(|route| route.matching.matches(bare, path, method, headers))
     }
 
     /// What makes the chance of this process its own.

@@ -73,7 +73,8 @@ impl Stack {
         if request.method() == Method::CONNECT {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n");
         }
-        let Some(route) = road.route(host_of(&request), request.uri().path()) else {
+        let found = road.route(host_of(&request), request.uri().path(), request.method(), request.headers());
+        let Some(route) = found else {
             return plain(StatusCode::NOT_FOUND, "no route for this host and path\n");
         };
         route.stats.requests.inc();

@@ -95,3 +95,21 @@ fn a_slow_call_is_hedged_to_another_host() {
     let gateway = Gateway::start(&[&file]);
     assert!((0..20).all(|_| gateway.get("/", "").status == 200));
 }
+
+#[test]
+fn routes_are_told_apart_by_method_and_header() {
+    let (reads, writes, next) =
+        (origin_saying("200 OK"), origin_saying("201 Created"), origin_saying("202 Accepted"));
+    let file = format!(
+        "[upstream.reads]\nhosts = [\"http://{reads}\"]\n[upstream.writes]\nhosts = [\"http://{writes}\"]\n\
+         [upstream.next]\nhosts = [\"http://{next}\"]\n[route.reads]\nupstream = \"reads\"\n\
+         [route.writes]\nupstream = \"writes\"\nmethod = [\"POST\", \"PUT\"]\n\
+         [route.next]\nupstream = \"next\"\nheaders = {{ x-version = \"2\" }}\n"
+    );
+    let gateway = Gateway::start(&[&config("told-apart.toml", &file)]);
+    let status = |method: &str, headers: &str| {
+        crate::harness::ask(&gateway.address, method, "/", &format!("host: a\r\n{headers}"), "").status
+    };
+    assert_eq!([status("GET", ""), status("POST", ""), status("GET", "x-version: 2\r\n")], [200, 201, 202]);
+    assert_eq!(status("GET", "x-version: 3\r\n"), 200);
+}
