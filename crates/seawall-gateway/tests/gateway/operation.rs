@@ -129,3 +129,17 @@ fn schema_and_completions_are_printed() {
         assert!(output.status.success() && String::from_utf8(output.stdout).unwrap().contains(wanted));
     }
 }
+
+#[test]
+fn the_dashboard_shows_only_metrics_that_there_are() {
+    let gateway = Gateway::start(&[&config("dashboard.toml", &quota(&origin(), "1/s", 9))]);
+    let metrics = get(&gateway.admin, "/metrics", "").body;
+    let dashboard = include_str!("../../../../deploy/grafana.json");
+    let names = dashboard.split("seawall_").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+        rest[..end].trim_end_matches("_total")
+    });
+    for name in names {
+        assert!(metrics.contains(&format!("# TYPE seawall_{name} ")), "{name}");
+    }
+}
