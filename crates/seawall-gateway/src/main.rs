@@ -5,6 +5,7 @@ mod blocks;
 mod check;
 mod cli;
 mod config;
+mod dependability;
 mod lab;
 mod operate;
 mod proxy;

@@ -259,6 +259,8 @@ impl Control {
         let (changed, mut changes) = mpsc::channel(1);
         let _watcher = file.as_deref().and_then(|file| watch_file(file, changed));
         let mut events = tokio::time::interval(EVENTS_EVERY);
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut files = tokio::time::interval(FILES_EVERY);
         files.set_missed_tick_behavior(MissedTickBehavior::Delay);
         events.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -280,6 +282,9 @@ impl Control {
                     Order::Drain => break,
                 },
                 _ = events.tick() => self.log_events(),
+                _ = seconds.tick() => {
+                    self.road.load().routes.iter().for_each(|route| route.stats.second(seawall::now()));
+                }
                 _ = files.tick() => self.certificates.iter().for_each(|certificates| certificates.refresh()),
             }
         }

@@ -5,6 +5,7 @@
 //! own snapshots when somebody asks.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
 use prometheus_client::encoding::text::encode;
@@ -15,10 +16,12 @@ use prometheus_client::registry::{Metric, Registry};
 use seawall::core::breaker::Mode;
 use seawall::core::decision::Reason;
 use seawall::core::gate::{BlockSnapshot, Snapshot};
+use seawall::core::time::Time;
 use seawall::now;
 use serde_json::{Value, json};
 
-use crate::proxy::road::Road;
+use crate::dependability::{Answers, Outages};
+use crate::proxy::road::{Road, Route};
 
 /// What a route counts.
 #[derive(Debug, Default)]
@@ -31,6 +34,7 @@ pub(crate) struct RouteStats {
     pub(crate) upstream_failed: Counter,
     answered: [Counter; 5],
     refused: [Counter; Reason::ALL.len()],
+    outages: Mutex<Outages>,
 }
 
 impl RouteStats {
@@ -38,6 +42,22 @@ impl RouteStats {
     pub(crate) fn answered(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.answered[class].inc();
+    }
+
+    /// What it answered, as far as that speaks of its dependability.
+    fn answers(&self) -> Answers {
+        let all: u64 = self.answered.iter().map(Counter::get).sum();
+        let throttled = self.refused[Reason::Throttled as usize].get();
+        Answers { all: all.saturating_sub(throttled), bad: self.answered[4].get() }
+    }
+
+    fn outages(&self) -> Outages {
+        *self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A second has passed.
+    pub(crate) fn second(&self, now: Time) {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).observe(now, self.answers());
     }
 
     /// Counts a refusal.
@@ -118,6 +138,12 @@ fn gauges(registry: &mut Registry, road: &Road) {
     let delay = family(registry, "queue_delay_seconds", "The delay that a newcomer would meet");
     let breaker = family(registry, "breaker_state", "0 closed, 1 half-open, 2 open");
     let share = family(registry, "ramp_share", "The share of traffic that the ramp passes");
+    let available =
+        family(registry, "availability", "The share of answers that were good, throttled ones aside");
+    let budget =
+        family(registry, "error_budget_left", "What is left of the bad answers that the objective allows");
+    let down = family(registry, "down", "1 while most answers are bad");
+    let recovery = family(registry, "time_to_recover_seconds", "The mean time that outages took");
     let passes = family(registry, "block_share", "The share of traffic that a route's block passes");
     let users = family(registry, "throttle_users", "Users remembered by a throttle");
     let bytes = family(registry, "throttle_bytes", "Bytes of a throttle's table");
@@ -130,6 +156,13 @@ fn gauges(registry: &mut Registry, road: &Road) {
         }
         let labels = vec![("route", route.matching.name.clone())];
         passes.get_or_create(&labels).set(snapshot.block.share);
+        let (answers, outages) = (route.stats.answers(), route.stats.outages());
+        available.get_or_create(&labels).set(answers.availability());
+        budget.get_or_create(&labels).set(answers.budget_left(route.matching.objective));
+        down.get_or_create(&labels).set(f64::from(u8::from(outages.is_down())));
+        if let Some(mean) = outages.mean() {
+            recovery.get_or_create(&labels).set(mean.as_secs_f64());
+        }
         if let Some(of) = snapshot.limit {
             let labels = vec![("upstream", route.matching.upstream.clone())];
             limit.get_or_create(&labels).set(f64::from(of.limit));
@@ -167,6 +200,7 @@ pub(crate) fn state(road: &Road) -> Value {
             "name": route.matching.name,
             "upstream": route.matching.upstream,
             "block": block(&snapshot.block),
+            "dependability": dependability(route),
             "requests": route.stats.requests.get(),
             "attempts": route.stats.attempts.get(),
             "refused": refused,
@@ -208,6 +242,19 @@ pub(crate) fn state(road: &Road) -> Value {
         })
     });
     json!({ "routes": routes.collect::<Vec<_>>(), "upstreams": upstreams.collect::<Vec<_>>() })
+}
+
+fn dependability(route: &Route) -> Value {
+    let (answers, outages) = (route.stats.answers(), route.stats.outages());
+    json!({
+        "availability": answers.availability(),
+        "objective": f64::from(route.matching.objective) / 1e6,
+        "error_budget_left": answers.budget_left(route.matching.objective),
+        "down": outages.is_down(),
+        "outages": outages.over,
+        "time_to_recover_s": outages.mean().map(|mean| mean.as_secs_f64()),
+        "last_outage_s": (outages.over > 0).then(|| outages.last.as_secs_f64()),
+    })
 }
 
 /// A block, as JSON.

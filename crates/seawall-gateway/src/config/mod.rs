@@ -75,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) identity: identity::Identity,
     /// Which headers are added to responses.
     pub(crate) headers: Headers,
+    /// What is logged of requests.
+    pub(crate) log: Log,
     /// The services, by name; at least one.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     /// The routes, at least one, the most specific first: the first that matches takes a request.
@@ -96,6 +98,15 @@ impl Default for Admin {
     fn default() -> Admin {
         Admin { listen: address::ADMIN, token_file: None, probes: None }
     }
+}
+
+/// Which requests are logged, in parts per million.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// Of all; default none.
+    pub(crate) access: u32,
+    /// Of those that were refused; default none.
+    pub(crate) refusals: u32,
 }
 
 /// The families of headers that Seawall adds to responses.
@@ -127,6 +138,7 @@ impl Config {
             state: None,
             identity: identity::Identity::default(),
             headers: Headers::default(),
+            log: Log::default(),
             upstreams: BTreeMap::from([(DEFAULT_NAME.to_owned(), Upstream::new(hosts))]),
             routes: vec![Route::new(DEFAULT_NAME, DEFAULT_NAME)],
         }
@@ -185,6 +197,7 @@ impl Config {
         let state = root.optional("state", file);
         let (identity, users) = identity::read(root.section("identity"));
         let headers = root.section("headers").map(headers_in).unwrap_or_default();
+        let log = root.section("log").map(log_in).unwrap_or_default();
         let upstreams = root.named("upstream");
         // A name counts even if its table is wrong: routes to it are right.
         let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name).collect();
@@ -198,7 +211,7 @@ impl Config {
             // Only now: what is missing may just be misspelt.
             complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
         }
-        Config { listen, listeners, admin, state, identity, headers, upstreams, routes }
+        Config { listen, listeners, admin, state, identity, headers, log, upstreams, routes }
     }
 }
 
@@ -246,6 +259,15 @@ fn admin_in(mut section: Section<'_>) -> Admin {
     let probes = section.optional("probes", |field| field.parsed(ADDRESS, address::listen));
     section.finish();
     Admin { listen, token_file, probes }
+}
+
+fn log_in(mut section: Section<'_>) -> Log {
+    let log = Log {
+        access: section.value("access", 0, upstream::percentage),
+        refusals: section.value("refusals", 0, upstream::percentage),
+    };
+    section.finish();
+    log
 }
 
 /// The path of a file.

@@ -14,6 +14,8 @@ use seawall_core::shed;
 use seawall_core::shed::guard::{Guards, Mark};
 use seawall_core::time::Span;
 
+use crate::dependability::OBJECTIVE;
+
 use super::fallback::{self, Fallback};
 use super::identity::{Table, header};
 use super::pattern::{HostPattern, PathPattern};
@@ -77,6 +79,8 @@ pub(crate) struct Route {
     pub(crate) shadow: Stance,
     /// The header that tells the upstream how much less work to do, 0 to 1; default none.
     pub(crate) dimmer: Option<HeaderName>,
+    /// The share of answers that shall be good, in parts per million; default 99.9 %.
+    pub(crate) objective: u32,
     /// The largest body of a request, in bytes; default no bound.
     pub(crate) max_body: Option<u64>,
 }
@@ -103,6 +107,7 @@ impl Route {
             optional: false,
             shadow: Stance::default(),
             dimmer: None,
+            objective: OBJECTIVE,
             max_body: None,
         }
     }
@@ -177,6 +182,7 @@ impl Route {
         route.fallback = section.value("fallback", route.fallback, |field| fallback::read(field, upstreams));
         route.shadow = section.value("shadow", route.shadow, shadow);
         route.dimmer = section.optional("dimmer", |field| field.parsed("the name of a header", header));
+        route.objective = section.value("objective", OBJECTIVE, percentage);
         route.max_body =
             section.optional("max_body", |field| field.parsed("a size such as `1MiB`", units::size));
         route.optional = section.value("optional", false, Field::switch);

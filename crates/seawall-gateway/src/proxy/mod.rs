@@ -1,5 +1,6 @@
 //! The data plane: listen → stack → upstream, on a road that a config describes.
 
+mod access;
 #[cfg(test)]
 mod bare;
 mod connection;

@@ -25,6 +25,7 @@ use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
 use std::task::Waker;
 
+use super::access::AccessLog;
 use super::fallback;
 use super::health;
 use super::upstream::Target;
@@ -50,6 +51,8 @@ pub(crate) struct Road {
     pub(crate) trusted: Vec<IpNet>,
     /// Hashes identities.
     pub(crate) keys: UserKeys,
+    /// What is logged of requests; `None` for nothing.
+    pub(crate) log: Option<AccessLog>,
     seed: u64,
 }
 
@@ -287,6 +290,7 @@ impl Kept {
             plan: config.identity.plan.clone(),
             trusted: config.identity.trusted_proxies.clone(),
             keys: self.keys.clone(),
+            log: AccessLog::new(config.log),
             seed: self.seed,
         }
     }

@@ -90,6 +90,7 @@ impl Stack {
             plan: plan(&road, route, request.headers(), trusted),
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
+        let line = road.log.as_ref().map(|log| log.see(client.ip(), request.method(), request.uri().path()));
         let mut request = outgoing(request, client.ip(), trusted);
         if let Some(most) = route.matching.max_body
             && let Err(fault) = request.body_mut().bound(most)
@@ -110,6 +111,9 @@ impl Stack {
             return faulty(fault);
         }
         route.stats.answered(response.status());
+        if let (Some(log), Some(line)) = (&road.log, &line) {
+            log.tell(line, &route.matching.name, response.status(), response.headers());
+        }
         if is_grpc {
             grpc::answered(response, || Payload::Plain(Held::full(Full::default())))
         } else {

@@ -143,3 +143,15 @@ fn the_dashboard_shows_only_metrics_that_there_are() {
         assert!(metrics.contains(&format!("# TYPE seawall_{name} ")), "{name}");
     }
 }
+
+#[test]
+fn requests_and_refusals_are_logged_and_counted_against_the_objective() {
+    let log = "[log]\naccess = \"100%\"\n";
+    let text = quota(&origin(), "1/h", 1).replace("[upstream", &format!("{log}[upstream"));
+    let gateway = Gateway::start(&[&config("log.toml", &text)]);
+    gateway.get("/secret?token=1", "");
+    gateway.await_log("path=\"/secret\" route=\"orders\" status=200");
+    gateway.get("/", "");
+    gateway.await_log("status=429 reason=\"throttled\" policy=\"user\"");
+    assert!(gateway.state().contains("\"availability\":1.0"), "{}", gateway.state());
+}
