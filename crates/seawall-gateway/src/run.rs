@@ -91,19 +91,7 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         let admin_address = admin.local_addr().map_err(system("cannot listen"))?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let stack = road.clone();
-        let mut certificates = Vec::new();
-        let mut serving = Vec::new();
-        for listener in &config.listeners {
-            let tls = listener.tls.as_ref().map(tls::server).transpose();
-            let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
-            let (tls, shown) = tls.unzip();
-            certificates.extend(shown);
-            let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
-            let (stack, address) = (stack.clone(), listener.address);
-            let started =
-                serve(address, workers, GRACE, phase.clone(), greeting, move || Stack::new(stack.clone()));
-            serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
-        }
+        let (serving, certificates) = listen(&config, workers, &phase, &stack)?;
         let (control, mut orders) = mpsc::channel(1);
         let readers = Readers::default();
         let view = admin::View {
@@ -147,6 +135,28 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         sample.join();
     }
     code
+}
+
+/// Serves every listener; says which certificates they show.
+fn listen(
+    config: &Config,
+    workers: usize,
+    phase: &watch::Receiver<Phase>,
+    stack: &Arc<ArcSwap<Road>>,
+) -> Result<(Vec<Serving>, Vec<Arc<Certificates>>), RunError> {
+    let (mut serving, mut certificates) = (Vec::new(), Vec::new());
+    for listener in &config.listeners {
+        let tls = listener.tls.as_ref().map(tls::server).transpose();
+        let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
+        let (tls, shown) = tls.unzip();
+        certificates.extend(shown);
+        let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
+        let (stack, address) = (stack.clone(), listener.address);
+        let make = move || Stack::new(stack.clone());
+        let started = serve(address, workers, GRACE, phase.clone(), greeting, make);
+        serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
+    }
+    Ok((serving, certificates))
 }
 
 /// Where blocked routes are remembered.
