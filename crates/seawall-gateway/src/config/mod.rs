@@ -120,11 +120,20 @@ pub(crate) struct Headers {
     pub(crate) proxy_status: bool,
     /// `x-envoy-overloaded`; default on.
     pub(crate) envoy: bool,
+    /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-max-retries` of requests from trusted clients are
+    /// obeyed, `x-envoy-attempt-count` is sent; default off.
+    pub(crate) envoy_requests: bool,
 }
 
 impl Default for Headers {
     fn default() -> Headers {
-        Headers { rate_limit: true, legacy_rate_limit: false, proxy_status: true, envoy: true }
+        Headers {
+            rate_limit: true,
+            legacy_rate_limit: false,
+            proxy_status: true,
+            envoy: true,
+            envoy_requests: false,
+        }
     }
 }
 
@@ -285,6 +294,7 @@ fn headers_in(mut section: Section<'_>) -> Headers {
         legacy_rate_limit: section.value("legacy_rate_limit", default.legacy_rate_limit, Field::switch),
         proxy_status: section.value("proxy_status", default.proxy_status, Field::switch),
         envoy: section.value("envoy", default.envoy, Field::switch),
+        envoy_requests: section.value("envoy_requests", default.envoy_requests, Field::switch),
     };
     section.finish();
     headers

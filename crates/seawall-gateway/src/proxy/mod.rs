@@ -5,6 +5,7 @@ mod access;
 mod bare;
 mod connection;
 mod dialling;
+mod envoy;
 pub(crate) mod fallback;
 pub(crate) mod greeting;
 mod grpc;

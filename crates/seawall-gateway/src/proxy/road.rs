@@ -51,6 +51,8 @@ pub(crate) struct Road {
     pub(crate) trusted: Vec<IpNet>,
     /// Hashes identities.
     pub(crate) keys: UserKeys,
+    /// Whether Envoy's request fields count.
+    pub(crate) envoy: bool,
     /// What is logged of requests; `None` for nothing.
     pub(crate) log: Option<AccessLog>,
     seed: u64,
@@ -290,6 +292,7 @@ impl Kept {
             plan: config.identity.plan.clone(),
             trusted: config.identity.trusted_proxies.clone(),
             keys: self.keys.clone(),
+            envoy: config.headers.envoy_requests,
             log: AccessLog::new(config.log),
             seed: self.seed,
         }

@@ -28,6 +28,7 @@ use seawall::http::{Full, Held};
 use seawall::{Guard, enter, now};
 
 use super::connection::Secure;
+use super::envoy;
 use super::fallback::{self, Payload, Plain};
 use super::grpc;
 use super::headers;
@@ -65,7 +66,11 @@ impl Stack {
         route.targets.iter().map(pool).collect()
     }
 
-    async fn answer(self: &Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Payload> {
+    async fn answer(
+        self: &Rc<Self>,
+        client: SocketAddr,
+        mut request: Request<Incoming>,
+    ) -> Response<Payload> {
         let road = self.road.borrow_mut().load().clone();
         if headers::ambiguous_length(request.headers()) {
             return plain(StatusCode::BAD_REQUEST, "a request has one length\n");
@@ -84,6 +89,8 @@ impl Stack {
         if is_grpc {
             time = grpc::timeout(request.headers()).map_or(time, |asked| asked.min(time));
         }
+        let asked = road.envoy.then(|| envoy::take(request.headers_mut(), trusted));
+        time = asked.and_then(|asked| asked.time).unwrap_or(time);
         let seen = request::Request {
             tier: route.tier(request.headers(), trusted),
             deadline: now() + time,
@@ -92,6 +99,9 @@ impl Stack {
         };
         let line = road.log.as_ref().map(|log| log.see(client.ip(), request.method(), request.uri().path()));
         let mut request = outgoing(request, client.ip(), trusted);
+        if let Some(asked) = asked {
+            request.extensions_mut().insert(asked);
+        }
         if let Some(most) = route.matching.max_body
             && let Err(fault) = request.body_mut().bound(most)
         {
@@ -150,15 +160,18 @@ impl Stack {
         let idempotent = request.method().is_idempotent();
         let repeat = if idempotent && request.body().is_none() { Repeat::Safe } else { Repeat::Unsafe };
         let faults = request.body().faults();
+        let asked = request.extensions().get::<envoy::Asked>().copied();
+        let config = asked.map_or(route.call, |asked| asked.over(route.call));
         let sending = Sending {
+            counts: asked.is_some(),
             is_grpc: grpc::is_grpc(request.headers()),
             faults: faults.clone(),
             pools: self.pools(route),
             request: Some(request),
             repeat,
-            attempts: route.call.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
+            attempts: config.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
         };
-        let mut drive = Drive::new(route.upstream.clone(), route.call, seen, repeat, sending);
+        let mut drive = Drive::new(route.upstream.clone(), config, seen, repeat, sending);
         if route.matching.hedge.is_none() {
             drive = drive.unhedged();
         }
@@ -226,6 +239,8 @@ struct Sending {
     repeat: Repeat,
     attempts: u32,
     is_grpc: bool,
+    /// Whether the upstream is told which attempt it sees.
+    counts: bool,
     faults: Option<Faults>,
 }
 
@@ -240,6 +255,11 @@ impl Exchange for Sending {
             && let Some(request) = &mut request
         {
             grpc::give(request.headers_mut(), attempt.deadline.since(now()));
+        }
+        if self.counts
+            && let Some(request) = &mut request
+        {
+            envoy::count(request.headers_mut(), attempt.number);
         }
         let pool = self.pools[attempt.host].clone();
         Box::pin(async move {

@@ -133,3 +133,13 @@ fn what_two_readers_could_read_in_two_ways_is_refused() {
         );
     }
 }
+
+#[test]
+fn envoy_fields_of_trusted_clients_count() {
+    let origin = crate::harness::origin_saying("503 Service Unavailable");
+    let rest = format!("[headers]\nenvoy_requests = true\n[upstream.v]\nhosts = [\"http://{origin}\"]");
+    let gateway = before("envoy.toml", &origin, &format!("retry.backoff.kind = \"none\"\n{rest}"));
+    let seen = |headers: &str| gateway.get("/", headers).body.to_ascii_lowercase();
+    assert!(seen("x-envoy-max-retries: 0\r\n").contains("x-envoy-attempt-count: 1\r\n"));
+    assert!(seen("x-envoy-max-retries: 1\r\n").contains("x-envoy-attempt-count: 2\r\n"));
+}
