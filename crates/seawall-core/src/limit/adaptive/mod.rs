@@ -204,13 +204,15 @@ struct Point {
     throughput: f64,
     /// The variance of both, relative to their squares.
     doubt: f64,
+    /// The same of single windows; 0 while it is not known.
+    spread: f64,
 }
 
 impl Point {
     fn new(limit: f64, latencies: &Sums) -> Point {
         let latency = latencies.mean();
         // By Little's law; a count over the elapsed time would include pauses between bursts.
-        Point { limit, latency, throughput: limit / latency, doubt: latencies.doubt() }
+        Point { limit, latency, throughput: limit / latency, doubt: latencies.doubt(), spread: 0.0 }
     }
 
     /// Whether throughput went along with the limit from `other` to here, rather than staying.
@@ -223,7 +225,8 @@ impl Point {
     fn gained(&self, other: &Point) -> bool {
         let moved = libm::log(self.limit / other.limit);
         let followed = libm::log(self.throughput / other.throughput);
-        followed >= GAIN * moved && followed * followed > SURE * SURE * (self.doubt + other.doubt)
+        let doubt = self.doubt.max(other.spread) + other.doubt;
+        followed >= GAIN * moved && followed * followed > SURE * SURE * doubt
     }
 }
 
@@ -457,7 +460,8 @@ impl Adaptive {
         None
     }
 
-    /// At a higher limit: does throughput rise? Then the callee is slow, not full.
+    /// At a higher limit: does throughput rise? Then the callee is slow, not full, and what calls took
+    /// at the lower one is the no-load latency.
     fn compare(&mut self, here: Point, low: Point) -> f64 {
         self.unchecked = 0;
         if !here.gained(&low) {
@@ -466,7 +470,13 @@ impl Adaptive {
             return low.limit;
         }
         self.check_after = CHECK_FIRST;
-        self.go_below(low.limit / BELOW, here)
+        if here.follows(&low) {
+            return self.go_below(low.limit / BELOW, here);
+        }
+        // Hardly anything queued at the lower limit. To go there and look would refuse some.
+        self.baseline.restart(low.latency, WINDOW_LONG);
+        self.state = State::Following(None);
+        (here.throughput * low.latency * self.headroom + ROUNDING).clamp(low.limit, here.limit * STEP_UP)
     }
 
     /// Measures the no-load latency below this limit.

@@ -31,8 +31,11 @@ impl Stay {
     fn point(&self) -> Point {
         let point = Point::new(self.limit, &self.latencies);
         // Calls of one window share what befell them, so that windows may differ by more than chance.
-        let known = self.windows.calls >= WINDOWS;
-        Point { doubt: if known { self.windows.doubt().max(point.doubt) } else { f64::INFINITY }, ..point }
+        if self.windows.calls < WINDOWS {
+            return Point { doubt: f64::INFINITY, ..point };
+        }
+        let spread = self.windows.doubt() * f64::from(self.windows.calls);
+        Point { doubt: self.windows.doubt().max(point.doubt), spread, ..point }
     }
 
     fn is_close(&self, limit: f64) -> bool {

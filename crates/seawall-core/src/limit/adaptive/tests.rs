@@ -232,7 +232,7 @@ fn window(adaptive: &mut Adaptive, millis: f64) {
 }
 
 fn point(limit: f64, millis: f64) -> Point {
-    Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3, doubt: 0.0 }
+    Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3, doubt: 0.0, spread: 0.0 }
 }
 
 #[test]
