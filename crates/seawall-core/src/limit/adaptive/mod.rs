@@ -63,11 +63,11 @@ use crate::time::{Span, Time};
 use stays::Stays;
 
 /// How far above the estimate the limit stands, and what rounding to whole places may cost.
-pub const HEADROOM: f64 = 1.06;
+pub const HEADROOM: f64 = 1.08;
 const ROUNDING: f64 = 0.25;
 /// How far at most, and how fast that comes and goes in a window, while throughput wants more.
 pub const HEADROOM_MOST: f64 = 1.5;
-const HEADROOM_RISE: f64 = 0.03;
+const HEADROOM_RISE: f64 = 0.12;
 const HEADROOM_FALL: f64 = 0.01;
 /// The largest step up, and down.
 pub const STEP_UP: f64 = 1.3;
@@ -114,9 +114,11 @@ const GROWN: f64 = 1.5;
 /// How far it is raised to see whether throughput wants more.
 const RAISED: f64 = 1.3;
 /// The part of a move of the limit by which throughput must follow to be worth it.
-const GAIN: f64 = 0.3;
+const GAIN: f64 = 0.2;
 /// Standard errors that make a difference sure.
 const SURE: f64 = 3.0;
+/// Those that make it likely. A headroom that is too large costs little and goes again.
+const LIKELY: f64 = 1.5;
 /// No-load latencies that are no further apart are the same.
 const SAME: f64 = 0.1;
 /// How far below a limit the no-load latency is measured.
@@ -221,12 +223,13 @@ impl Point {
         if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
     }
 
-    /// Whether throughput surely was more than at the lower limit of `other`, and not by little.
-    fn gained(&self, other: &Point) -> bool {
+    /// Whether throughput was more than at the lower limit of `other`, and not by little: by so many
+    /// standard errors.
+    fn gained(&self, other: &Point, errors: f64) -> bool {
         let moved = libm::log(self.limit / other.limit);
         let followed = libm::log(self.throughput / other.throughput);
         let doubt = self.doubt.max(other.spread) + other.doubt;
-        followed >= GAIN * moved && followed * followed > SURE * SURE * doubt
+        followed >= GAIN * moved && followed * followed > errors * errors * doubt
     }
 }
 
@@ -464,7 +467,7 @@ impl Adaptive {
     /// at the lower one is the no-load latency.
     fn compare(&mut self, here: Point, low: Point) -> f64 {
         self.unchecked = 0;
-        if !here.gained(&low) {
+        if !here.gained(&low, SURE) {
             self.check_after = (self.check_after * 2).min(CHECK_EVERY);
             self.state = State::Following(None);
             return low.limit;

@@ -3,7 +3,7 @@
 //! One window says little about throughput. A stay adds up all windows at about the same limit, so
 //! that also a limit that creeps down, a place at a time, is told when throughput goes along.
 
-use super::{Point, SURE, Sums};
+use super::{LIKELY, Point, SURE, Sums};
 
 /// Limits that are kept in mind.
 const STAYS: usize = 6;
@@ -97,9 +97,9 @@ impl Stays {
         self.above(&low).filter(fell).map(|high| high.limit).max_by(f64::total_cmp)
     }
 
-    /// Whether throughput was surely more at a higher limit than at the last.
+    /// Whether throughput was likely more at a higher limit than at the last.
     pub(super) fn is_wanting(&self) -> bool {
-        self.here().is_some_and(|low| self.above(&low).any(|high| high.gained(&low)))
+        self.here().is_some_and(|low| self.above(&low).any(|high| high.gained(&low, LIKELY)))
     }
 
     fn above(&self, low: &Point) -> impl Iterator<Item = Point> {

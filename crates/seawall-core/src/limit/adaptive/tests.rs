@@ -292,7 +292,7 @@ fn the_transitions_are_these() {
         following 16, a queue inside                         -> following 11
         following  8, cut, throughput stayed                 -> following  9
         following  8, cut, throughput fell along             -> returning 16
-        following 16, grew, throughput followed              -> following 17
+        following 16, grew, throughput followed              -> following 18
         following 16, grew, throughput stayed                -> measuring  5
         following  9, check due                              -> returning 12
         following  9, measurement due                        -> measuring  5
