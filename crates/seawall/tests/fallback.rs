@@ -67,7 +67,7 @@ impl Origin {
         }
     }
 
-    /// The same, letting nobody through for now.
+    /// The same, letting nobody through until it is given permits.
     fn held(self) -> Origin {
         Origin { permits: Arc::new(Semaphore::new(0)), ..self }
     }

@@ -39,7 +39,7 @@
 //!   nobody, after [`CHECK_FIRST`] windows and ever less often while it finds nothing, and the second
 //!   every [`MEASURE_EVERY`].
 //! - Time on the way also makes the flow uneven: workers run dry while answers and requests travel.
-//!   While throughput was surely more at a higher limit of late, the headroom grows, up to
+//!   While throughput was likely more at a higher limit of late, the headroom grows, up to
 //!   [`HEADROOM_MOST`].
 //! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
@@ -117,7 +117,7 @@ const RAISED: f64 = 1.3;
 const GAIN: f64 = 0.2;
 /// Standard errors that make a difference sure.
 const SURE: f64 = 3.0;
-/// Those that make it likely. A headroom that is too large costs little and goes again.
+/// Those that make it likely, which is enough for headroom: it goes again by itself.
 const LIKELY: f64 = 1.5;
 /// No-load latencies that are no further apart are the same.
 const SAME: f64 = 0.1;
