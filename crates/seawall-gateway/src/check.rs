@@ -9,7 +9,7 @@ use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quo
 use seawall_core::throttle::Per;
 use seawall_core::{breaker, hedge};
 
-use crate::config::{Config, ConfigError, Route, Upstream};
+use seawall_config::{Config, ConfigError, Route, Upstream};
 
 /// What was found, as text, and the code to exit with: 1 when a policy is defeated.
 pub(crate) fn run(path: &Path) -> Result<(String, ExitCode), ConfigError> {

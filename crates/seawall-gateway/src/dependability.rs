@@ -8,9 +8,6 @@
 
 use seawall::core::time::{Span, Time};
 
-/// The share of answers that shall be good when nothing else is said, in parts per million.
-pub(crate) const OBJECTIVE: u32 = 999_000;
-
 const WHOLE: f64 = 1e6;
 
 /// Answers so far.
@@ -83,6 +80,8 @@ impl Outages {
 
 #[cfg(test)]
 mod tests {
+    use seawall_config::OBJECTIVE;
+
     use super::*;
 
     #[test]

@@ -16,7 +16,7 @@ const ANSWER_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct Gateway {
     /// The admin address of the gateway
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = crate::config::listen_address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = seawall_config::listen_address)]
     pub(crate) admin: SocketAddr,
     /// The file with its token [default: the one that the gateway made]
     #[arg(long, value_name = "FILE")]

@@ -30,13 +30,13 @@ use crate::admin::events::Readers;
 use crate::admin::{self, Order};
 use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
-use crate::config::{Colour, Config, ConfigError, Hosts, Listener, Url};
 use crate::proxy::greeting::Greeting;
 use crate::proxy::listen::{Phase, Serving, serve};
 use crate::proxy::road::{Kept, Road};
 use crate::proxy::stack::Stack;
 use crate::sample;
 use crate::tls::{self, Certificates};
+use seawall_config::{Colour, Config, ConfigError, Hosts, Listener, Url};
 
 /// The time that a drain may take.
 const GRACE: Duration = Duration::from_secs(30);

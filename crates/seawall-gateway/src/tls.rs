@@ -22,7 +22,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClient
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::config::{Config, Identity, Protocol, ServerTls, UpstreamTls, Url};
+use seawall_config::{Config, Identity, Protocol, ServerTls, UpstreamTls, Url};
 
 /// Why there is no TLS.
 #[derive(Debug)]

@@ -24,12 +24,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::blocks::{ALL, Blocks, OVER, Word};
-use crate::config::units;
 use crate::proxy::listen::Phase;
 use crate::proxy::road::Road;
 use crate::telemetry;
 use auth::Auth;
 use events::Readers;
+use seawall_config::units;
 
 /// What is described by [`/openapi.json`](self).
 const OPENAPI: &str = include_str!("openapi.json");

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::config::Log;
+use seawall_config::Log;
 
 const WHOLE: u64 = 1_000_000;
 

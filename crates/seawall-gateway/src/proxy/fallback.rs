@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use seawall::core::decision::Standing;
 use seawall::core::fallback::store;
@@ -24,8 +24,9 @@ use seawall::core::request;
 use seawall::core::time::Time;
 use seawall::fallback::{Cache, Dimmer, FallbackLayer};
 use seawall::http::Held;
-use seawall::http::fallback::{Copy, Handlers, HttpFallback, Replayed, Resource, Settings};
+use seawall::http::fallback::{Copy, Fixed, Handlers, HttpFallback, Replayed, Resource, Settings};
 use seawall::{Threads, now};
+use seawall_config as config;
 use send_wrapper::SendWrapper;
 use tower_layer::Layer as _;
 use tower_service::Service;
@@ -33,7 +34,6 @@ use tower_service::Service;
 use super::outbound::Outbound;
 use super::road::Route;
 use super::stack::{Riders, Stack};
-use crate::config;
 
 /// What a worker answers by itself.
 pub(super) type Plain = Held<Incoming, Riders>;
@@ -61,9 +61,19 @@ pub(crate) fn layer(fallback: &config::Fallback, gate: Arc<Gate<Threads>>) -> La
         Some(asking) => asking.seen,
         None => request::Request { deadline: now, ..request::Request::new(request::Key(0)) },
     };
-    let adapter = HttpFallback::new(seen, settings, Cheaper, fallback.answers());
+    let adapter = HttpFallback::new(seen, settings, Cheaper, answers(fallback));
     let cache = Cache::new(store::Config::default(), fallback.chain.window());
     FallbackLayer::new(fallback.chain.clone(), cache, Dimmer::of(gate), adapter)
+}
+
+/// The fixed answers of a fallback.
+fn answers(fallback: &config::Fallback) -> Vec<Fixed> {
+    let answer = |fixed: &config::Static| Fixed {
+        status: fixed.status,
+        headers: HeaderMap::from_iter([(header::CONTENT_TYPE, fixed.content_type.clone())]),
+        body: fixed.body.clone().into(),
+    };
+    fallback.fixed.iter().map(answer).collect()
 }
 
 /// Asks the route's worker through the layer.

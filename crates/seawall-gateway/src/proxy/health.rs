@@ -22,7 +22,7 @@ use seawall::{Threads, instant, now};
 use tokio::task::JoinSet;
 
 use super::upstream::{Link, Target};
-use crate::config::{Protocol, Question};
+use seawall_config::{Protocol, Question};
 
 /// The most that is read of an answer.
 const READ_MAX: usize = 4_096;

@@ -12,9 +12,7 @@ use ipnet::IpNet;
 use seawall::call::Upstream;
 use seawall::core::call::{self, Hosts, HostsConfig, HostsSnapshot, Member};
 use seawall::core::event::Event;
-use seawall::core::gate::{Gate, Lane, Own as _, Rule, Settings, Shared, Snapshot};
-use seawall::core::hedge;
-use seawall::core::limit;
+use seawall::core::gate::{Gate, Lane, Own as _, Rule, Shared, Snapshot};
 use seawall::core::pressure::Reading;
 use seawall::core::request::{Key, Tier};
 use seawall::core::retry::budget;
@@ -29,13 +27,10 @@ use super::access::AccessLog;
 use super::fallback;
 use super::health;
 use super::upstream::Target;
-use crate::config::{self, Config, Question, UserSource};
 use crate::telemetry::RouteStats;
 use crate::tls::{self, Secure};
+use seawall_config::{self as config, Config, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
-
-/// The time in which traffic comes back to a host whose breaker closed.
-const RAMP: Span = Span::from_secs(5);
 
 /// A config at work. Requests hold on to the road that they began on.
 pub(crate) struct Road {
@@ -258,12 +253,11 @@ impl Kept {
         let mut upstreams = BTreeMap::new();
         let mut calls = HashMap::new();
         for (name, upstream) in &config.upstreams {
-            let hedge =
-                config.routes.iter().filter(|route| route.upstream == *name).find_map(|route| route.hedge);
-            let view = self.upstream(name, upstream, hedge, now);
+            let settings = config.calls(name).unwrap_or_default();
+            let view = self.upstream(name, upstream, settings, now);
             let hosts = view.balanced.clone();
             let mut calls_of = Upstream::of(hosts, view.shared.clone(), self.seed);
-            if hedge.is_some() {
+            if settings.hedge.is_some() {
                 // Any gate of its pool knows whether it is under pressure.
                 calls_of = calls_of.behind(Arc::new(self.lane_of_nobody(name)));
             }
@@ -302,10 +296,10 @@ impl Kept {
         &mut self,
         name: &str,
         upstream: &config::Upstream,
-        hedge: Option<hedge::Config>,
+        calls: call::Settings,
         now: Time,
     ) -> UpstreamView {
-        let settings = Settings { limit: Some(upstream.limit), ..Settings::default() };
+        let settings = upstream.pool();
         match self.pools.get(name) {
             Some(pool) => pool.with(Key(0), |shared| shared.configure(settings, now)),
             None => {
@@ -313,7 +307,6 @@ impl Kept {
                 self.pools.insert(name.to_owned(), Arc::new(pool));
             }
         }
-        let calls = call::Settings { budget: Some(upstream.budget), hedge };
         let shared = self
             .shared
             .entry(name.to_owned())
@@ -324,8 +317,7 @@ impl Kept {
             let host = host.to_string();
             // Hosts, and the gateways before them, shall not be probed in step.
             let seed = self.keys.key(host.as_bytes()).0;
-            let breaker = upstream.breaker.map(|config| config.seeded(seed));
-            let settings = Settings { breaker, ramp: RAMP, limit: None };
+            let settings = upstream.back_gate(seed);
             let gate = match self.hosts.get(&(name.to_owned(), host.clone())) {
                 Some(gate) => {
                     gate.configure(settings, now);
@@ -340,13 +332,7 @@ impl Kept {
             (host, gate)
         });
         let hosts: Vec<_> = hosts.collect();
-        let config = HostsConfig {
-            eject: upstream.eject,
-            health: upstream.health.as_ref().map(|health| health.config),
-            slow_start: upstream.slow_start,
-            ..HostsConfig::default()
-        };
-        let balanced = self.balanced(name, config, &hosts, now);
+        let balanced = self.balanced(name, upstream.balance(), &hosts, now);
         let question = upstream.health.as_ref().map(|health| health.question.clone());
         UpstreamView { hosts, balanced, shared, targets: self.targets(name, upstream), question }
     }
@@ -388,7 +374,7 @@ impl Kept {
         now: Time,
     ) -> Route {
         let rules = route.throttle.iter().map(|throttle| self.rule(&route.name, throttle, now)).collect();
-        let lane = Lane { limit: bounded(route.limit), shed: route.shed };
+        let lane = route.lane();
         let key = (route.upstream.clone(), route.name.clone());
         let gate = match self.lanes.get(&key) {
             Some(gate) => {
@@ -515,9 +501,4 @@ impl Kept {
             }
         }
     }
-}
-
-/// A lane whose bound leaves room for at least one.
-fn bounded(lane: limit::Lane) -> limit::Lane {
-    limit::Lane { max: lane.max.max(1), ..lane }
 }

@@ -36,7 +36,7 @@ use super::listen::Handler;
 use super::outbound::{Fault, Faults, Outbound};
 use super::road::{Road, Route};
 use super::upstream::{Failure, FailureKind, Lease, Pool, Target, copy};
-use crate::config::UserSource;
+use seawall_config::UserSource;
 
 /// What rides in a response's body until it ends.
 pub(crate) struct Riders {

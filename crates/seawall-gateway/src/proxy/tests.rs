@@ -20,7 +20,7 @@ use super::bare::Bare;
 use super::greeting::Greeting;
 use super::listen::{Handler, Phase, Serving, serve};
 use super::upstream::Target;
-use crate::config::Protocol;
+use seawall_config::Protocol;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const GRACE: Duration = Duration::from_secs(60);

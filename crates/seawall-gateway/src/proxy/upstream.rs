@@ -33,8 +33,8 @@ use tokio_rustls::client::TlsStream;
 use super::dialling::{Dialling, PROOF, Turn};
 use super::listen::Local;
 use super::outbound::Outbound;
-use crate::config::Protocol;
 use crate::tls::Secure;
+use seawall_config::Protocol;
 
 /// The most idle connections to a host, on one worker.
 pub(crate) const IDLE_MAX: usize = 256;

@@ -1,11 +1,14 @@
 //! `[upstream.NAME]`: a service behind the gateway, the hosts it runs on, and what protects it.
 
 use seawall_core::breaker;
+use seawall_core::call;
 use seawall_core::eject;
+use seawall_core::gate;
 use seawall_core::limit::{self, Ceiling, adaptive};
 use seawall_core::retry::budget;
 use seawall_core::time::Span;
 
+use super::model;
 use super::reader::{Field, Section};
 use super::replicas::{HealthCheck, eject_in, health_in};
 use super::report::Malformed;
@@ -21,6 +24,8 @@ pub(super) const PLACES_MAX: u32 = 65_536;
 const CONNECT_TIMEOUT: Span = Span::from_secs(3);
 /// The time in which a host comes back when nothing else is said.
 const SLOW_START: Span = Span::from_secs(10);
+/// The time in which traffic comes back to a host whose breaker closed.
+const RAMP: Span = Span::from_secs(5);
 /// How long an unused connection is kept when nothing else is said.
 const IDLE_TIMEOUT: Span = Span::from_secs(60);
 
@@ -29,7 +34,7 @@ const SLOW_RATE: u32 = 800_000;
 
 /// How the hosts are spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// HTTP/1.1, one exchange at a time on each connection.
     #[default]
     Http1,
@@ -39,11 +44,11 @@ pub(crate) enum Protocol {
 
 /// The hosts of an upstream: 1 to 64, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hosts(Vec<Url>);
+pub struct Hosts(Vec<Url>);
 
 impl Hosts {
     /// Checks their number and that none is listed twice.
-    pub(crate) fn new(urls: Vec<Url>) -> Result<Hosts, Malformed> {
+    pub fn new(urls: Vec<Url>) -> Result<Hosts, Malformed> {
         if !(1..=HOSTS_MAX).contains(&urls.len()) {
             return Err(Malformed::new(format!("{} hosts are not from 1 to {HOSTS_MAX}", urls.len())));
         }
@@ -55,7 +60,7 @@ impl Hosts {
     }
 
     /// The text of a config for these hosts, with every default.
-    pub(crate) fn config(&self) -> String {
+    pub fn config(&self) -> String {
         let hosts: Vec<String> = self.0.iter().map(|url| format!("\"{url}\"")).collect();
         format!(
             "[upstream.default]\nhosts = [{}]\n\n[route.default]\nupstream = \"default\"\n",
@@ -64,7 +69,7 @@ impl Hosts {
     }
 
     /// Each host once, in the order of the file.
-    pub(crate) fn as_slice(&self) -> &[Url] {
+    pub fn as_slice(&self) -> &[Url] {
         &self.0
     }
 }
@@ -76,35 +81,37 @@ impl From<Url> for Hosts {
 }
 
 /// A service and what protects it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Upstream {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
     /// Where it runs.
-    pub(crate) hosts: Hosts,
+    pub hosts: Hosts,
     /// How it is spoken to; default HTTP/1.1.
-    pub(crate) protocol: Protocol,
+    pub protocol: Protocol,
     /// How long making a connection may take; default 3 s.
-    pub(crate) connect_timeout: Span,
+    pub connect_timeout: Span,
     /// How long an unused connection is kept; default 60 s.
-    pub(crate) idle_timeout: Span,
+    pub idle_timeout: Span,
     /// How its hosts are believed where TLS is spoken.
-    pub(crate) tls: UpstreamTls,
+    pub tls: UpstreamTls,
     /// Whether its hosts are asked if they are well; default they are not.
-    pub(crate) health: Option<HealthCheck>,
+    pub health: Option<HealthCheck>,
     /// Which hosts are left out for a while; `None` when turned off.
-    pub(crate) eject: Option<eject::Config>,
+    pub eject: Option<eject::Config>,
     /// The time in which a host comes back, or a new one comes up; zero for at once, default 10 s.
-    pub(crate) slow_start: Span,
+    pub slow_start: Span,
     /// The breaker that each host has; `None` when turned off.
-    pub(crate) breaker: Option<breaker::Config>,
+    pub breaker: Option<breaker::Config>,
     /// How much may be in flight and waiting, over all routes.
-    pub(crate) limit: limit::Config,
+    pub limit: limit::Config,
     /// How many retries its successes pay for, over all routes.
-    pub(crate) budget: budget::Config,
+    pub budget: budget::Config,
+    /// What the real service is like; read only by `check` and the lab.
+    pub model: Option<model::Service>,
 }
 
 impl Upstream {
     /// These hosts, with every default.
-    pub(crate) fn new(hosts: Hosts) -> Upstream {
+    pub fn new(hosts: Hosts) -> Upstream {
         Upstream {
             hosts,
             protocol: Protocol::default(),
@@ -117,6 +124,27 @@ impl Upstream {
             breaker: Some(breaker::Config::default()),
             limit: limit::Config::default(),
             budget: budget::Config::default(),
+            model: None,
+        }
+    }
+
+    /// The part of the front gates that all routes to it share.
+    pub fn pool(&self) -> gate::Settings {
+        gate::Settings { limit: Some(self.limit), ..gate::Settings::default() }
+    }
+
+    /// The back gate of one of its hosts; different seeds keep hosts from being probed in step.
+    pub fn back_gate(&self, seed: u64) -> gate::Settings {
+        gate::Settings { breaker: self.breaker.map(|config| config.seeded(seed)), ramp: RAMP, limit: None }
+    }
+
+    /// How its hosts share the calls.
+    pub fn balance(&self) -> call::HostsConfig {
+        call::HostsConfig {
+            eject: self.eject,
+            health: self.health.as_ref().map(|health| health.config),
+            slow_start: self.slow_start,
+            ..call::HostsConfig::default()
         }
     }
 
@@ -149,6 +177,7 @@ impl Upstream {
             let ppm = percentage(field)?;
             budget::Config::new(ppm).map_err(|error| Malformed::new(error.to_string()))
         });
+        let model = section.section("model").map(model::model_in);
         section.finish();
         Some(Upstream {
             hosts: hosts?,
@@ -162,6 +191,7 @@ impl Upstream {
             breaker,
             limit,
             budget,
+            model,
         })
     }
 }
@@ -193,11 +223,13 @@ fn hosts(field: &Field<'_>) -> Result<Option<Hosts>, Malformed> {
     Ok((urls.len() == items.len()).then_some(Hosts(urls)))
 }
 
-pub(super) fn duration(field: &Field<'_>) -> Result<Span, Malformed> {
+/// A duration such as `250ms`.
+pub fn duration(field: &Field<'_>) -> Result<Span, Malformed> {
     field.parsed("a duration such as `250ms`", units::duration)
 }
 
-pub(super) fn percentage(field: &Field<'_>) -> Result<u32, Malformed> {
+/// A percentage such as `10%`, in parts per million.
+pub fn percentage(field: &Field<'_>) -> Result<u32, Malformed> {
     field.parsed("a percentage such as `10%`", units::percentage)
 }
 

@@ -10,7 +10,7 @@ const NAME_MAX: usize = 253;
 
 /// The address of an upstream host: whether TLS is spoken there, a name or IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Url {
+pub struct Url {
     /// In lower case; an IPv6 address in brackets.
     host: String,
     port: u16,
@@ -19,7 +19,7 @@ pub(crate) struct Url {
 
 impl Url {
     /// Reads `http://HOST:PORT` or `https://HOST:PORT`; a slash may follow.
-    pub(crate) fn parse(text: &str) -> Result<Url, Malformed> {
+    pub fn parse(text: &str) -> Result<Url, Malformed> {
         let (rest, secure) = match text.strip_prefix("https://") {
             Some(rest) => (Some(rest), true),
             None => (text.strip_prefix("http://"), false),
@@ -43,17 +43,17 @@ impl Url {
     }
 
     /// Whether TLS is spoken there.
-    pub(crate) fn is_secure(&self) -> bool {
+    pub fn is_secure(&self) -> bool {
         self.secure
     }
 
     /// The host: a name or IPv4 address in lower case, or an IPv6 address in brackets.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.host
     }
 
     /// The port; never 0.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 }

@@ -20,8 +20,8 @@ use super::{UpstreamTls, Url, UserSource};
 
 mod refusals;
 
-const MINIMAL: &str = include_str!("../../../../examples/minimal.toml");
-const WHOLE: &str = include_str!("../../../../examples/seawall.toml");
+const MINIMAL: &str = include_str!("../../../examples/minimal.toml");
+const WHOLE: &str = include_str!("../../../examples/seawall.toml");
 
 fn parse(source: &str) -> Result<Config, ConfigError> {
     Config::from_toml(source, Path::new("seawall.toml"))
@@ -72,7 +72,8 @@ fn a_minimal_file_is_all_defaults() {
 fn the_whole_example_says_true_defaults() {
     let config = parse(WHOLE).unwrap();
     let orders = &config.upstreams["orders"];
-    assert_eq!(orders, &Upstream::new(orders.hosts.clone()));
+    let expected = Upstream { model: orders.model.clone(), ..Upstream::new(orders.hosts.clone()) };
+    assert_eq!(orders, &expected);
     assert_eq!(config.admin, super::Admin::default());
     assert_eq!(config.headers, Headers::default());
     let route = config.routes.iter().find(|route| route.name == "orders").unwrap();
@@ -223,6 +224,7 @@ fn an_upstream_with_every_key() {
             ..limit::Config::default()
         },
         budget: budget::Config::new(200_000).unwrap(),
+        model: None,
     };
     assert_eq!(read, expected);
 }

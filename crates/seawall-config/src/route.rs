@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use seawall_core::call;
 use seawall_core::decision::Policy;
 use seawall_core::enforcement::{Enforcement, Stance};
+use seawall_core::gate;
 use seawall_core::hedge;
 use seawall_core::limit;
 use seawall_core::measure::quantile::Quantile;
@@ -14,16 +15,18 @@ use seawall_core::shed;
 use seawall_core::shed::guard::{Guards, Mark};
 use seawall_core::time::Span;
 
-use crate::dependability::OBJECTIVE;
-
 use super::fallback::{self, Fallback};
 use super::identity::{Table, header};
+use super::model;
 use super::pattern::{HostPattern, PathPattern};
 use super::reader::{Field, Named, Section};
 use super::report::{Malformed, quoted, suggestion};
 use super::throttle::{self, Throttle, Throttles};
 use super::upstream::{PLACES_MAX, duration, percentage};
 use super::{retry, units};
+
+/// The share of answers that shall be good when nothing else is said, in parts per million.
+pub const OBJECTIVE: u32 = 999_000;
 
 /// The time until a response must begin when nothing else is said.
 const DEADLINE: Span = Span::from_secs(15);
@@ -33,61 +36,63 @@ const METHODS_MAX: usize = 16;
 
 /// How much a request matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TierRule {
+pub struct TierRule {
     /// The header that says it, if one does; counts from trusted proxies only.
-    pub(crate) header: Option<HeaderName>,
+    pub header: Option<HeaderName>,
     /// What counts without a word from there; default `critical`.
-    pub(crate) default: Tier,
+    pub default: Tier,
 }
 
 /// Requests that belong together.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Route {
+pub struct Route {
     /// Its name in metrics, state and logs; unique.
-    pub(crate) name: String,
+    pub name: String,
     /// The hosts that it answers for; default every host.
-    pub(crate) host: HostPattern,
+    pub host: HostPattern,
     /// The paths that it takes; default every path.
-    pub(crate) path: PathPattern,
+    pub path: PathPattern,
     /// The methods that it takes; empty for all, the default.
-    pub(crate) methods: Vec<Method>,
+    pub methods: Vec<Method>,
     /// The headers that its requests have, with these values; default none.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The name of its upstream, which exists.
-    pub(crate) upstream: String,
+    pub upstream: String,
     /// The time until a response must begin; default 15 s.
-    pub(crate) deadline: Span,
+    pub deadline: Span,
     /// How much its requests matter.
-    pub(crate) tier: TierRule,
+    pub tier: TierRule,
     /// The quotas that a request spends, in the order of the file; at most 8, default none.
-    pub(crate) throttle: Vec<Throttle>,
+    pub throttle: Vec<Throttle>,
     /// The names of the plans of those quotas, by their numbers from 1 on.
-    pub(crate) plans: Vec<String>,
+    pub plans: Vec<String>,
     /// Its bounds under the limit of the upstream; default none of its own.
-    pub(crate) limit: limit::Lane,
+    pub limit: limit::Lane,
     /// Its load shedding; `None` when turned off.
-    pub(crate) shed: Option<shed::Config>,
+    pub shed: Option<shed::Config>,
     /// Its attempts and the waits between them; one attempt when turned off.
-    pub(crate) retry: call::Config,
+    pub retry: call::Config,
     /// Whether and when slow calls are sent to another host, too; default they are not.
-    pub(crate) hedge: Option<hedge::Config>,
+    pub hedge: Option<hedge::Config>,
     /// What stands in where there is no ordinary answer; default nothing.
-    pub(crate) fallback: Fallback,
+    pub fallback: Fallback,
     /// May be allowed to fail: the first to be sacrificed, never retried; default false.
-    pub(crate) optional: bool,
+    pub optional: bool,
     /// Policies that decide and count, and let through all the same; default none.
-    pub(crate) shadow: Stance,
+    pub shadow: Stance,
     /// The header that tells the upstream how much less work to do, 0 to 1; default none.
-    pub(crate) dimmer: Option<HeaderName>,
+    pub dimmer: Option<HeaderName>,
     /// The share of answers that shall be good, in parts per million; default 99.9 %.
-    pub(crate) objective: u32,
+    pub objective: u32,
     /// The largest body of a request, in bytes; default no bound.
-    pub(crate) max_body: Option<u64>,
+    pub max_body: Option<u64>,
+    /// Who calls it; read only by `check` and the lab.
+    pub model: Option<model::Load>,
 }
 
 impl Route {
     /// Every request, to this upstream, with every default.
-    pub(crate) fn new(name: &str, upstream: &str) -> Route {
+    pub fn new(name: &str, upstream: &str) -> Route {
         Route {
             name: name.to_owned(),
             host: HostPattern::Any,
@@ -109,17 +114,23 @@ impl Route {
             dimmer: None,
             objective: OBJECTIVE,
             max_body: None,
+            model: None,
         }
     }
 
     /// Whether a request for this host, without port, and path, without query, belongs here.
-    pub(crate) fn matches(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> bool {
+    pub fn matches(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> bool {
         let has =
             |(name, value): &(HeaderName, HeaderValue)| headers.get_all(name).iter().any(|is| is == value);
         self.host.matches(host)
             && self.path.matches(path)
             && (self.methods.is_empty() || self.methods.contains(method))
             && self.headers.iter().all(has)
+    }
+
+    /// Its lane under the limit of its upstream.
+    pub fn lane(&self) -> gate::Lane {
+        gate::Lane { limit: self.limit, shed: self.shed }
     }
 
     /// How specific it is, after host and path.
@@ -143,7 +154,7 @@ impl Route {
     }
 
     /// This route as a cheaper upstream stands in for its own: one attempt, no quota, nothing behind.
-    pub(crate) fn cheaper(&self, upstream: &str) -> Route {
+    pub fn cheaper(&self, upstream: &str) -> Route {
         Route {
             upstream: upstream.to_owned(),
             throttle: Vec::new(),
@@ -185,6 +196,7 @@ impl Route {
         route.objective = section.value("objective", OBJECTIVE, percentage);
         route.max_body =
             section.optional("max_body", |field| field.parsed("a size such as `1MiB`", units::size));
+        route.model = section.section("model").and_then(model::load_in);
         route.optional = section.value("optional", false, Field::switch);
         if route.optional {
             route.sacrifice();

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::report::{Malformed, Report, quoted, suggestion};
 
 /// A table that is being read.
-pub(super) struct Section<'a> {
+pub struct Section<'a> {
     title: String,
     at: Range<usize>,
     /// Where its name stands, if the user chose it.
@@ -23,7 +23,7 @@ pub(super) struct Section<'a> {
 }
 
 /// A value that is being read, and the key it stands under.
-pub(super) struct Field<'a> {
+pub struct Field<'a> {
     key: &'a str,
     key_at: Range<usize>,
     value: &'a Spanned<DeValue<'a>>,
@@ -31,26 +31,28 @@ pub(super) struct Field<'a> {
 }
 
 /// A table under a name that the user chose, such as `[upstream.orders]`.
-pub(super) struct Named<'a> {
-    pub(super) name: &'a str,
-    pub(super) section: Section<'a>,
+pub struct Named<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The table.
+    pub section: Section<'a>,
 }
 
 impl<'a> Section<'a> {
     /// The whole file.
-    pub(super) fn root(table: &'a DeTable<'a>, report: &'a Report) -> Section<'a> {
+    pub fn root(table: &'a DeTable<'a>, report: &'a Report) -> Section<'a> {
         Section { title: "the file".to_owned(), at: 0..0, name_at: 0..0, table, report, known: Vec::new() }
     }
 
     /// The value under `key`, if there is one. From now on the key is known.
-    pub(super) fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
+    pub fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
         self.known.push(key);
         let (key, value) = self.table.get_key_value(key)?;
         Some(Field { key: key.get_ref(), key_at: key.span(), value, report: self.report })
     }
 
     /// The value under `key`, parsed; `None` when it is absent or wrong.
-    pub(super) fn optional<T>(
+    pub fn optional<T>(
         &mut self,
         key: &'static str,
         parse: impl FnOnce(&Field<'a>) -> Result<T, Malformed>,
@@ -60,7 +62,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value under `key`, parsed, or the default.
-    pub(super) fn value<T>(
+    pub fn value<T>(
         &mut self,
         key: &'static str,
         default: T,
@@ -70,7 +72,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value under `key`, parsed; its absence is a problem.
-    pub(super) fn required<T>(
+    pub fn required<T>(
         &mut self,
         key: &'static str,
         example: &str,
@@ -84,12 +86,12 @@ impl<'a> Section<'a> {
     }
 
     /// The table under `key`.
-    pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
+    pub fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         self.field(key)?.section()
     }
 
     /// The tables of `[key.NAME]`, in the order of their names.
-    pub(super) fn named(&mut self, key: &'static str) -> Vec<Named<'a>> {
+    pub fn named(&mut self, key: &'static str) -> Vec<Named<'a>> {
         let found = self.tables(key);
         for Named { name, section } in &found {
             if let Err(malformed) = check_name(name) {
@@ -100,7 +102,7 @@ impl<'a> Section<'a> {
     }
 
     /// The same with names of any kind.
-    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Named<'a>> {
+    pub fn tables(&mut self, key: &'static str) -> Vec<Named<'a>> {
         let Some(field) = self.field(key) else { return Vec::new() };
         let DeValue::Table(table) = field.value.get_ref() else {
             field.reject(field.is_not(&format!("a table of tables `[{key}.NAME]`")));
@@ -128,7 +130,7 @@ impl<'a> Section<'a> {
     }
 
     /// The values of the table under `key`, each with its name; what is wrong is reported.
-    pub(super) fn tables_of_texts<T>(
+    pub fn tables_of_texts<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str, &Field<'a>) -> Result<T, Malformed>,
@@ -141,13 +143,18 @@ impl<'a> Section<'a> {
         read.collect()
     }
 
+    /// Whether it has no keys.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Notes a problem with the table as a whole.
-    pub(super) fn reject(&self, malformed: Malformed) {
+    pub fn reject(&self, malformed: Malformed) {
         self.report.at(self.at.clone(), malformed);
     }
 
     /// Notes every key that nobody asked for.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
             if !self.known.contains(&name) {
@@ -160,12 +167,12 @@ impl<'a> Section<'a> {
 
 impl<'a> Field<'a> {
     /// Notes a problem with this value.
-    pub(super) fn reject(&self, malformed: Malformed) {
+    pub fn reject(&self, malformed: Malformed) {
         self.report.at(self.value.span(), malformed.under(self.key));
     }
 
     /// The problem that this value is not what it should be.
-    pub(super) fn is_not(&self, wanted: &str) -> Malformed {
+    pub fn is_not(&self, wanted: &str) -> Malformed {
         let found = match self.value.get_ref() {
             DeValue::String(text) => format!("the text {}", quoted(text)),
             DeValue::Integer(number) => format!("the number `{number}`"),
@@ -179,7 +186,7 @@ impl<'a> Field<'a> {
     }
 
     /// A text that `parse` understands; `wanted` names it.
-    pub(super) fn parsed<T>(
+    pub fn parsed<T>(
         &self,
         wanted: &str,
         parse: impl Fn(&str) -> Result<T, Malformed>,
@@ -194,13 +201,13 @@ impl<'a> Field<'a> {
     }
 
     /// A whole number in this range.
-    pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, Malformed> {
+    pub fn number(&self, range: RangeInclusive<u32>) -> Result<u32, Malformed> {
         self.count(u64::from(*range.start())..=u64::from(*range.end()))
             .map(|number| u32::try_from(number).expect("the range ends within u32"))
     }
 
     /// A whole number in this range.
-    pub(super) fn count(&self, range: RangeInclusive<u64>) -> Result<u64, Malformed> {
+    pub fn count(&self, range: RangeInclusive<u64>) -> Result<u64, Malformed> {
         let (least, most) = (range.start(), range.end());
         let DeValue::Integer(number) = self.value.get_ref() else {
             let malformed = self.is_not(&format!("a whole number from {least} to {most}"));
@@ -217,8 +224,20 @@ impl<'a> Field<'a> {
             .ok_or_else(|| self.is_not(&format!("from {least} to {most}")))
     }
 
+    /// A number in this range, whole or not.
+    pub fn real(&self, range: RangeInclusive<f64>) -> Result<f64, Malformed> {
+        let text = match self.value.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => "",
+        };
+        let (least, most) = (range.start(), range.end());
+        (text.parse().ok().filter(|number| range.contains(number)))
+            .ok_or_else(|| self.is_not(&format!("a number from {least} to {most}")))
+    }
+
     /// `true` or `false`.
-    pub(super) fn switch(&self) -> Result<bool, Malformed> {
+    pub fn switch(&self) -> Result<bool, Malformed> {
         match self.value.get_ref() {
             DeValue::Boolean(switch) => Ok(*switch),
             _ => Err(self.is_not("`true` or `false`")),
@@ -226,12 +245,12 @@ impl<'a> Field<'a> {
     }
 
     /// Whether it is `false`, which turns off what a table here would set.
-    pub(super) fn is_off(&self) -> bool {
+    pub fn is_off(&self) -> bool {
         matches!(self.value.get_ref(), DeValue::Boolean(false))
     }
 
     /// One of these words.
-    pub(super) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Malformed> {
+    pub fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Malformed> {
         let known = || words.iter().map(|&(word, _)| word);
         let named = |text: &str| words.iter().find(|&&(word, _)| word == text).map(|&(_, meaning)| meaning);
         let list: Vec<String> = known().map(|word| format!("`{word}`")).collect();
@@ -248,13 +267,18 @@ impl<'a> Field<'a> {
         })
     }
 
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Array(_))
+    }
+
     /// Whether it is a table.
-    pub(super) fn is_table(&self) -> bool {
+    pub fn is_table(&self) -> bool {
         matches!(self.value.get_ref(), DeValue::Table(_))
     }
 
     /// The text, if it is one.
-    pub(super) fn text(&self) -> Option<&'a str> {
+    pub fn text(&self) -> Option<&'a str> {
         match self.value.get_ref() {
             DeValue::String(text) => Some(text),
             _ => None,
@@ -262,7 +286,7 @@ impl<'a> Field<'a> {
     }
 
     /// The items of a list of so many.
-    pub(super) fn items(&self, range: RangeInclusive<usize>) -> Result<Vec<Field<'a>>, Malformed> {
+    pub fn items(&self, range: RangeInclusive<usize>) -> Result<Vec<Field<'a>>, Malformed> {
         let DeValue::Array(items) = self.value.get_ref() else {
             return Err(self.is_not("a list").help("put it in brackets: `[…]`"));
         };
@@ -275,7 +299,7 @@ impl<'a> Field<'a> {
     }
 
     /// The table; anything else is a problem.
-    pub(super) fn section(&self) -> Option<Section<'a>> {
+    pub fn section(&self) -> Option<Section<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
             let malformed = self.is_not("a table");
             self.reject(match self.value.get_ref() {
@@ -291,7 +315,7 @@ impl<'a> Field<'a> {
 }
 
 /// A name of an upstream, route or throttle: it appears in headers, metrics and paths.
-pub(crate) fn check_name(name: &str) -> Result<String, Malformed> {
+pub fn check_name(name: &str) -> Result<String, Malformed> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if !name.is_empty() && name.len() <= 64 && name.chars().all(allowed) {
         return Ok(name.to_owned());

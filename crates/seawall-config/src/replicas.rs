@@ -13,7 +13,7 @@ const PATH: &str = "/healthz";
 
 /// How a host is asked whether it is well.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
+pub enum Question {
     /// A GET of this path, which 200 to 399 answer well.
     Http {
         /// The path, with a query if need be.
@@ -30,11 +30,11 @@ pub(crate) enum Question {
 
 /// Whether and when the hosts are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HealthCheck {
+pub struct HealthCheck {
     /// What is asked; default `GET /healthz`.
-    pub(crate) question: Question,
+    pub question: Question,
     /// How often, and how many answers count.
-    pub(crate) config: health::Config,
+    pub config: health::Config,
 }
 
 /// Reads `health`.

@@ -13,12 +13,12 @@ const THROTTLES_MAX: usize = 8;
 
 /// A quota under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     /// What responses and metrics call it; unique within its route. Default: what it is per,
     /// numbered from the second on: `user`, `user-2`.
-    pub(crate) name: String,
+    pub name: String,
     /// The quota and the table of its users.
-    pub(crate) config: throttle::Config,
+    pub config: throttle::Config,
 }
 
 /// The quotas of a route.

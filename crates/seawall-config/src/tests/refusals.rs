@@ -104,6 +104,14 @@ fn unknown_keys() {
 hosts = ["http://h:1"]
 "#,
         expect![[r#"
+            error: there is no upstream
+             --> seawall.toml:1:1
+              |
+            1 | [upstreams.u]
+              | ^
+              |
+              = help: add `[upstream.NAME]` with `hosts = ["http://127.0.0.1:3000"]`
+
             error: unknown key `upstreams`
              --> seawall.toml:1:2
               |
@@ -171,7 +179,7 @@ users = ["client-ip"]"#,
             2 | checks = { path = "/healthz" }
               | ^^^^^^
               |
-              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `tls`, `health`, `eject`, `slow_start`, `breaker`, `limit`, `budget`"#]],
+              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `tls`, `health`, `eject`, `slow_start`, `breaker`, `limit`, `budget`, `model`"#]],
     );
     check(
         &upstream(r#"breaker = { slow_rate = "80%" }"#),

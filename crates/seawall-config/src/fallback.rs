@@ -1,7 +1,6 @@
 //! `fallback` of a route: what stands in where there is no ordinary answer.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use seawall::http::fallback::Fixed;
+use http::{HeaderValue, StatusCode};
 use seawall_core::fallback::{Chain, STEPS_MAX, Step};
 use seawall_core::time::Span;
 
@@ -15,39 +14,32 @@ const BODY_MAX: usize = 64 << 10;
 
 /// A fixed answer, as the file says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Static {
-    pub(crate) status: StatusCode,
-    pub(crate) body: String,
-    pub(crate) content_type: HeaderValue,
+pub struct Static {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body, of at most 64 KiB.
+    pub body: String,
+    /// Its media type.
+    pub content_type: HeaderValue,
 }
 
 /// What stands in where there is no ordinary answer, in this order; empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fallback {
+pub struct Fallback {
     /// The steps.
-    pub(crate) chain: Chain,
+    pub chain: Chain,
     /// The upstreams of [`Step::Upstream`], by their place.
-    pub(crate) upstreams: Vec<String>,
+    pub upstreams: Vec<String>,
     /// The answers of [`Step::Static`], by their place.
-    pub(crate) fixed: Vec<Static>,
+    pub fixed: Vec<Static>,
     /// How long a 200 is fresh that says nothing of it; `None` keeps it for errors alone.
-    pub(crate) unmarked: Option<Span>,
+    pub unmarked: Option<Span>,
 }
 
 impl Fallback {
     /// Whether there is nothing.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.chain.steps().is_empty()
-    }
-
-    /// The fixed answers as the library gives them.
-    pub(crate) fn answers(&self) -> Vec<Fixed> {
-        let answer = |fixed: &Static| Fixed {
-            status: fixed.status,
-            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, fixed.content_type.clone())]),
-            body: fixed.body.clone().into(),
-        };
-        self.fixed.iter().map(answer).collect()
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// An IP address and a port to listen on; port 0 takes a free one.
-pub(crate) fn listen(text: &str) -> Result<SocketAddr, Malformed> {
+pub fn listen(text: &str) -> Result<SocketAddr, Malformed> {
     text.parse().map_err(|_| {
         let malformed = Malformed::new(format!("{} is not an IP address and a port", quoted(text)));
         let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
@@ -30,7 +30,7 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Malformed> {
 }
 
 /// An address for the admin plane when there is no token file: loopback only.
-pub(crate) fn admin(text: &str) -> Result<SocketAddr, Malformed> {
+pub fn admin(text: &str) -> Result<SocketAddr, Malformed> {
     let address = listen(text)?;
     if address.ip().to_canonical().is_loopback() {
         return Ok(address);

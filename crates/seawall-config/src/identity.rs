@@ -19,7 +19,7 @@ const USERS_MAX: u32 = 100_000_000;
 
 /// Where a user's identity is found in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum UserSource {
+pub enum UserSource {
     /// The value of this header.
     Header(HeaderName),
     /// The address of the client.
@@ -28,14 +28,14 @@ pub(crate) enum UserSource {
 
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub struct Identity {
     /// The first that is present is the user; at least one. Default: the client's address, which
     /// also stands in for a request that has none of them.
-    pub(crate) user: Vec<UserSource>,
+    pub user: Vec<UserSource>,
     /// The header that names a user's plan; counts from trusted proxies only. Default none.
-    pub(crate) plan: Option<HeaderName>,
+    pub plan: Option<HeaderName>,
     /// Whose word about clients and tiers counts; default: loopback.
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Identity {

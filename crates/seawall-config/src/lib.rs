@@ -15,15 +15,16 @@
 mod address;
 mod fallback;
 mod identity;
+pub mod model;
 mod pattern;
-mod reader;
+pub mod reader;
 mod replicas;
-mod report;
+pub mod report;
 mod retry;
 mod route;
 mod throttle;
 mod tls;
-pub(crate) mod units;
+pub mod units;
 mod upstream;
 mod url;
 
@@ -31,29 +32,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use seawall_core::call;
 use serde_json::{Value, json};
-use toml::de::DeTable;
 
 use reader::{Field, Section};
-use report::Report;
+use report::{Report, parse};
 
-pub(crate) use address::{admin as admin_address, listen as listen_address};
-pub(crate) use fallback::Fallback;
-pub(crate) use identity::UserSource;
-pub(crate) use reader::check_name;
-pub(crate) use replicas::Question;
-pub(crate) use report::{Colour, ConfigError, Malformed};
-pub(crate) use route::Route;
-pub(crate) use throttle::Throttle;
-pub(crate) use tls::{Identity, Listener, ServerTls, UpstreamTls};
-pub(crate) use upstream::{Hosts, Protocol, Upstream};
-pub(crate) use url::Url;
+pub use address::{admin as admin_address, listen as listen_address};
+pub use fallback::{Fallback, Static};
+pub use identity::{Identity as UserIdentity, UserSource};
+pub use pattern::{HostPattern, PathPattern};
+pub use replicas::{HealthCheck, Question};
+pub use report::{Colour, ConfigError, Malformed};
+pub use route::{OBJECTIVE, Route, TierRule};
+pub use throttle::Throttle;
+pub use tls::{Identity, Listener, ServerTls, UpstreamTls};
+pub use upstream::{Hosts, Protocol, Upstream, duration, percentage};
+pub use url::Url;
 
 /// The JSON schema of the file.
-pub(crate) const SCHEMA: &str = include_str!("schema.json");
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// The largest file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
@@ -62,36 +62,36 @@ const DEFAULT_NAME: &str = "default";
 
 /// What the gateway does. Valid.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Config {
+pub struct Config {
     /// Where clients connect; default `127.0.0.1:8080`.
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     /// The listeners, at least one; the first is on `listen`.
-    pub(crate) listeners: Vec<Listener>,
+    pub listeners: Vec<Listener>,
     /// Where operators connect.
-    pub(crate) admin: Admin,
+    pub admin: Admin,
     /// Where blocked routes are remembered; default beside the file, `seawall.toml.state`.
-    pub(crate) state: Option<PathBuf>,
+    pub state: Option<PathBuf>,
     /// Who is asking.
-    pub(crate) identity: identity::Identity,
+    pub identity: identity::Identity,
     /// Which headers are added to responses.
-    pub(crate) headers: Headers,
+    pub headers: Headers,
     /// What is logged of requests.
-    pub(crate) log: Log,
+    pub log: Log,
     /// The services, by name; at least one.
-    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    pub upstreams: BTreeMap<String, Upstream>,
     /// The routes, at least one, the most specific first: the first that matches takes a request.
-    pub(crate) routes: Vec<Route>,
+    pub routes: Vec<Route>,
 }
 
 /// The admin plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Admin {
+pub struct Admin {
     /// Where it listens; default `127.0.0.1:9090`. Beyond loopback only with a token file.
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     /// The file that holds the token; default one that the gateway makes.
-    pub(crate) token_file: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
     /// Where it answers probes without a token, if anywhere.
-    pub(crate) probes: Option<SocketAddr>,
+    pub probes: Option<SocketAddr>,
 }
 
 impl Default for Admin {
@@ -102,27 +102,27 @@ impl Default for Admin {
 
 /// Which requests are logged, in parts per million.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Log {
+pub struct Log {
     /// Of all; default none.
-    pub(crate) access: u32,
+    pub access: u32,
     /// Of those that were refused; default none.
-    pub(crate) refusals: u32,
+    pub refusals: u32,
 }
 
 /// The families of headers that Seawall adds to responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Headers {
+pub struct Headers {
     /// `RateLimit` and `RateLimit-Policy`; default on.
-    pub(crate) rate_limit: bool,
+    pub rate_limit: bool,
     /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`; default off.
-    pub(crate) legacy_rate_limit: bool,
+    pub legacy_rate_limit: bool,
     /// `Proxy-Status`; default on.
-    pub(crate) proxy_status: bool,
+    pub proxy_status: bool,
     /// `x-envoy-overloaded`; default on.
-    pub(crate) envoy: bool,
+    pub envoy: bool,
     /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-max-retries` of requests from trusted clients are
     /// obeyed, `x-envoy-attempt-count` is sent; default off.
-    pub(crate) envoy_requests: bool,
+    pub envoy_requests: bool,
 }
 
 impl Default for Headers {
@@ -139,7 +139,7 @@ impl Default for Headers {
 
 impl Config {
     /// All requests to these hosts, with every default: what `--upstream` asks for.
-    pub(crate) fn for_upstreams(hosts: Hosts) -> Config {
+    pub fn for_upstreams(hosts: Hosts) -> Config {
         Config {
             listen: address::LISTEN,
             listeners: vec![Listener::plain(address::LISTEN)],
@@ -155,12 +155,12 @@ impl Config {
 
     /// Reads the file at `path`, of at most 1 MiB.
     #[cfg(test)]
-    pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
         Config::from_toml(&Config::text(path)?, path)
     }
 
     /// The text of the file at `path`, of at most 1 MiB.
-    pub(crate) fn text(path: &Path) -> Result<String, ConfigError> {
+    pub fn text(path: &Path) -> Result<String, ConfigError> {
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
@@ -171,8 +171,14 @@ impl Config {
         String::from_utf8(bytes).map_err(|error| ConfigError::unreadable(path, error))
     }
 
+    /// What the calls to this upstream share: its budget, and how they are hedged.
+    pub fn calls(&self, name: &str) -> Option<call::Settings> {
+        let hedge = self.routes.iter().filter(|route| route.upstream == name).find_map(|route| route.hedge);
+        Some(call::Settings { budget: Some(self.upstreams.get(name)?.budget), hedge })
+    }
+
     /// Which upstreams and routes were there before, as JSON: their state is kept.
-    pub(crate) fn compared_with(&self, before: &Config) -> Value {
+    pub fn compared_with(&self, before: &Config) -> Value {
         let routes = |config: &Config| config.routes.iter().map(|route| route.name.clone()).collect();
         let upstreams = |config: &Config| config.upstreams.keys().cloned().collect();
         json!({
@@ -182,25 +188,13 @@ impl Config {
     }
 
     /// Parses the text of a file; `name` is what errors call it.
-    pub(crate) fn from_toml(source: &str, name: &Path) -> Result<Config, ConfigError> {
-        let report = Report::default();
-        let (table, errors) = DeTable::parse_recoverable(source);
-        for error in &errors {
-            let span = error.span().unwrap_or_default();
-            report.at(span.clone(), syntax(error.message(), source, span));
-        }
-        if !errors.is_empty() {
-            report.finish(source, name)?;
-        }
-        let config = Config::from_table(table.get_ref(), &report);
-        report.finish(source, name)?;
-        Ok(config)
+    pub fn from_toml(source: &str, name: &Path) -> Result<Config, ConfigError> {
+        parse(source, name, Config::read_root)
     }
 
     /// Reads the whole tree; the result counts only if nothing was reported.
-    fn from_table(table: &DeTable<'_>, report: &Report) -> Config {
-        let mut root = Section::root(table, report);
-        let listeners = tls::listeners(&mut root);
+    fn read_root(root: &mut Section<'_>, report: &Report) -> Config {
+        let listeners = tls::listeners(root);
         let listen = listeners.first().map_or(address::LISTEN, |listener| listener.address);
         let admin = root.section("admin").map(admin_in).unwrap_or_default();
         let state = root.optional("state", file);
@@ -211,7 +205,6 @@ impl Config {
         // A name counts even if its table is wrong: routes to it are right.
         let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name).collect();
         let routes = route::read_all(root.named("route"), users, &names);
-        root.finish();
         let upstreams = upstreams
             .into_iter()
             .filter_map(|upstream| Some((upstream.name.to_owned(), Upstream::read(upstream.section)?)))
@@ -244,18 +237,6 @@ fn complete(upstreams: &[&str], routes: &[Route]) -> Result<(), Malformed> {
             .help(format!("add `[route.NAME]` with `upstream = \"{upstream}\"`")));
     }
     Ok(())
-}
-
-/// A problem with the TOML itself, most often a text without its quotes.
-fn syntax(message: &str, source: &str, span: Range<usize>) -> Malformed {
-    let malformed = Malformed::new(message);
-    let before = source.get(..span.start).unwrap_or_default();
-    let value = before.rsplit(['\n', '=', ',', '[']).next().unwrap_or_default();
-    let follows_equals = before.len() > value.len() && before[..before.len() - value.len()].ends_with('=');
-    if follows_equals && !value.contains(['"', '\'']) {
-        return malformed.help("texts stand in quotes, durations, rates and addresses among them");
-    }
-    malformed
 }
 
 /// What an address is called in errors.

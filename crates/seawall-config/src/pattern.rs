@@ -10,7 +10,7 @@ const PATH_MAX: usize = 1_024;
 
 /// Which hosts a route answers for; compared without port and case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HostPattern {
+pub enum HostPattern {
     /// Every host.
     Any,
     /// This host, in lower case.
@@ -44,7 +44,7 @@ impl HostPattern {
     }
 
     /// Whether a request for `host`, without its port, is meant.
-    pub(crate) fn matches(&self, host: &str) -> bool {
+    pub fn matches(&self, host: &str) -> bool {
         match self {
             HostPattern::Any => true,
             HostPattern::Exact(exact) => host.eq_ignore_ascii_case(exact),
@@ -69,7 +69,7 @@ impl HostPattern {
 
 /// Which paths a route takes; compared as they were sent, without decoding and without the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PathPattern {
+pub enum PathPattern {
     /// This path.
     Exact(String),
     /// This path and everything below it; empty for all paths.
@@ -78,7 +78,7 @@ pub(crate) enum PathPattern {
 
 impl PathPattern {
     /// Every path.
-    pub(crate) const ALL: PathPattern = PathPattern::Below(String::new());
+    pub const ALL: PathPattern = PathPattern::Below(String::new());
 
     /// Reads `/a`, or `/a/*` for `/a` and all below.
     pub(super) fn parse(text: &str) -> Result<PathPattern, Malformed> {
@@ -108,7 +108,7 @@ impl PathPattern {
     }
 
     /// Whether a request for `path`, without its query, is meant.
-    pub(crate) fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         match self {
             PathPattern::Exact(exact) => path == exact,
             PathPattern::Below(above) => match path.strip_prefix(above.as_str()) {

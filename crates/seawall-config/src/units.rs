@@ -9,9 +9,9 @@ use seawall_core::time::Span;
 use super::report::{Malformed, quoted};
 
 /// The longest duration.
-pub(crate) const DURATION_MAX: Span = Span::from_secs(86_400);
+pub const DURATION_MAX: Span = Span::from_secs(86_400);
 /// The highest count of a rate.
-pub(crate) const RATE_COUNT_MAX: u64 = 1_000_000_000;
+pub const RATE_COUNT_MAX: u64 = 1_000_000_000;
 
 struct Unit {
     symbol: &'static str,
@@ -30,7 +30,7 @@ const OF_DURATIONS: [Unit; 5] = [MICROSECOND, MILLISECOND, SECOND, MINUTE, HOUR]
 const OF_RATES: [Unit; 4] = [SECOND, MINUTE, HOUR, DAY];
 
 /// A duration above zero, up to [`DURATION_MAX`]: `90us`, `250ms`, `2s`, `5m`, `1h`.
-pub(crate) fn duration(text: &str) -> Result<Span, Malformed> {
+pub fn duration(text: &str) -> Result<Span, Malformed> {
     let (number, symbol) = split(text, "a duration", "250ms")?;
     if symbol.is_empty() {
         return Err(
@@ -52,7 +52,7 @@ pub(crate) fn duration(text: &str) -> Result<Span, Malformed> {
 }
 
 /// A rate of 1 to [`RATE_COUNT_MAX`] each second, minute, hour or day: `50/s`, `1000/h`.
-pub(crate) fn rate(text: &str) -> Result<Rate, Malformed> {
+pub fn rate(text: &str) -> Result<Rate, Malformed> {
     let (number, rest) = split(text, "a rate", "50/s")?;
     if rest.is_empty() {
         return Err(
@@ -76,7 +76,7 @@ pub(crate) fn rate(text: &str) -> Result<Rate, Malformed> {
 }
 
 /// A percentage from 0 to 100 with up to four decimals, in parts per million: `10%`, `0.5%`.
-pub(crate) fn percentage(text: &str) -> Result<u32, Malformed> {
+pub fn percentage(text: &str) -> Result<u32, Malformed> {
     let (number, symbol) = split(text, "a percentage", "10%")?;
     if symbol.is_empty() {
         return Err(no_unit(number).help(format!("write `{number}%`")));
@@ -97,7 +97,7 @@ pub(crate) fn percentage(text: &str) -> Result<u32, Malformed> {
 }
 
 /// A percentage, with or without its sign, as commands take it: `50%`, `50`.
-pub(crate) fn percentage_or_number(text: &str) -> Result<u32, Malformed> {
+pub fn percentage_or_number(text: &str) -> Result<u32, Malformed> {
     if text.ends_with('%') { percentage(text) } else { percentage(&format!("{text}%")) }
 }
 
@@ -106,7 +106,7 @@ const SIZE_MAX: u64 = 1 << 40;
 const OF_SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// A size above zero, up to [`SIZE_MAX`], in bytes: `64KiB`, `1MiB`.
-pub(crate) fn size(text: &str) -> Result<u64, Malformed> {
+pub fn size(text: &str) -> Result<u64, Malformed> {
     let (number, symbol) = split(text, "a size", "64KiB")?;
     if symbol.is_empty() {
         return Err(no_unit(number).help(format!("write `{number}B`, or with `KiB`, `MiB` or `GiB`")));

@@ -14,49 +14,51 @@ const LISTENERS_MAX: usize = 16;
 
 /// An address for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listener {
+pub struct Listener {
     /// Where.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// Whether TLS is spoken, and with which certificates.
-    pub(crate) tls: Option<ServerTls>,
+    pub tls: Option<ServerTls>,
     /// Whether every connection begins with a PROXY protocol header; default no.
-    pub(crate) proxy_protocol: bool,
+    pub proxy_protocol: bool,
 }
 
 impl Listener {
     /// Plain HTTP on this address.
-    pub(crate) const fn plain(address: SocketAddr) -> Listener {
+    pub const fn plain(address: SocketAddr) -> Listener {
         Listener { address, tls: None, proxy_protocol: false }
     }
 }
 
 /// A certificate with its chain, and its key: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Identity {
-    pub(crate) cert: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct Identity {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// What a listener shows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerTls {
+pub struct ServerTls {
     /// For names that are not listed, and clients that name none.
-    pub(crate) default: Identity,
+    pub default: Identity,
     /// By the name that the client asks for: a host, or `*.example.com`.
-    pub(crate) by_name: BTreeMap<String, Identity>,
+    pub by_name: BTreeMap<String, Identity>,
     /// Who must have signed the client's certificate, if it needs one.
-    pub(crate) client_ca: Option<PathBuf>,
+    pub client_ca: Option<PathBuf>,
 }
 
 /// How the hosts of an upstream are believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct UpstreamTls {
+pub struct UpstreamTls {
     /// Who must have signed their certificates; default the roots of the system.
-    pub(crate) roots: Option<PathBuf>,
+    pub roots: Option<PathBuf>,
     /// The gateway's own certificate, for hosts that want one.
-    pub(crate) identity: Option<Identity>,
+    pub identity: Option<Identity>,
     /// The name that their certificates must have; default the host of their URL.
-    pub(crate) server_name: Option<String>,
+    pub server_name: Option<String>,
 }
 
 /// Reads `listen`: an address, or tables of listeners by name. At least one is returned.

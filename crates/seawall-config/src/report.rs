@@ -9,6 +9,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use toml::de::DeTable;
+
+use crate::reader::Section;
 
 /// The most problems that one report shows.
 const SHOWN_MAX: usize = 20;
@@ -17,23 +20,24 @@ const QUOTED_MAX: usize = 64;
 
 /// A text that cannot be read as what it should be, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed {
+pub struct Malformed {
     what: String,
     help: Option<String>,
 }
 
 impl Malformed {
-    pub(crate) fn new(what: impl Into<String>) -> Malformed {
+    /// What is wrong.
+    pub fn new(what: impl Into<String>) -> Malformed {
         Malformed { what: what.into(), help: None }
     }
 
     /// Adds what to write instead.
-    pub(crate) fn help(self, help: impl Into<String>) -> Malformed {
+    pub fn help(self, help: impl Into<String>) -> Malformed {
         Malformed { help: Some(help.into()), ..self }
     }
 
     /// The same, with the key that it stands under.
-    pub(super) fn under(self, key: &str) -> Malformed {
+    pub fn under(self, key: &str) -> Malformed {
         Malformed { what: format!("{}: {}", quoted(key), self.what), ..self }
     }
 }
@@ -48,7 +52,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// The user's own text in backticks, cut short and safe for a terminal.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
     let shown: String = text.chars().take(QUOTED_MAX).map(escaped).collect();
     let rest = if text.chars().nth(QUOTED_MAX).is_some() { "…" } else { "" };
@@ -56,7 +60,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The one of `words` that was most likely meant.
-pub(super) fn closest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub fn closest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let word = word.to_lowercase();
     // Comparing takes time in proportion to the length; no key is that long.
     if word.len() > QUOTED_MAX {
@@ -71,7 +75,7 @@ pub(super) fn closest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
 }
 
 /// The help for a word that is none of `words`: the closest of them, or all.
-pub(super) fn suggestion<'w>(word: &str, words: impl IntoIterator<Item = &'w str> + Clone) -> String {
+pub fn suggestion<'w>(word: &str, words: impl IntoIterator<Item = &'w str> + Clone) -> String {
     match closest(word, words.clone()) {
         Some(known) => format!("did you mean `{known}`?"),
         None => {
@@ -93,21 +97,21 @@ struct Problem {
 
 /// Collects problems while a file is read.
 #[derive(Debug, Default)]
-pub(super) struct Report(RefCell<Vec<Problem>>);
+pub struct Report(RefCell<Vec<Problem>>);
 
 impl Report {
     /// Notes a problem at these bytes of the file.
-    pub(super) fn at(&self, span: Range<usize>, malformed: Malformed) {
+    pub fn at(&self, span: Range<usize>, malformed: Malformed) {
         self.0.borrow_mut().push(Problem { span: Some(span), malformed });
     }
 
     /// Whether nothing was noted.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 
     /// The error, if any problem was noted; forgets what it took.
-    pub(super) fn finish(&self, source: &str, name: &Path) -> Result<(), ConfigError> {
+    pub fn finish(&self, source: &str, name: &Path) -> Result<(), ConfigError> {
         let mut problems = self.0.take();
         if problems.is_empty() {
             return Ok(());
@@ -117,9 +121,44 @@ impl Report {
     }
 }
 
+/// Reads the text of a TOML file: `read` takes what it knows from the root, and any other key is a
+/// problem. What it returns counts only if nothing was reported; `name` is what errors call the file.
+pub fn parse<T>(
+    source: &str,
+    name: &Path,
+    read: impl FnOnce(&mut Section<'_>, &Report) -> T,
+) -> Result<T, ConfigError> {
+    let report = Report::default();
+    let (table, errors) = DeTable::parse_recoverable(source);
+    for error in &errors {
+        let span = error.span().unwrap_or_default();
+        report.at(span.clone(), syntax(error.message(), source, span));
+    }
+    if !errors.is_empty() {
+        report.finish(source, name)?;
+    }
+    let mut root = Section::root(table.get_ref(), &report);
+    let value = read(&mut root, &report);
+    root.finish();
+    report.finish(source, name)?;
+    Ok(value)
+}
+
+/// A problem with the TOML itself, most often a text without its quotes.
+fn syntax(message: &str, source: &str, span: Range<usize>) -> Malformed {
+    let malformed = Malformed::new(message);
+    let before = source.get(..span.start).unwrap_or_default();
+    let value = before.rsplit(['\n', '=', ',', '[']).next().unwrap_or_default();
+    let follows_equals = before.len() > value.len() && before[..before.len() - value.len()].ends_with('=');
+    if follows_equals && !value.contains(['"', '\'']) {
+        return malformed.help("texts stand in quotes, durations, rates and addresses among them");
+    }
+    malformed
+}
+
 /// Whether a report uses the terminal's colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colour {
+pub enum Colour {
     /// Plain text, for logs and pipes.
     Never,
     /// ANSI colours, for terminals of users who did not set `NO_COLOR`.
@@ -129,7 +168,7 @@ pub(crate) enum Colour {
 /// Why a config file was refused: everything that is wrong with it. Displays as the whole report,
 /// without colours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConfigError {
+pub struct ConfigError {
     name: String,
     source: String,
     /// At least one.
@@ -138,14 +177,14 @@ pub(crate) struct ConfigError {
 
 impl ConfigError {
     /// The file could not be had at all.
-    pub(crate) fn unreadable(name: &Path, why: impl fmt::Display) -> ConfigError {
+    pub fn unreadable(name: &Path, why: impl fmt::Display) -> ConfigError {
         let name = name.display().to_string();
         let malformed = Malformed::new(format!("cannot read {}: {why}", quoted(&name)));
         ConfigError { name, source: String::new(), problems: vec![Problem { span: None, malformed }] }
     }
 
     /// The whole report.
-    pub(crate) fn render(&self, colour: Colour) -> String {
+    pub fn render(&self, colour: Colour) -> String {
         let renderer = match colour {
             Colour::Never => Renderer::plain(),
             Colour::Always => Renderer::styled(),
