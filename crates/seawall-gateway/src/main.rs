@@ -4,7 +4,6 @@ mod admin;
 mod blocks;
 mod check;
 mod cli;
-mod config;
 mod dependability;
 mod lab;
 mod operate;
@@ -18,8 +17,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use cli::Command;
-use config::Colour;
 use run::RunError;
+use seawall_config::Colour;
 use tracing_subscriber::EnvFilter;
 
 /// The exit code for input that cannot be used.
@@ -59,7 +58,7 @@ fn main() -> ExitCode {
                 ExitCode::from(BAD_INPUT)
             }
         },
-        Command::Schema => say(config::SCHEMA.as_bytes()),
+        Command::Schema => say(seawall_config::SCHEMA.as_bytes()),
         Command::Completions(shell) => say(&cli::completions(shell)),
         Command::Ask { gateway, method, target } => match operate::ask(&gateway, method, &target) {
             Ok(answer) => say(answer.as_bytes()),
@@ -68,10 +67,25 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::LabRun(args) => lab::run(&args).unwrap_or_else(|problem| {
+        Command::Lab(verb) => answer(lab::run(&verb)),
+    }
+}
+
+/// Says what a command of the lab found.
+fn answer(found: Result<(String, ExitCode), lab::Problem>) -> ExitCode {
+    match found {
+        Ok((text, code)) => {
+            say(text.as_bytes());
+            code
+        }
+        Err(lab::Problem::Input(error)) => {
+            eprintln!("{}", error.render(colour()));
+            ExitCode::from(BAD_INPUT)
+        }
+        Err(lab::Problem::Output(problem)) => {
             eprintln!("error: {problem}");
             ExitCode::from(BAD_INPUT)
-        }),
+        }
     }
 }
 

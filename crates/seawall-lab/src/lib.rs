@@ -1,14 +1,22 @@
-//! A deterministic simulator that runs Seawall's policies against overload and retry storms.
+//! A deterministic simulator that runs Seawall's policies, and a user's own config, against overload,
+//! retry storms and cascading failures.
 //!
-//! A scenario is a file: clients, a service, a trigger. A [`world`] plays it once with a seed, in
-//! virtual time, and runs production code where decisions are made: core's `call` in the clients,
-//! core's `gate` in front of the service. [`verdict`] asks over many seeds whether the service comes
-//! back when the trigger has gone, and [`report`] says so, as text or JSON.
+//! A [`scenario`] is a file: services that call each other, clients, what happens, what must hold. A
+//! [`world`] plays it once with a seed, in virtual time, and runs production code where decisions are
+//! made: core's `gate` and `call`, put together from a `seawall.toml` as the gateway does it.
+//! [`verdict`] asks over many seeds whether the services come back when the trigger has gone, and
+//! [`report`] says so.
 
-pub mod queue;
+mod chance;
+mod contender;
+pub mod experiment;
+mod outcomes;
+mod queue;
 pub mod report;
 pub mod scenario;
-pub mod service;
-pub mod units;
+mod slab;
 pub mod verdict;
 pub mod world;
+
+pub use contender::Contender;
+pub use outcomes::{Attempts, Counts, Gauge, Latencies, Outcomes, Phases, Population};

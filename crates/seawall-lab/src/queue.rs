@@ -41,25 +41,25 @@ impl<E> Ord for Entry<E> {
 
 /// Events to come.
 #[derive(Debug)]
-pub struct Queue<E> {
+pub(crate) struct Queue<E> {
     heap: BinaryHeap<Entry<E>>,
     scheduled: u64,
 }
 
 impl<E> Queue<E> {
     /// Nothing to come.
-    pub fn new() -> Queue<E> {
+    pub(crate) fn new() -> Queue<E> {
         Queue { heap: BinaryHeap::new(), scheduled: 0 }
     }
 
     /// Schedules an event.
-    pub fn schedule(&mut self, at: Time, event: E) {
+    pub(crate) fn schedule(&mut self, at: Time, event: E) {
         self.heap.push(Entry { at, number: self.scheduled, event });
         self.scheduled += 1;
     }
 
     /// Takes the next event, if it is not after `end`.
-    pub fn next(&mut self, end: Time) -> Option<(Time, E)> {
+    pub(crate) fn next(&mut self, end: Time) -> Option<(Time, E)> {
         if self.heap.peek()?.at > end {
             return None;
         }

@@ -1,9 +1,11 @@
 //! The verdict: does the service come back when the trigger has gone?
 //!
 //! For each seed a *control* run without the trigger is compared with the run that has it, on the
-//! same arrivals. Over seeds, the share that stays down is given with its Wilson 95 % interval.
+//! same arrivals. Whoever stays down is played once more, with a time in which no client comes: what
+//! that heals was kept down by its load alone, and is metastable; what it does not heal is broken. Over
+//! seeds, the share that stays down is given with its Wilson 95 % interval.
 
-use crate::world::Outcomes;
+use crate::outcomes::{Outcomes, Phases};
 
 /// The seconds over which recovery is judged at a time.
 const BIN: u64 = 5;
@@ -23,8 +25,26 @@ pub enum Fate {
     Stable,
     /// It comes back after so many seconds.
     SlowRecovery(u64),
-    /// It stays down.
+    /// It stays down, and comes back when the load is taken away.
     Metastable,
+    /// It stays down even then.
+    Broken,
+}
+
+impl Fate {
+    /// Whether it stays down.
+    pub const fn is_down(self) -> bool {
+        matches!(self, Fate::Metastable | Fate::Broken)
+    }
+
+    /// Seconds until it was back; `None` when it never was.
+    pub const fn recovery(self) -> Option<u64> {
+        match self {
+            Fate::Stable => Some(0),
+            Fate::SlowRecovery(seconds) => Some(seconds),
+            Fate::Overloaded | Fate::Metastable | Fate::Broken => None,
+        }
+    }
 }
 
 /// The verdict over all seeds.
@@ -43,6 +63,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Verdict; 5] = [
+        Verdict::Overloaded,
+        Verdict::Stable,
+        Verdict::Metastable,
+        Verdict::Vulnerable,
+        Verdict::Inconclusive,
+    ];
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -77,31 +106,40 @@ pub fn wilson(hits: u32, trials: u32) -> Interval {
     Interval { estimate: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
 }
 
-/// How a run with the trigger, over at second `trigger_end`, compares with its control.
-pub fn fate(control: &Outcomes, run: &Outcomes, warmup: u64, trigger_end: u64, end: u64) -> Fate {
-    if control.goodput(warmup, end) < HEALTHY * control.offered(warmup, end) {
+/// How a run with the trigger compares with its control. Degraded answers count as served; whoever is
+/// throttled was served as agreed.
+pub fn fate(control: &Outcomes, run: &Outcomes, phases: &Phases) -> Fate {
+    let Phases { warm, ends, end, .. } = *phases;
+    let agreed = control.offered(warm, end) - control.rate(None, warm, end, |counts| counts.throttled);
+    if control.served(warm, end) < HEALTHY * agreed {
         return Fate::Overloaded;
     }
-    let well = |from: u64| run.goodput(from, from + BIN) >= RECOVERED * control.goodput(from, from + BIN);
-    let bins: Vec<u64> = (trigger_end..end.saturating_sub(BIN - 1)).step_by(BIN as usize).collect();
-    // Back is the first bin from which on most are well: noise may dip below for a moment.
-    let back = bins.iter().enumerate().find(|(index, _)| {
-        let rest = &bins[*index..];
-        let good = rest.iter().filter(|from| well(**from)).count();
-        well(rest[0]) && good * 4 >= rest.len() * 3
-    });
-    match back.map(|(_, from)| from - trigger_end) {
+    match recovery(control, run, ends, end) {
         None => Fate::Metastable,
         Some(seconds) if seconds <= PROMPT => Fate::Stable,
         Some(seconds) => Fate::SlowRecovery(seconds),
     }
 }
 
+/// Seconds from `from` until a run serves what its control does, most of the time until `end`.
+pub fn recovery(control: &Outcomes, run: &Outcomes, from: u64, end: u64) -> Option<u64> {
+    let well = |from: u64| run.served(from, from + BIN) >= RECOVERED * control.served(from, from + BIN);
+    let bins: Vec<bool> = (from..end.saturating_sub(BIN - 1)).step_by(BIN as usize).map(well).collect();
+    // Back is the first bin from which on most are well: noise may dip below for a moment.
+    let back = (0..bins.len()).find(|index| {
+        let rest = &bins[*index..];
+        let good = rest.iter().filter(|well| **well).count();
+        rest[0] && good * 4 >= rest.len() * 3
+    });
+    back.map(|bins| bins as u64 * BIN)
+}
+
 /// The verdict over the fates of all seeds, and the share that stays down.
 pub fn verdict(fates: &[Fate]) -> (Verdict, Interval) {
     let count = |wanted: Fate| fates.iter().filter(|fate| **fate == wanted).count() as u32;
     let trials = fates.len() as u32;
-    let collapse = wilson(count(Fate::Metastable), trials);
+    let down = fates.iter().filter(|fate| fate.is_down()).count() as u32;
+    let collapse = wilson(down, trials);
     let verdict = if count(Fate::Overloaded) * 2 > trials {
         Verdict::Overloaded
     } else if collapse.low >= 0.5 {
@@ -119,6 +157,7 @@ pub fn verdict(fates: &[Fate]) -> (Verdict, Interval) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcomes::{Counts, Population};
 
     #[test]
     fn wilson_intervals() {
@@ -148,17 +187,20 @@ mod tests {
     }
 
     fn outcomes(ok: impl Fn(u64) -> u32) -> Outcomes {
-        Outcomes { offered: vec![100; 100], ok: (0..100).map(ok).collect(), ..Outcomes::default() }
+        let seconds = (0..100).map(|second| Counts { offered: 100, ok: ok(second), ..Counts::default() });
+        let population = Population { seconds: seconds.collect(), ..Population::default() };
+        Outcomes { populations: vec![population], ..Outcomes::default() }
     }
 
     #[test]
     fn fates() {
+        let phases = Phases { warm: 10, begins: 20, ends: 25, settled: 60, end: 100 };
         let control = outcomes(|_| 100);
-        let fate = |ok: fn(u64) -> u32| fate(&control, &outcomes(ok), 10, 25, 100);
+        let fate = |ok: fn(u64) -> u32| fate(&control, &outcomes(ok), &phases);
         assert_eq!(fate(|_| 100), Fate::Stable);
         assert_eq!(fate(|second| if second < 50 { 10 } else { 100 }), Fate::SlowRecovery(25));
         assert_eq!(fate(|second| if second < 20 { 100 } else { 10 }), Fate::Metastable);
         let failing = outcomes(|_| 50);
-        assert_eq!(super::fate(&failing, &failing, 10, 25, 100), Fate::Overloaded);
+        assert_eq!(super::fate(&failing, &failing, &phases), Fate::Overloaded);
     }
 }

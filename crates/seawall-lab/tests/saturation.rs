@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use seawall_core::gate::{Admit, Alone, Gate, Place, Ticket};
+use seawall_core::gate::{Admit, Alone, Gate, Lane, Place, Settings, Ticket};
+use seawall_core::limit;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::{Key, Request};
 use seawall_core::rng::{Rng, mix};
+use seawall_core::shed;
 use seawall_core::time::{Span, Time};
-use seawall_lab::scenario::Scenario;
 
 const DEADLINE: Span = Span::from_millis(250);
 
@@ -81,7 +82,8 @@ struct Course {
 
 impl Course {
     fn new(seed: u64) -> Course {
-        let (settings, lane) = Scenario::protection().gate.expect("the default protection has a gate");
+        let settings = Settings { limit: Some(limit::Config::default()), ..Settings::default() };
+        let lane = Lane { shed: Some(shed::Config::default()), ..Lane::default() };
         Course {
             gate: Gate::new(settings, lane, Time::ZERO),
             arrivals: Rng::new(seed, 1),

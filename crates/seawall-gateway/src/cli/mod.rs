@@ -4,6 +4,8 @@
 //! parsed here, and what contradicts itself is refused before anything runs. clap's errors exit
 //! with 2, its help with 0.
 
+mod lab;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,11 +14,10 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{self, Config, Hosts, Malformed, Url, admin_address, listen_address, units};
 use crate::operate::Gateway;
+use seawall_config::{self as config, Config, Hosts, Malformed, Url, admin_address, listen_address, units};
 
-/// The most seeds of one run of the lab.
-const SEEDS_MAX: u32 = 10_000;
+pub(crate) use lab::{Format, LabVerb, PlayArgs};
 
 /// What is to be done, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub(crate) enum Command {
         target: String,
     },
     /// Play a scenario in the lab.
-    LabRun(LabRunArgs),
+    Lab(LabVerb),
 }
 
 /// How the gateway is to run.
@@ -84,23 +85,6 @@ impl Addresses {
         config.admin.listen = self.admin.unwrap_or(config.admin.listen);
         config
     }
-}
-
-/// What the lab is to play.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub(crate) struct LabRunArgs {
-    /// The scenario file
-    #[arg(value_name = "SCENARIO")]
-    pub(crate) scenario: PathBuf,
-    /// Play it this many times, each with the next seed
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEEDS_MAX)))]
-    pub(crate) seeds: u32,
-    /// The first seed
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Write the result as JSON to this file, too
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Debug, Parser)]
@@ -160,13 +144,6 @@ enum Verb {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum LabVerb {
-    /// Play a scenario, and say whether the service comes back
-    #[command(before_help = "Example: seawall lab run scenarios/retry-storm.toml --seeds 20")]
-    Run(LabRunArgs),
-}
-
 #[derive(Debug, Args)]
 struct BlockArgs {
     /// The name of the route
@@ -192,7 +169,7 @@ struct AdmitArgs {
 }
 
 fn route(text: &str) -> Result<String, Malformed> {
-    config::check_name(text)
+    config::reader::check_name(text)
 }
 
 fn percent(text: &str) -> Result<String, Malformed> {
@@ -236,7 +213,7 @@ where
             let target = format!("/api/block/{route}?percent={percent}&over={over}");
             Ok(Command::Ask { gateway, method: "DELETE", target })
         }
-        Verb::Lab { verb: LabVerb::Run(args) } => Ok(Command::LabRun(args)),
+        Verb::Lab { verb } => Ok(Command::Lab(verb)),
     }
 }
 

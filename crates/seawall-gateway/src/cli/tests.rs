@@ -1,8 +1,8 @@
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 
-use super::{Addresses, Cli, Command, LabRunArgs, RunArgs, Target, parse};
-use crate::config::{Config, Hosts, Url};
+use super::{Addresses, Cli, Command, Format, LabVerb, PlayArgs, RunArgs, Target, parse};
+use seawall_config::{Config, Hosts, Url};
 
 fn hosts(urls: &[&str]) -> Hosts {
     Hosts::new(urls.iter().map(|url| Url::parse(url).unwrap()).collect()).unwrap()
@@ -48,12 +48,19 @@ fn addresses_win_over_the_config() {
 
 #[test]
 fn lab_run_takes_seeds_and_a_file_for_json() {
-    let args = LabRunArgs { scenario: "s.toml".into(), seeds: 20, seed: 1, json: None };
-    assert_eq!(accepted("seawall lab run s.toml"), Command::LabRun(args.clone()));
-    let seeded = LabRunArgs { seeds: 5, seed: u64::MAX, json: Some("r.json".into()), ..args };
+    let args = PlayArgs {
+        scenario: "s.toml".into(),
+        config: Vec::new(),
+        seeds: None,
+        seed: 1,
+        json: None,
+        format: Format::Text,
+    };
+    assert_eq!(accepted("seawall lab run s.toml"), Command::Lab(LabVerb::Run(args.clone())));
+    let seeded = PlayArgs { seeds: Some(5), seed: u64::MAX, json: Some("r.json".into()), ..args };
     assert_eq!(
         accepted("seawall lab run s.toml --seeds 5 --seed 18446744073709551615 --json r.json"),
-        Command::LabRun(seeded)
+        Command::Lab(LabVerb::Run(seeded))
     );
 }
 

@@ -1,285 +1,263 @@
-//! Scenario files: TOML becomes what a run plays, or an error with its place.
+//! Scenarios: a TOML file becomes plain data that a run plays, or an error with its place.
 //!
 //! ```toml
 //! [scenario]
 //! name = "retry-storm"
 //! duration = "100s"
 //! warmup = "10s"
-//! network = "100ms"
 //!
-//! [clients]
+//! [[clients]]
+//! name = "web"
 //! rate = "40/s"
-//! timeout = "3s"
-//! retry = { attempts = 3, backoff = { kind = "none" } }
+//! users = { count = 10_000, zipf = 1.1 }
+//! deadline = "3s"
+//! calls = "api"
 //!
-//! [service]
-//! time = { constant = "1s" }
-//! slope = "10ms"
+//! [[service]]
+//! name = "api"
+//! workers = 64
+//! queue = { max = 512 }
+//! time = { lognormal = { median = "20ms", p99 = "120ms" } }
 //!
-//! [event]
+//! [[event]]
 //! at = "20s"
 //! for = "5s"
-//! surge = 2.0
+//! surge = { clients = "web", factor = 2.0 }
+//!
+//! [[assert]]
+//! that = "goodput.after >= 0.95 * goodput.before"
 //! ```
+//!
+//! **Edges.** A scenario is checked as a whole: names that are called exist, calls form no circle, and
+//! what happens begins after the warm-up. Its end is put off until there was time to see whether the
+//! service comes back: ten times the trigger, at least a minute.
 
-use std::fmt;
+mod assertion;
+mod clients;
+mod event;
+mod names;
 
-use seawall_core::call::{ATTEMPTS_MAX, Config as CallConfig};
-use seawall_core::gate;
-use seawall_core::limit;
-use seawall_core::retry::backoff::{Backoff, Kind};
-use seawall_core::retry::budget;
-use seawall_core::shed;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use seawall_config::model;
+use seawall_config::reader::{Field, Section, check_name};
+use seawall_config::report::{Malformed, Report, parse};
+use seawall_config::{ConfigError, duration};
 use seawall_core::time::{Span, Time};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
 
-use crate::service::{self, Work};
-use crate::units;
-use crate::world::{Play, Protection, Surge};
+pub use assertion::{Assertion, Expression, Metric, Phase, Quantity};
+pub use clients::{Arrivals, Clients};
+pub use event::{Event, Link, What};
+use names::Names;
+
+/// The JSON schema of the file.
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// The longest run.
 const DURATION_MAX: Span = Span::from_secs(24 * 3_600);
 /// The least time after the trigger in which a service may come back.
-const RELAPSE_LEAST: Span = Span::from_secs(60);
+const RECOVERY_LEAST: Span = Span::from_secs(60);
+/// The most tables of each kind.
+const TABLES_MAX: usize = 256;
+/// The most replicas of a service.
+pub const REPLICAS_MAX: u32 = 64;
+/// The most seeds.
+pub const SEEDS_MAX: u32 = 10_000;
 
-/// A checked scenario.
-#[derive(Clone, Debug)]
+/// The name that stands for no config at all.
+pub const NAIVE: &str = "naive";
+/// The name that stands for Seawall in front of every service, with every default.
+pub const PROTECTED: &str = "protected";
+
+/// An experiment. Valid.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// Its name.
     pub name: String,
-    /// Time before anything is measured.
-    pub warmup: Time,
-    /// The trigger.
-    pub surge: Surge,
-    play: Play,
+    /// What it teaches.
+    pub about: String,
+    /// Time before anything is measured; default 10 s.
+    pub warmup: Span,
+    /// When a run ends.
+    pub end: Time,
+    /// Seeds to begin with; default 20.
+    pub seeds: u32,
+    /// The mean of the exponential delay of a message each way; zero, the default, for none.
+    pub network: Span,
+    /// What is compared: `naive`, `protected`, or config files beside this one.
+    pub configs: Vec<String>,
+    /// The services.
+    pub services: Vec<Service>,
+    /// Who calls them.
+    pub clients: Vec<Clients>,
+    /// What happens.
+    pub events: Vec<Event>,
+    /// What must hold.
+    pub assertions: Vec<Assertion>,
+}
+
+/// A service of a scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name; a config protects it by an upstream of the same name.
+    pub name: String,
+    /// How many replicas it has; default 1.
+    pub replicas: u32,
+    /// What it is like.
+    pub model: model::Service,
 }
 
 impl Scenario {
-    /// Parses a file's text; `name` is what errors call it.
-    pub fn from_toml(source: &str, name: &str) -> Result<Scenario, ScenarioError> {
-        let error = |error: toml::de::Error| ScenarioError(format!("{name}: {error}"));
-        let raw: Raw = toml::from_str(source).map_err(error)?;
-        raw.checked().map_err(|problem| ScenarioError(format!("{name}: {problem}")))
+    /// Parses a file's text; `name` is what errors call it, and where the files stand that it names.
+    pub fn from_toml(source: &str, name: &Path) -> Result<Scenario, ConfigError> {
+        let mut scenario = parse(source, name, Scenario::read)?;
+        let base = name.parent().unwrap_or(Path::new(""));
+        scenario.load(base).map_err(|problem| ConfigError::unreadable(name, problem))?;
+        Ok(scenario)
     }
 
-    /// What a run with this protection plays, with or without the trigger.
-    pub fn play(&self, protection: Protection, surge: Option<Surge>) -> Play {
-        Play { protection, surge, ..self.play.clone() }
+    /// When the trigger begins and ends; `None` when nothing happens.
+    pub fn trigger(&self) -> Option<(Time, Time)> {
+        let begins = self.events.iter().map(|event| event.at).min()?;
+        let ends = self.events.iter().map(Event::over).max()?;
+        Some((begins, ends))
     }
 
-    /// What Seawall does by default: an adaptive limit with a short queue and shedding in front of
-    /// the service, and a retry budget in the clients.
-    pub fn protection() -> Protection {
-        let settings = gate::Settings { limit: Some(limit::Config::default()), ..gate::Settings::default() };
-        let lane = gate::Lane { shed: Some(shed::Config::default()), ..gate::Lane::default() };
-        Protection { gate: Some((settings, lane)), budget: Some(budget::Config::default()), hedge: None }
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<usize> {
+        self.services.iter().position(|service| service.name == name)
     }
 
-    /// When a run ends, in whole seconds.
-    pub fn seconds(&self) -> u64 {
-        self.play.end.as_nanos() / 1_000_000_000
+    /// The same, with its end late enough to see whether the services come back.
+    pub fn extended(mut self) -> Scenario {
+        if let Some((begins, ends)) = self.trigger() {
+            let wait = ends.since(begins).times(10).max(RECOVERY_LEAST);
+            self.end = self.end.max(ends + wait).min(Time::ZERO + DURATION_MAX);
+        }
+        // Whole seconds, as everything is counted by the second.
+        self.end = Time::ZERO + Span::from_secs(self.end.since(Time::ZERO).as_secs_ceil());
+        self
     }
-}
 
-/// What is wrong with a scenario file, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScenarioError(String);
-
-impl fmt::Display for ScenarioError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.trim_end())
+    fn load(&mut self, base: &Path) -> Result<(), String> {
+        self.services.iter_mut().try_for_each(|service| service.model.load(base))?;
+        self.clients.iter_mut().try_for_each(|clients| clients.load(base))
     }
-}
 
-impl std::error::Error for ScenarioError {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    scenario: RawScenario,
-    clients: RawClients,
-    service: RawService,
-    event: RawEvent,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawScenario {
-    name: String,
-    #[serde(deserialize_with = "span")]
-    duration: Span,
-    #[serde(deserialize_with = "span")]
-    warmup: Span,
-    #[serde(default, deserialize_with = "span")]
-    network: Span,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawClients {
-    #[serde(deserialize_with = "rate")]
-    rate: f64,
-    #[serde(default, deserialize_with = "maybe_span")]
-    timeout: Option<Span>,
-    #[serde(default, deserialize_with = "maybe_span")]
-    deadline: Option<Span>,
-    #[serde(default)]
-    users: Option<u64>,
-    #[serde(default)]
-    retry: RawRetry,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawRetry {
-    attempts: u32,
-    backoff: RawBackoff,
-}
-
-impl Default for RawRetry {
-    fn default() -> RawRetry {
-        RawRetry { attempts: 1, backoff: RawBackoff::default() }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawBackoff {
-    kind: RawKind,
-    #[serde(deserialize_with = "span")]
-    base: Span,
-    #[serde(deserialize_with = "span")]
-    cap: Span,
-}
-
-impl Default for RawBackoff {
-    fn default() -> RawBackoff {
-        RawBackoff { kind: RawKind::None, base: Span::from_millis(50), cap: Span::from_secs(2) }
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawKind {
-    None,
-    Fixed,
-    Exponential,
-    Equal,
-    Full,
-    Decorrelated,
-    Additive,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawService {
-    workers: Option<usize>,
-    queue: Option<usize>,
-    time: RawWork,
-    #[serde(default, deserialize_with = "span")]
-    slope: Span,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum RawWork {
-    Constant(#[serde(deserialize_with = "span")] Span),
-    Exponential(#[serde(deserialize_with = "span")] Span),
-    Lognormal {
-        #[serde(deserialize_with = "span")]
-        median: Span,
-        #[serde(deserialize_with = "span")]
-        p99: Span,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEvent {
-    #[serde(deserialize_with = "span")]
-    at: Span,
-    #[serde(rename = "for", deserialize_with = "span")]
-    lasts: Span,
-    surge: f64,
-}
-
-fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-    units::duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-fn maybe_span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
-    span(deserializer).map(Some)
-}
-
-fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    units::rate(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-impl Raw {
-    fn checked(self) -> Result<Scenario, String> {
-        let Raw { scenario, clients, service, event } = self;
-        let RawRetry { attempts, backoff } = clients.retry;
-        let check = |holds: bool, problem: &str| if holds { Ok(()) } else { Err(problem.to_owned()) };
-        check((1..=ATTEMPTS_MAX).contains(&attempts), "`clients.retry.attempts` must be 1 to 10")?;
-        check(scenario.warmup < event.at, "`scenario.warmup` must end before `event.at`")?;
-        check(event.lasts >= Span::from_secs(1), "`event.for` must be at least 1s")?;
-        check(event.surge > 1.0 && event.surge <= 1_000.0, "`event.surge` must be above 1 and at most 1000")?;
-        check(service.workers != Some(0), "`service.workers` must be at least 1")?;
-        check(clients.users != Some(0), "`clients.users` must be at least 1")?;
-        let backoff = match backoff.kind {
-            RawKind::None => Backoff::NONE,
-            kind => Backoff::new(kind.core(), backoff.base, backoff.cap)
-                .map_err(|error| format!("`clients.retry.backoff`: {error}"))?,
+    fn read(root: &mut Section<'_>, report: &Report) -> Scenario {
+        let services = tables(root, "service", "time = { exponential = \"10ms\" }", service);
+        let names = Names::of(services.iter().map(|service| &service.name));
+        let clients = tables(root, "clients", "rate = \"40/s\"", |section| clients::read(section, &names));
+        let callers = Names::of(clients.iter().map(|clients| &clients.name));
+        let events = event::read_all(root, &names, &callers, &services);
+        let assertions = assertion::read_all(root, &names, &callers);
+        let mut scenario = Scenario {
+            name: String::new(),
+            about: String::new(),
+            warmup: Span::ZERO,
+            end: Time::ZERO,
+            seeds: 20,
+            network: Span::ZERO,
+            configs: vec![NAIVE.to_owned(), PROTECTED.to_owned()],
+            services,
+            clients,
+            events,
+            assertions,
         };
-        let (at, ends) = (Time::ZERO + event.at, Time::ZERO + event.at + event.lasts);
-        // Long enough to see whether it comes back: 10 × the trigger, at least 60 s.
-        let horizon = ends + event.lasts.times(10).max(RELAPSE_LEAST);
-        let end = horizon.max(Time::ZERO + scenario.duration);
-        check(end <= Time::ZERO + DURATION_MAX, "a scenario lasts 24h at most")?;
-        let surge = Surge { at, end: ends, factor: event.surge };
-        let play = Play {
-            rate: clients.rate,
-            users: clients.users.unwrap_or(10_000),
-            call: CallConfig { attempts, per_attempt: clients.timeout, backoff },
-            deadline: clients.deadline.unwrap_or(Span::MAX),
-            network: scenario.network,
-            service: service::Config {
-                workers: service.workers.unwrap_or(usize::MAX),
-                queue: service.queue.unwrap_or(usize::MAX),
-                time: service.time.core(),
-                slope: service.slope,
-            },
-            surge: None,
-            protection: Protection::default(),
-            end,
-        };
-        Ok(Scenario { name: scenario.name, warmup: Time::ZERO + scenario.warmup, surge, play })
+        match root.section("scenario") {
+            Some(section) => scenario.read_head(section),
+            None => root.reject(
+                Malformed::new("there is no `[scenario]`")
+                    .help("add it, with `name = \"my-storm\"` and `duration = \"100s\"`"),
+            ),
+        }
+        if report.is_empty() {
+            scenario.check().unwrap_or_else(|malformed| root.reject(malformed));
+        }
+        scenario.extended()
     }
-}
 
-impl RawKind {
-    fn core(self) -> Kind {
-        match self {
-            RawKind::None => Kind::None,
-            RawKind::Fixed => Kind::Fixed,
-            RawKind::Exponential => Kind::Exponential,
-            RawKind::Equal => Kind::Equal,
-            RawKind::Full => Kind::Full,
-            RawKind::Decorrelated => Kind::Decorrelated,
-            RawKind::Additive => Kind::Additive,
+    fn read_head(&mut self, mut section: Section<'_>) {
+        let text = |field: &Field<'_>| match field.text() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(field.is_not("a text")),
+        };
+        let name = section.required("name", "\"my-storm\"", |field| check_name(field.text().unwrap_or("")));
+        self.name = name.unwrap_or_default();
+        self.about = section.value("about", String::new(), text);
+        self.end = Time::ZERO + section.required("duration", "\"100s\"", duration).unwrap_or_default();
+        self.warmup = section.value("warmup", Span::from_secs(10), duration);
+        self.seeds = section.value("seeds", 20, |field| field.number(1..=SEEDS_MAX));
+        self.network = section.value("network", Span::ZERO, duration);
+        self.configs = section.value("config", self.configs.clone(), |field| {
+            if field.text().is_some() {
+                return text(field).map(|config| vec![config]);
+            }
+            field.items(1..=8)?.iter().map(text).collect()
+        });
+        section.finish();
+    }
+
+    /// What no table can see alone.
+    fn check(&self) -> Result<(), Malformed> {
+        if self.clients.is_empty() {
+            let missing = Malformed::new("there are no clients, so that nothing happens");
+            return Err(missing.help("add `[[clients]]` with `rate = \"40/s\"` and `calls = \"NAME\"`"));
+        }
+        let named: BTreeMap<&str, &model::Service> =
+            self.services.iter().map(|service| (service.name.as_str(), &service.model)).collect();
+        model::check_graph(&named)?;
+        let warm = Time::ZERO + self.warmup;
+        if warm >= self.end {
+            return Err(Malformed::new("the warm-up takes all of the duration"));
+        }
+        match self.trigger() {
+            Some((begins, _)) if begins <= warm => {
+                Err(Malformed::new(format!("an event begins before the warm-up of {} is over", self.warmup))
+                    .help("a run is measured before the event, too: let it begin later"))
+            }
+            Some((_, ends)) if ends > Time::ZERO + DURATION_MAX => {
+                Err(Malformed::new("an event ends after the longest run, `24h`"))
+            }
+            _ => Ok(()),
         }
     }
 }
 
-impl RawWork {
-    fn core(self) -> Work {
-        match self {
-            RawWork::Constant(span) => Work::Constant(span),
-            RawWork::Exponential(mean) => Work::Exponential(mean),
-            RawWork::Lognormal { median, p99 } => Work::lognormal(median, p99),
-        }
-    }
+/// The tables of `[[key]]`.
+fn tables<T>(
+    root: &mut Section<'_>,
+    key: &'static str,
+    example: &str,
+    read: impl Fn(&mut Section<'_>) -> Option<T>,
+) -> Vec<T> {
+    let Some(field) = root.field(key) else { return Vec::new() };
+    let items = field.items(1..=TABLES_MAX).unwrap_or_else(|malformed| {
+        field.reject(malformed.help(format!("write `[[{key}]]`, and below it `{example}`")));
+        Vec::new()
+    });
+    let read = items.iter().filter_map(|item| {
+        let mut section = item.section()?;
+        let value = read(&mut section);
+        section.finish();
+        value
+    });
+    read.collect()
+}
+
+fn name_in(section: &mut Section<'_>, example: &str) -> Option<String> {
+    section.required("name", example, |field| match field.text() {
+        Some(text) => check_name(text),
+        None => Err(field.is_not("a name")),
+    })
+}
+
+fn service(section: &mut Section<'_>) -> Option<Service> {
+    let name = name_in(section, "\"api\"");
+    let replicas = section.value("replicas", 1, |field| field.number(1..=REPLICAS_MAX));
+    let model = model::service_in(section);
+    Some(Service { name: name?, replicas, model })
 }
 
 #[cfg(test)]

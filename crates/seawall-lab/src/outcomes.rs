@@ -1,0 +1,288 @@
+//! What came of a run: counts by the second, latencies by phase, and where every call and attempt went.
+
+use seawall_core::rng::mix;
+use seawall_core::time::{Span, Time};
+
+use crate::scenario::{Phase, Scenario};
+
+/// Classes of latency for each doubling: a class is 2.2 % wide.
+const CLASSES: u32 = 32;
+
+/// The latencies of answers, in classes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latencies {
+    counts: Vec<u32>,
+    all: u64,
+}
+
+impl Latencies {
+    fn add(&mut self, latency: Span) {
+        let class = class_of(latency);
+        if self.counts.len() <= class {
+            self.counts.resize(class + 1, 0);
+        }
+        self.counts[class] += 1;
+        self.all += 1;
+    }
+
+    /// Adds those of another run.
+    pub fn join(&mut self, other: &Latencies) {
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.all += other.all;
+    }
+
+    /// In seconds, what this share of answers took at most, within 2.2 %; `None` without any.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = libm::ceil(share * self.all as f64).max(1.0) as u64;
+        let mut seen = 0;
+        let class = self.counts.iter().position(|count| {
+            seen += u64::from(*count);
+            seen >= wanted
+        })?;
+        Some(libm::exp2((class as f64 + 0.5) / f64::from(CLASSES)) * 1e-6)
+    }
+}
+
+/// Classes are of microseconds on a logarithmic scale; below one there is a single class.
+fn class_of(latency: Span) -> usize {
+    let micros = latency.as_nanos() as f64 / 1e3;
+    if micros <= 1.0 { 0 } else { (libm::log2(micros) * f64::from(CLASSES)) as usize }
+}
+
+/// What became of calls in one second: of their beginning for those offered, of their end for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Begun.
+    pub offered: u32,
+    /// Answered in time, and in full.
+    pub ok: u32,
+    /// Answered in time, with less than was asked for.
+    pub degraded: u32,
+    /// Failed.
+    pub failed: u32,
+    /// Refused for want of quota.
+    pub throttled: u32,
+    /// Refused for want of capacity.
+    pub shed: u32,
+    /// The client gave up waiting.
+    pub abandoned: u32,
+}
+
+impl Counts {
+    pub(crate) fn ended(&self) -> u64 {
+        let ends = [self.ok, self.degraded, self.failed, self.throttled, self.shed, self.abandoned];
+        ends.iter().map(|count| u64::from(*count)).sum()
+    }
+}
+
+/// Where attempts went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// Sent.
+    pub sent: u64,
+    /// Ended with an answer, whether or not anybody still waited for it.
+    pub answered: u64,
+    /// Ended with a failure.
+    pub failed: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Given up before Seawall had an answer.
+    pub withdrawn: u64,
+    /// Lost on the way there.
+    pub lost: u64,
+    /// Under way at the end.
+    pub in_flight: u64,
+}
+
+/// The parts of a run, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phases {
+    /// The end of the warm-up.
+    pub warm: u64,
+    /// The beginning of the trigger.
+    pub begins: u64,
+    /// Its end, rounded up.
+    pub ends: u64,
+    /// From when on it counts as after.
+    pub settled: u64,
+    /// The end.
+    pub end: u64,
+}
+
+impl Phases {
+    /// Those of a scenario; without events all of it is before, during and after.
+    pub fn of(scenario: &Scenario) -> Phases {
+        let second = |time: Time| time.as_nanos() / 1_000_000_000;
+        let end = second(scenario.end);
+        let warm = scenario.warmup.as_secs_ceil().min(end.saturating_sub(1));
+        match scenario.trigger() {
+            None => Phases { warm, begins: warm, ends: end, settled: warm, end },
+            Some((begins, ends)) => {
+                let ends = ends.since(Time::ZERO).as_secs_ceil().max(second(begins) + 1).min(end);
+                Phases { warm, begins: second(begins), ends, settled: ends + (end - ends) / 2, end }
+            }
+        }
+    }
+
+    /// The seconds of a phase.
+    pub fn seconds(&self, phase: Phase) -> (u64, u64) {
+        match phase {
+            Phase::Before if self.begins > self.warm => (self.warm, self.begins),
+            Phase::Before => (self.warm, self.end),
+            Phase::During => (self.begins, self.ends),
+            Phase::After => (self.settled, self.end),
+            Phase::Whole => (self.warm, self.end),
+        }
+    }
+}
+
+/// The order of latencies by phase.
+pub(crate) const MEASURED: [Phase; 4] = [Phase::Before, Phase::During, Phase::After, Phase::Whole];
+
+/// What a run is made of that changes slowly, once a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gauge {
+    /// Requests in the replicas.
+    pub inside: u32,
+    /// Requests that wait in front of them, in Seawall.
+    pub waiting: u32,
+    /// Seawall's limit; 0 for none.
+    pub limit: u32,
+    /// Replicas that are up.
+    pub up: u32,
+    /// Replicas that Seawall calls.
+    pub usable: u32,
+}
+
+/// What came of one population.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Population {
+    /// By the second.
+    pub seconds: Vec<Counts>,
+    /// Of answers in time, by [`Phase`] in the order before, during, after, whole.
+    pub latencies: [Latencies; 4],
+    /// Under way at the end.
+    pub in_flight: u64,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcomes {
+    /// Each population, in the order of the scenario.
+    pub populations: Vec<Population>,
+    /// Requests that reached each service, by the second.
+    pub load: Vec<Vec<u32>>,
+    /// Each service once a second, if that was asked for.
+    pub gauges: Vec<Vec<Gauge>>,
+    /// Where attempts went.
+    pub attempts: Attempts,
+    /// Attempts made for calls of clients: by themselves and by Seawall in front of what they call.
+    pub tries: u64,
+    /// Sojourn times of answers in time, in their order, if they were asked for.
+    pub sojourns: Vec<Span>,
+    /// A hash over all events.
+    pub fingerprint: u64,
+    /// Events.
+    pub events: u64,
+    pub(crate) phases: Vec<(u64, u64)>,
+}
+
+impl Outcomes {
+    pub(crate) fn new(scenario: &Scenario, phases: &Phases) -> Outcomes {
+        let seconds = scenario.end.as_nanos().div_ceil(1_000_000_000) as usize + 1;
+        let population = || Population { seconds: vec![Counts::default(); seconds], ..Population::default() };
+        Outcomes {
+            populations: scenario.clients.iter().map(|_| population()).collect(),
+            load: scenario.services.iter().map(|_| vec![0; seconds]).collect(),
+            gauges: scenario.services.iter().map(|_| Vec::new()).collect(),
+            phases: MEASURED.iter().map(|phase| phases.seconds(*phase)).collect(),
+            ..Outcomes::default()
+        }
+    }
+
+    pub(crate) fn hash(&mut self, word: u64) {
+        self.fingerprint = mix(self.fingerprint ^ word);
+        self.events += 1;
+    }
+
+    pub(crate) fn answered(&mut self, population: usize, second: u64, latency: Span) {
+        let latencies = &mut self.populations[population].latencies;
+        for ((from, to), latencies) in self.phases.iter().zip(latencies) {
+            if (*from..*to).contains(&second) {
+                latencies.add(latency);
+            }
+        }
+    }
+
+    /// A count a second, over the seconds from `from` to `to`, of one population or all.
+    pub fn rate(&self, of: Option<usize>, from: u64, to: u64, count: fn(&Counts) -> u32) -> f64 {
+        let all = self.populations.iter().enumerate().filter(|(place, _)| of.is_none_or(|of| of == *place));
+        all.map(|(_, population)| mean(population.seconds.iter().map(count), from, to)).sum()
+    }
+
+    /// Answers in time and in full, per second.
+    pub fn goodput(&self, from: u64, to: u64) -> f64 {
+        self.rate(None, from, to, |counts| counts.ok)
+    }
+
+    /// Answers in time, full or degraded, per second.
+    pub fn served(&self, from: u64, to: u64) -> f64 {
+        self.rate(None, from, to, |counts| counts.ok + counts.degraded)
+    }
+
+    /// Calls begun, per second.
+    pub fn offered(&self, from: u64, to: u64) -> f64 {
+        self.rate(None, from, to, |counts| counts.offered)
+    }
+
+    /// Requests that reached a service, or all of them, per second.
+    pub fn load(&self, of: Option<usize>, from: u64, to: u64) -> f64 {
+        let all = self.load.iter().enumerate().filter(|(place, _)| of.is_none_or(|of| of == *place));
+        all.map(|(_, seconds)| mean(seconds.iter().copied(), from, to)).sum()
+    }
+
+    /// Calls begun in all.
+    pub fn calls(&self) -> u64 {
+        self.sum(|counts| counts.offered)
+    }
+
+    /// A count over the whole run.
+    pub fn sum(&self, count: fn(&Counts) -> u32) -> u64 {
+        let seconds = self.populations.iter().flat_map(|population| &population.seconds);
+        seconds.map(|counts| u64::from(count(counts))).sum()
+    }
+
+    /// Whether every call and every attempt is accounted for, once.
+    pub fn is_conserved(&self) -> bool {
+        let calls = self.populations.iter().all(|population| {
+            let offered: u64 = population.seconds.iter().map(|counts| u64::from(counts.offered)).sum();
+            offered == population.seconds.iter().map(Counts::ended).sum::<u64>() + population.in_flight
+        });
+        let Attempts { sent, answered, failed, refused, withdrawn, lost, in_flight } = self.attempts;
+        calls && sent == answered + failed + refused + withdrawn + lost + in_flight
+    }
+}
+
+fn mean(counts: impl Iterator<Item = u32>, from: u64, to: u64) -> f64 {
+    let sum: u64 = counts.skip(from as usize).take(to.saturating_sub(from) as usize).map(u64::from).sum();
+    sum as f64 / to.saturating_sub(from).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_a_class() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.quantile(0.5), None);
+        (1..=1_000).for_each(|ms| latencies.add(Span::from_millis(ms)));
+        for (share, exact) in [(0.5, 0.5), (0.99, 0.99), (0.001, 0.001), (1.0, 1.0)] {
+            let got = latencies.quantile(share).unwrap();
+            assert!((got / exact - 1.0).abs() < 0.023, "{share}: {got}");
+        }
+    }
+}
