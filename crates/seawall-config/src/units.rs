@@ -101,11 +101,11 @@ pub fn percentage_or_number(text: &str) -> Result<u32, Malformed> {
     if text.ends_with('%') { percentage(text) } else { percentage(&format!("{text}%")) }
 }
 
-/// The largest size, in bytes: 1 TiB.
+/// The largest size, in bytes.
 const SIZE_MAX: u64 = 1 << 40;
 const OF_SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
-/// A size above zero, up to [`SIZE_MAX`], in bytes: `64KiB`, `1MiB`.
+/// A size above zero, up to 1 TiB, in bytes: `64KiB`, `1MiB`.
 pub fn size(text: &str) -> Result<u64, Malformed> {
     let (number, symbol) = split(text, "a size", "64KiB")?;
     if symbol.is_empty() {
