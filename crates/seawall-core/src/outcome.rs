@@ -30,6 +30,11 @@ impl Outcome {
         matches!(self, Outcome::Failure | Outcome::Overloaded { .. } | Outcome::TimedOut)
     }
 
+    /// Whether it was refused by who says until when: who protects itself is neither well nor broken.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Outcome::Overloaded { retry_after: Some(_) })
+    }
+
     /// Its name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {

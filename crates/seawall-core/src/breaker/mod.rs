@@ -27,6 +27,8 @@
 //! lease with a deadline: when it is cancelled or ignored its lease comes back at once, when it is
 //! lost or hangs the lease comes back after `lease`, so that nothing locks the breaker. Leases
 //! have counters for names; a lease that ran out and reports late counts for nothing. A call that
+//! was refused by who says until when (503 with `Retry-After`) says nothing: to open on refusals would cut
+//! off what the callee still serves, and of breakers in a row each would keep the one above it open. A call that
 //! was given up says nothing, unless it had taken as long as a slow one by then: then it is one, or
 //! callers who do not wait would never open the breaker of a callee that hangs. An override by
 //! hand holds in every state until it is reset, and is kept by a change of settings.
@@ -206,7 +208,8 @@ impl Breaker {
         }
         let mark = self.mark(now, pass, outcome);
         let given_up = matches!(outcome, Outcome::Cancelled | Outcome::Superseded);
-        let counts = outcome.is_failure() || outcome == Outcome::Success || given_up && mark.slow;
+        let failed = outcome.is_failure() && !outcome.is_refusal();
+        let counts = failed || outcome == Outcome::Success || given_up && mark.slow;
         let settings = self.config.0;
         match &mut self.state {
             State::Open { .. } | State::Forced { how: Forced::Open | Forced::Closed, .. } => {}

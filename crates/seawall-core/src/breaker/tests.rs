@@ -170,6 +170,18 @@ fn timed_out_calls_count_and_cancelled_ones_do_not() {
 }
 
 #[test]
+fn refusals_that_say_until_when_neither_open_nor_close_it() {
+    let refusal = Outcome::Overloaded { retry_after: Some(Span::from_secs(1)) };
+    let mut bench = Bench::new(settings());
+    assert!((0..100).all(|_| bench.call(at(0), refusal)));
+    assert_eq!((bench.mode(), bench.breaker.snapshot().failure_rate), (Mode::Closed, 0.0));
+    (0..5).for_each(|_| _ = bench.call(at(0), Outcome::Overloaded { retry_after: None }));
+    assert_eq!(bench.mode(), Mode::Open);
+    assert!((0..100).all(|_| bench.call(at(6_000), refusal)), "each probe comes back");
+    assert_eq!(bench.mode(), Mode::HalfOpen);
+}
+
+#[test]
 fn a_call_that_was_given_up_late_counts_as_slow_and_not_as_failed() {
     let slow = Some(Slow { after: Span::from_secs(1), rate_ppm: 500_000 });
     let late = |settings: Settings, outcome| {

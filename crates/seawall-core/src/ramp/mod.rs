@@ -126,6 +126,9 @@ impl Ramp {
 
     /// Counts how a request that passed went, and moves the share when its interval ends.
     pub fn report(&mut self, now: Time, outcome: Outcome, strain: Strain) {
+        if outcome.is_refusal() {
+            return self.refused();
+        }
         if !outcome.is_failure() && outcome != Outcome::Success {
             return;
         }

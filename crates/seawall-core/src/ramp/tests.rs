@@ -47,6 +47,18 @@ fn what_was_reached_is_regained_sooner() {
 }
 
 #[test]
+fn who_is_refused_until_then_holds_it_and_never_halves_it() {
+    let mut ramp = ramp(Span::from_secs(14));
+    let before = ramp.share();
+    let refusal = Outcome::Overloaded { retry_after: Some(Span::from_secs(1)) };
+    for second in 1..10 {
+        (0..9).for_each(|_| ramp.report(at(second * 1_000), refusal, Strain::NONE));
+        ramp.report(at(second * 1_000), Outcome::Success, Strain::NONE);
+        assert_eq!(ramp.share(), before);
+    }
+}
+
+#[test]
 fn what_is_refused_behind_it_holds_and_never_halves() {
     let mut ramp = ramp(Span::from_secs(14));
     ramp.next_step = at(1_000);

@@ -78,7 +78,8 @@ fn a_failing_hedge_never_kills_a_healthy_primary() {
                 holds 1, left 1.1
             "#]],
         );
-        assert_eq!([bench.blame(0), bench.blame(1)], [0.0, 1.0]);
+        let blame = if fails.is_refusal() { 0.0 } else { 1.0 };
+        assert_eq!([bench.blame(0), bench.blame(1)], [0.0, blame]);
     }
 }
 
