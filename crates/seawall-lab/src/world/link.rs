@@ -5,6 +5,7 @@ use std::sync::Arc;
 use seawall_config::model;
 use seawall_core::call::{self, Hosts, Shared};
 use seawall_core::gate::{self, Alone, Cells, Gate, Own as _};
+use seawall_core::rng::mix;
 use seawall_core::time::{Span, Time};
 
 use super::station::Station;
@@ -36,9 +37,38 @@ pub(super) struct Link {
     pub(super) share_ppm: u32,
     /// How long answers are kept, by user.
     pub(super) cache: Option<Span>,
-    /// When what is kept for each user ends to be good.
+    /// When what is kept for each user ends to be good; zero for those of whom nothing has been said.
     pub(super) kept: Vec<Time>,
+    /// Whether what was kept in the beginning is gone.
+    pub(super) flushed: bool,
     pub(super) way: Way,
+}
+
+impl Link {
+    /// Whether a kept answer serves this user. A run begins with warm caches, whose answers end one after
+    /// the other.
+    pub(super) fn serves(&self, now: Time, member: u32) -> bool {
+        let Some(ttl) = self.cache else { return false };
+        let said = self.kept.get(member as usize).copied().filter(|kept| *kept > Time::ZERO);
+        let spread = || Time::ZERO + Span::from_nanos(mix(u64::from(member)) % ttl.as_nanos().max(1));
+        now < said.unwrap_or_else(|| if self.flushed { Time::ZERO } else { spread() })
+    }
+
+    /// Keeps an answer for this user.
+    pub(super) fn keep(&mut self, now: Time, member: u32) {
+        let Some(ttl) = self.cache else { return };
+        let place = member as usize;
+        if self.kept.len() <= place {
+            self.kept.resize(place + 1, Time::ZERO);
+        }
+        self.kept[place] = now + ttl;
+    }
+
+    /// Forgets all that is kept.
+    pub(super) fn flush(&mut self) {
+        self.kept.clear();
+        self.flushed = true;
+    }
 }
 
 /// What the way of messages is like.
@@ -71,6 +101,7 @@ pub(super) fn all(scenario: &Scenario, stations: &[Option<Station>]) -> (Vec<Lin
             share_ppm: 1_000_000,
             cache: None,
             kept: Vec::new(),
+            flushed: false,
             way: Way::default(),
         })
     });
@@ -92,6 +123,7 @@ pub(super) fn all(scenario: &Scenario, stations: &[Option<Station>]) -> (Vec<Lin
                 share_ppm: call.share_ppm,
                 cache: call.cache,
                 kept: Vec::new(),
+                flushed: false,
                 way: Way::default(),
             })
         });

@@ -25,7 +25,8 @@ pub(super) struct Task {
     step: u32,
     /// Calls of the current step that have not ended.
     open: u32,
-    failed: bool,
+    /// What it answers, unless all went well: the refusal of what it needs is passed on.
+    failure: Option<Reply>,
     /// How much its replica had stood still when its sleep began.
     stalled: Span,
 }
@@ -101,8 +102,8 @@ impl World<'_> {
     pub(super) fn task(&mut self, owner: Owner, who: Who, service: u32, host: Option<u32>) -> Id {
         let replica = host.unwrap_or_else(|| self.services[service as usize].in_turn());
         let attempt = matches!(owner, Owner::Attempt { .. });
-        let (step, open, failed, stalled) = (0, 0, false, Span::ZERO);
-        self.tasks.add(Task { owner, attempt, who, service, replica, step, open, failed, stalled })
+        let (step, open, failure, stalled) = (0, 0, None, Span::ZERO);
+        self.tasks.add(Task { owner, attempt, who, service, replica, step, open, failure, stalled })
     }
 
     pub(super) fn arrive_at_replica(&mut self, id: Id) {
@@ -139,7 +140,7 @@ impl World<'_> {
             let Some(task) = self.tasks.get(id) else { return };
             let service = &mut self.services[task.service as usize];
             let step = task.step as usize;
-            if task.failed || step >= service.script.len() || !task.attempt {
+            if task.failure.is_some() || step >= service.script.len() || !task.attempt {
                 return self.leave_worker(id);
             }
             task.step += 1;
@@ -155,13 +156,6 @@ impl World<'_> {
         }
     }
 
-    /// Whether a call over this link is not answered by a cache.
-    fn is_wanted(&self, link: u32, who: Who) -> bool {
-        let link = &self.links[link as usize];
-        let kept = link.kept.get(who.member as usize).copied().unwrap_or(Time::ZERO);
-        link.cache.is_none() || kept <= self.now
-    }
-
     /// Makes the calls of a step, without those that a cache answers or that this request does not need;
     /// says whether any is left.
     fn make_calls(&mut self, id: Id, links: &[u32]) -> bool {
@@ -172,7 +166,7 @@ impl World<'_> {
             let of = &self.links[*link as usize];
             let needed = of.share_ppm >= 1_000_000
                 || self.services[place].faults.below(1_000_000) < u64::from(of.share_ppm);
-            if needed && self.is_wanted(*link, who) {
+            if needed && !self.links[*link as usize].serves(self.now, who.member) {
                 made.push((*link, self.links[*link as usize].times - 1));
             }
         }
@@ -195,14 +189,15 @@ impl World<'_> {
         if good && more > 0 {
             return self.call(edge, Owner::Task { task: id, edge, more: more - 1 }, who);
         }
-        if let Some(ttl) = link.cache.filter(|_| reply == Reply::Ok) {
-            let member = who.member as usize;
-            if link.kept.len() <= member {
-                link.kept.resize(member + 1, Time::ZERO);
-            }
-            link.kept[member] = now + ttl;
+        if reply == Reply::Ok {
+            link.keep(now, who.member);
         }
-        task.failed |= !good && !link.optional;
+        if !good && !link.optional {
+            task.failure = Some(match reply {
+                Reply::Shed { .. } => reply,
+                _ => Reply::Failed,
+            });
+        }
         task.open -= 1;
         if task.open == 0 {
             self.advance(id);
@@ -236,7 +231,7 @@ impl World<'_> {
         }
         let share = replica.errors_ppm.max(service.model.failures_ppm);
         if share > 0 && service.faults.below(1_000_000) < u64::from(share) {
-            task.failed = true;
+            task.failure = Some(Reply::Failed);
         }
         self.advance(id);
     }
@@ -244,7 +239,7 @@ impl World<'_> {
     /// The script is over: the worker goes to the next, the answer to whoever waits for it.
     fn leave_worker(&mut self, id: Id) {
         let Some(task) = self.tasks.get(id) else { return };
-        let reply = if task.failed { Reply::Failed } else { Reply::Ok };
+        let reply = task.failure.unwrap_or(Reply::Ok);
         let service = &mut self.services[task.service as usize];
         let order: Order = service.model.order;
         let next = service.replicas[task.replica as usize].next(order);
@@ -366,7 +361,7 @@ impl World<'_> {
             .map(|link| (*link, ()))
             .collect();
         for link in links.into_keys() {
-            self.links[link as usize].kept.clear();
+            self.links[link as usize].flush();
         }
     }
 }
