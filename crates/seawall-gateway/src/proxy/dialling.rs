@@ -7,17 +7,26 @@
 //! **Mechanics.** A connection stands before the host has accepted it; only an answer on it shows that
 //! it has. So a connection keeps its turn until its first answer, or for [`PROOF`] at most. The window of
 //! turns begins at [`FIRST`], grows by one with each connection that stands at once, and halves when one
-//! took [`DROPPED`] or longer: then a first packet was lost. From then on it grows by one in [`GROW_EVERY`] at
+//! stood only at another try: then a first packet was lost. From then on it grows by one in [`GROW_EVERY`] at
 //! most. Whoever waits for its turn takes a connection that becomes idle meanwhile.
+//!
+//! A connection that does not stand after [`AGAIN`] is tried once more beside itself, and so on up to
+//! [`TRIES`]; the first that stands is taken. So a dropped packet costs that and not the kernel's second, in
+//! which every place in flight could come to wait for a connection that was dropped. The delay is that of
+//! RFC 8305, section 5.
 //!
 //! **Edges.** A connection that is refused says nothing of the queue. The window is each worker's own.
 
 use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How many are made at a time at first.
 const FIRST: u32 = 2;
@@ -25,10 +34,48 @@ const FIRST: u32 = 2;
 pub(super) const PROOF: Duration = Duration::from_millis(50);
 /// The most that are made at a time.
 const WINDOW_MAX: u32 = 256;
-/// A connection that takes this long had its first packet dropped: the kernel tries again after 1 s.
-const DROPPED: Duration = Duration::from_millis(900);
+/// How long a connection may take until it is tried once more.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How often it is tried in all.
+const TRIES: u32 = 3;
 /// How often the window tries one more after it was too large.
 const GROW_EVERY: Duration = Duration::from_secs(10);
+
+/// How a connection came to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stood {
+    /// At the first try.
+    AtOnce,
+    /// At another, or never: the first packet was lost.
+    Late,
+}
+
+/// Makes a connection, however long it takes.
+pub(super) async fn connect(authority: &str) -> io::Result<(TcpStream, Stood)> {
+    first_to_stand(|| TcpStream::connect(authority)).await
+}
+
+/// The first of several tries, each begun [`AGAIN`] after the one before.
+async fn first_to_stand<T, F: Future<Output = io::Result<T>>>(
+    attempt: impl Fn() -> F,
+) -> io::Result<(T, Stood)> {
+    let mut first = pin!(attempt());
+    if let Ok(made) = timeout(AGAIN, &mut first).await {
+        return made.map(|made| (made, Stood::AtOnce));
+    }
+    let later = async {
+        for _ in 2..TRIES {
+            if let Ok(made) = timeout(AGAIN, attempt()).await {
+                return made;
+            }
+        }
+        attempt().await
+    };
+    tokio::select! {
+        made = &mut first => made.map(|made| (made, Stood::AtOnce)),
+        made = later => made.map(|made| (made, Stood::Late)),
+    }
+}
 
 /// The connections to a host that are being made.
 #[derive(Debug)]
@@ -76,10 +123,10 @@ impl Dialling {
         }
     }
 
-    /// A connection stood, or did not, after so long.
-    pub(super) fn took(&self, time: Duration, now: Instant) {
+    /// A connection stood like this.
+    pub(super) fn stood(&self, stood: Stood, now: Instant) {
         let window = self.window.get();
-        if time >= DROPPED {
+        if stood == Stood::Late {
             self.window.set((window / 2).max(1));
             self.was_too_large.set(Some(now));
             return;
@@ -129,21 +176,49 @@ mod tests {
 
     #[test]
     fn the_window_grows_with_success_and_halves_when_a_packet_was_dropped() {
-        let dialling = Rc::new(Dialling::default());
-        let (quick, now) = (Duration::from_millis(1), Instant::now());
+        let (dialling, now) = (Rc::new(Dialling::default()), Instant::now());
         let turns: Vec<_> = std::iter::from_fn(|| dialling.turn()).collect();
         assert_eq!(turns.len(), 2);
         drop(turns);
-        (0..6).for_each(|_| dialling.took(quick, now));
+        (0..6).for_each(|_| dialling.stood(Stood::AtOnce, now));
         let turns: Vec<_> = std::iter::from_fn(|| dialling.turn()).collect();
         assert_eq!(turns.len(), 8);
-        dialling.took(Duration::from_secs(1), now);
-        dialling.took(quick, now);
+        dialling.stood(Stood::Late, now);
+        dialling.stood(Stood::AtOnce, now);
         assert_eq!(dialling.window.get(), 4, "it does not grow at once");
-        dialling.took(quick, now + GROW_EVERY);
-        dialling.took(quick, now + GROW_EVERY);
+        dialling.stood(Stood::AtOnce, now + GROW_EVERY);
+        dialling.stood(Stood::AtOnce, now + GROW_EVERY);
         assert_eq!(dialling.window.get(), 5);
-        (0..9).for_each(|_| dialling.took(DROPPED, now));
+        (0..9).for_each(|_| dialling.stood(Stood::Late, now));
         assert_eq!(dialling.window.get(), 1, "one is always made");
+    }
+
+    /// How connecting ends where each try takes so long, in milliseconds, and when.
+    async fn connecting(tries: &[u64]) -> (io::Result<Stood>, u64, usize) {
+        let (began, begun) = (Instant::now(), Cell::new(0));
+        let attempt = || {
+            let takes = tries[begun.get()];
+            begun.set(begun.get() + 1);
+            async move {
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                if takes == 1 { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
+            }
+        };
+        let made = first_to_stand(attempt).await.map(|((), stood)| stood);
+        (made, began.elapsed().as_millis() as u64, begun.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_packet_costs_a_quarter_of_a_second_and_a_slow_way_is_no_loss() {
+        let (made, took, begun) = connecting(&[1_000, 10, 10]).await;
+        assert_eq!((made.unwrap(), took, begun), (Stood::Late, 260, 2));
+        let (made, took, begun) = connecting(&[300, 300, 300]).await;
+        assert_eq!((made.unwrap(), took, begun), (Stood::AtOnce, 300, 2));
+        let (made, took, begun) = connecting(&[9_000, 9_000, 200]).await;
+        assert_eq!((made.unwrap(), took, begun), (Stood::Late, 700, 3));
+        let (made, took, begun) = connecting(&[9_000, 9_000, 9_000]).await;
+        assert_eq!((made.unwrap(), took, begun), (Stood::AtOnce, 9_000, 3));
+        let (made, took, begun) = connecting(&[1]).await;
+        assert_eq!((made.unwrap_err().kind(), took, begun), (io::ErrorKind::ConnectionRefused, 1, 1));
     }
 }

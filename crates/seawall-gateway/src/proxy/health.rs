@@ -57,7 +57,7 @@ pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Vec<Target>, question:
 
 /// `Some` when it is well.
 async fn is_well(target: &Target, question: &Question) -> Option<()> {
-    let io = target.connect().await.ok()?;
+    let (io, _) = target.connect().await.ok()?;
     match question {
         Question::Tcp => Some(()),
         Question::Http { path } => {

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::dialling::{Dialling, PROOF, Turn};
+use super::dialling::{self, Dialling, PROOF, Stood, Turn};
 use super::listen::Local;
 use super::outbound::Outbound;
 use crate::tls::Secure;
@@ -69,8 +69,8 @@ impl Target {
     }
 
     /// Makes a connection, however long it takes.
-    pub(super) async fn connect(&self) -> io::Result<TokioIo<Link>> {
-        let stream = TcpStream::connect(&self.authority).await?;
+    pub(super) async fn connect(&self) -> io::Result<(TokioIo<Link>, Stood)> {
+        let (stream, stood) = dialling::connect(&self.authority).await?;
         let _ = stream.set_nodelay(true);
         let link = match &self.secure {
             None => Link::Plain(stream),
@@ -79,7 +79,7 @@ impl Target {
                 Link::Tls(Box::new(connected))
             }
         };
-        Ok(TokioIo::new(link))
+        Ok((TokioIo::new(link), stood))
     }
 }
 
@@ -290,13 +290,7 @@ impl Pool {
         }
         loop {
             if let Some(turn) = self.dialling.turn() {
-                let began = Instant::now();
-                let made = self.connect().await;
-                if !matches!(made, Err(FailureKind::Refused | FailureKind::Unreachable)) {
-                    let now = Instant::now();
-                    self.dialling.took(now - began, now);
-                }
-                return Ok((made?, Some(turn)));
+                return Ok((self.connect().await?, Some(turn)));
             }
             self.dialling.changed().await;
             if let Some(sender) = self.reuse() {
@@ -385,13 +379,20 @@ impl Pool {
     }
 
     async fn dial(&self) -> Result<TokioIo<Link>, FailureKind> {
-        tokio::time::timeout(self.target.connect_timeout, self.target.connect())
-            .await
-            .map_err(|_| FailureKind::ConnectTimeout)?
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => FailureKind::Refused,
-                _ => FailureKind::Unreachable,
-            })
+        let made = tokio::time::timeout(self.target.connect_timeout, self.target.connect()).await;
+        let stood = match &made {
+            Ok(Ok((_, stood))) => Some(*stood),
+            Ok(Err(_)) => None,
+            Err(_) => Some(Stood::Late),
+        };
+        if let Some(stood) = stood {
+            self.dialling.stood(stood, Instant::now());
+        }
+        let (io, _) = made.map_err(|_| FailureKind::ConnectTimeout)?.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+            _ => FailureKind::Unreachable,
+        })?;
+        Ok(io)
     }
 
     fn shared(&self) -> Option<http2::SendRequest<Outbound>> {
