@@ -69,6 +69,9 @@ const ROUNDING: f64 = 0.25;
 pub const HEADROOM_MOST: f64 = 1.5;
 const HEADROOM_RISE: f64 = 0.12;
 const HEADROOM_FALL: f64 = 0.01;
+/// Below this it never goes, unless `max` is lower: among one, two and three places a step is half of all, and
+/// one too few costs half of what the callee could do.
+pub const LIMIT_LEAST: f64 = 3.0;
 /// The largest step up, and down.
 pub const STEP_UP: f64 = 1.3;
 /// The largest step down.
@@ -121,6 +124,8 @@ const SURE: f64 = 3.0;
 const LIKELY: f64 = 1.5;
 /// No-load latencies that are no further apart are the same.
 const SAME: f64 = 0.1;
+/// The part of the throughput at a higher limit below which nothing queues at a lower one.
+const SHORT: f64 = 0.85;
 /// How far below a limit the no-load latency is measured.
 const BELOW: f64 = 0.65;
 
@@ -223,6 +228,11 @@ impl Point {
         if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
     }
 
+    /// Whether throughput was so much less than at the higher limit of `other` that places were wanting.
+    fn fell_short_of(&self, other: &Point) -> bool {
+        self.throughput < other.throughput * SHORT
+    }
+
     /// Whether throughput was more than at the lower limit of `other`, and not by little: by so many
     /// standard errors.
     fn gained(&self, other: &Point, errors: f64) -> bool {
@@ -305,8 +315,12 @@ impl Adaptive {
     }
 
     fn stand_at(&mut self, limit: f64) {
-        self.limit = limit.clamp(1.0, f64::from(self.config.max));
+        self.limit = limit.clamp(self.least(), f64::from(self.config.max));
         self.places = libm::round(self.limit) as u32;
+    }
+
+    fn least(&self) -> f64 {
+        LIMIT_LEAST.min(f64::from(self.config.max))
     }
 
     /// Takes in a call that was sent when `in_flight` were under way, itself included.
@@ -406,7 +420,7 @@ impl Adaptive {
 
     fn search(&mut self, here: Point, best: Option<Point>) -> f64 {
         let best = best.unwrap_or(here);
-        if here.limit <= 1.0 || here.throughput < best.throughput * 0.8 {
+        if here.limit <= self.least() || here.throughput < best.throughput * 0.8 {
             self.state = State::Measuring(best);
             return here.limit;
         }
@@ -454,7 +468,8 @@ impl Adaptive {
             false => (HEADROOM - self.headroom) * HEADROOM_FALL,
         };
         if (moved >= GROWN && !here.follows(&anchor)) || self.unmeasured >= MEASURE_EVERY {
-            return Some(self.go_below(here.limit.min(anchor.limit), here));
+            let from = if anchor.fell_short_of(&here) { anchor.limit / BELOW } else { anchor.limit };
+            return Some(self.go_below(here.limit.min(from), here));
         }
         if self.unchecked > self.check_after {
             self.state = State::Returning(low);
@@ -485,12 +500,12 @@ impl Adaptive {
     /// Measures the no-load latency below this limit.
     fn go_below(&mut self, limit: f64, high: Point) -> f64 {
         self.state = State::Measuring(high);
-        libm::floor(limit * BELOW + 1e-9).max(1.0)
+        libm::floor(limit * BELOW + 1e-9).max(self.least())
     }
 
     /// At a lower limit: has throughput fallen? Then nothing queues inside the callee.
     fn measure(&mut self, here: Point, high: Point) -> f64 {
-        if here.limit > 1.0 && here.limit < high.limit && !here.follows(&high) {
+        if here.limit > self.least() && here.limit < high.limit && !here.fell_short_of(&high) {
             return self.go_below(here.limit, high);
         }
         self.unmeasured = 0;

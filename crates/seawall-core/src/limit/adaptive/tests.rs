@@ -280,7 +280,7 @@ fn the_transitions_are_these() {
     note(in_state(5.0, State::Measuring(point(9.0, 22.5))), 20.0, "throughput fell");
     let never_climbed = in_state(5.0, State::Measuring(point(9.0, 22.5)));
     note(Adaptive { has_climbed: false, ..never_climbed }, 20.0, "measured before any climb");
-    note(in_state(1.0, State::Measuring(point(2.0, 20.0))), 10.0, "nothing lower");
+    note(in_state(3.0, State::Measuring(point(4.0, 20.0))), 10.0, "nothing lower");
     expect![[r#"
         climbing  16, first window                           -> climbing  24
         climbing  24, throughput followed                    -> climbing  36
@@ -301,7 +301,7 @@ fn the_transitions_are_these() {
         measuring  8, throughput stayed                      -> measuring  5
         measuring  5, throughput fell                        -> following  9
         measuring  5, measured before any climb              -> climbing   9
-        measuring  1, nothing lower                          -> following  1
+        measuring  3, nothing lower                          -> following  3
     "#]]
     .assert_eq(&table);
 }
