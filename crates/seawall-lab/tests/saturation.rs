@@ -12,7 +12,8 @@ use seawall_core::rng::{Rng, mix};
 use seawall_core::shed;
 use seawall_core::time::{Span, Time};
 
-const DEADLINE: Span = Span::from_millis(250);
+/// How long a client waits, in lengths of the work.
+const PATIENCE: u64 = 25;
 
 /// What the source and the callee are like for a while.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +124,8 @@ impl Course {
     fn arrive(&mut self, phase: Phase, met: &mut Met) {
         met.offered += 1;
         self.number += 1;
-        let request = Request { deadline: self.now + DEADLINE, ..Request::new(Key(mix(self.number))) };
+        let deadline = self.now + phase.service.times(PATIENCE);
+        let request = Request { deadline, ..Request::new(Key(mix(self.number))) };
         let admit = self.gate.admit(self.now, &request);
         self.admitted(phase, admit, self.now, met);
         self.turns(phase, met);
@@ -178,7 +180,7 @@ impl Course {
             }
         }
         let sojourn = now.since(job.arrived);
-        met.in_time += u64::from(sojourn <= DEADLINE);
+        met.in_time += u64::from(sojourn <= phase.service.times(PATIENCE));
         met.sojourns.push(sojourn);
         self.work(phase);
         self.gate.settle(now, job.ticket, Outcome::Success);
@@ -225,6 +227,55 @@ fn figures_of_overload() {
         assert!(factor > 1.0 || refused <= 0.005, "{refused} refused at {factor}");
         assert!(factor < 1.0 || goodput >= 0.98, "{goodput} of the capacity at {factor}");
         assert!(factor < 2.0 || p99 <= 66.0, "p99 of {p99} ms at {factor}");
+    }
+}
+
+/// The clock of a service with few workers, or with slow work, is slower: what is chance for it would be
+/// a standing queue for one with many.
+#[test]
+fn small_and_slow_services_may_queue_as_long_as_chance_makes_them() {
+    println!("workers  work ms  offered  refused  goodput  p99 in works");
+    for (workers, service_ms, refused_most, goodput_least) in [
+        (1, 10, 0.025, 0.93),
+        (2, 10, 0.015, 0.93),
+        (4, 10, 0.01, 0.96),
+        (8, 40, 0.005, 0.98),
+        (8, 200, 0.015, 0.98),
+    ] {
+        let service = Span::from_millis(service_ms);
+        let capacity = f64::from(workers) / service.as_secs_f64();
+        let phase = |seconds, factor: f64| Phase {
+            seconds: seconds * service_ms / 10,
+            rate: capacity * factor,
+            workers,
+            service,
+            besides: Span::ZERO,
+        };
+        for factor in [0.9, 1.2, 2.0] {
+            let (mut refused, mut goodput, mut p99) = (0.0, 0.0, 0.0);
+            for seed in 0..4 {
+                let mut course = Course::new(seed);
+                course.play(phase(10, 0.5));
+                course.play(phase(10, factor));
+                let long = phase(60, factor);
+                let mut met = course.play(long);
+                refused += met.refused as f64 / met.offered as f64 / 4.0;
+                goodput += met.in_time as f64 / long.seconds as f64 / capacity / 4.0;
+                p99 += met.p99() / service_ms as f64 / 4.0;
+            }
+            let (refused_percent, goodput_percent) = (refused * 100.0, goodput * 100.0);
+            println!(
+                "{workers:>7}  {service_ms:>7}  {factor:>6}x  {refused_percent:>6.2}%  {goodput_percent:>6.2}%  {p99:>6.1}"
+            );
+            assert!(
+                factor > 1.0 || refused <= refused_most,
+                "{workers} of {service_ms} ms: {refused} refused"
+            );
+            assert!(
+                factor < 1.0 || goodput >= goodput_least,
+                "{workers} of {service_ms} ms: {goodput} served"
+            );
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Arrivals over 1.5 s are compared with what drained in that time, or *could* have at full use (the
 //! limit over the mean time that a place is held), whichever is more. A burst may fill [`BURST`] ×
-//! the limit; a standing queue is cut to [`STAND`] × the limit, or to what drains in
-//! [`STAND_DELAY`] if that is more.
+//! the limit, or as much as chance makes wait for even a single place, if half of its deadline is enough
+//! for that; a standing queue is cut to [`STAND`] × the limit, or to what drains in
+//! [`STAND_DELAY`] if that is more. Where little drains in 1.5 s, arrivals must be more than chance explains
+//! at nine tenths of the capacity.
 
 use alloc::vec::Vec;
 
@@ -19,6 +21,11 @@ pub const BURST: f64 = 6.0;
 pub const STAND: f64 = 1.5;
 /// The wait that a standing queue may always reach: where work is quick, that is many in line.
 pub const STAND_DELAY: Span = Span::from_millis(16);
+/// The queue that chance makes at nine tenths of the capacity, with however few places: a longer one is
+/// needed for less than one request in 200 (M/M/1).
+const CHANCE_MOST: u32 = 32;
+/// Arrivals beyond nine tenths of the drain that chance explains, in standard deviations.
+const CHANCE_DEVIATIONS: f64 = 3.3;
 /// Arrivals over drain above which a queue begins to stand, and below which it drains again.
 const STANDING_RATIO: f64 = 1.04;
 const DRAINING_RATIO: f64 = 0.98;
@@ -141,14 +148,25 @@ impl Judge {
         line(places, &self.held, self.lanes[lane].stands)
     }
 
-    /// How long the last of so many waits for places of this lane.
-    pub(super) fn pace_in(&self, lane: usize, waiting: u32, places: u32) -> Span {
-        pace(waiting, places, &self.lanes[lane].held)
+    /// The mean time between two that give back one of so many places of this lane at full use; zero
+    /// until that is known.
+    pub(super) fn pace_in(&self, lane: usize, places: u32) -> Span {
+        wait(0, places, &self.lanes[lane].held)
     }
 
-    /// How long the last of so many waits for places of all lanes.
-    pub(super) fn pace_of_all(&self, waiting: u32, places: u32) -> Span {
-        pace(waiting, places, &self.held)
+    /// The same for places of all lanes.
+    pub(super) fn pace_of_all(&self, places: u32) -> Span {
+        wait(0, places, &self.held)
+    }
+
+    /// How long a newcomer waits behind so many for places of this lane; not at all behind none.
+    pub(super) fn wait_in(&self, lane: usize, waiting: u32, places: u32) -> Span {
+        if waiting > 0 { wait(waiting, places, &self.lanes[lane].held) } else { Span::ZERO }
+    }
+
+    /// The same for places of all lanes.
+    pub(super) fn wait_of_all(&self, waiting: u32, places: u32) -> Span {
+        if waiting > 0 { wait(waiting, places, &self.held) } else { Span::ZERO }
     }
 
     /// Judges each lane under its own bound, and all of them under the ceiling, on which a bounded
@@ -170,8 +188,10 @@ impl Judge {
             Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
         };
         let stands = |stood: bool, arrivals: f64, places: u32, drained: Option<f64>| {
-            let ratio = if stood { DRAINING_RATIO } else { STANDING_RATIO };
-            drained.is_some_and(|drained| arrivals > drained * ratio + f64::from(places))
+            drained.is_some_and(|drained| match stood {
+                true => arrivals > drained * DRAINING_RATIO + f64::from(places),
+                false => arrivals > (drained * STANDING_RATIO + f64::from(places)).max(by_chance(drained)),
+            })
         };
         // What did drain counts, too: where work becomes slow all at once, arrivals of a moment ago
         // are held against the pace of a moment ago.
@@ -201,6 +221,12 @@ impl Judge {
     }
 }
 
+/// As many arrivals as chance explains at nine tenths of this drain: where little drains, that is much more
+/// than drains on average.
+fn by_chance(drained: f64) -> f64 {
+    0.9 * drained + CHANCE_DEVIATIONS * libm::sqrt(drained)
+}
+
 fn line(places: u32, held: &Ewma, stands: bool) -> f64 {
     let times = if stands { STAND } else { BURST };
     // What drains in the wait that is always allowed, if that is more.
@@ -208,8 +234,18 @@ fn line(places: u32, held: &Ewma, stands: bool) -> f64 {
     libm::ceil(f64::from(places) * times.max(waits * times / STAND))
 }
 
-fn pace(waiting: u32, places: u32, held: &Ewma) -> Span {
-    let seconds = known(held).filter(|_| waiting > 0).unwrap_or(0.0);
+/// How many may wait because of chance alone, whatever the limit: what drains in half of the time that a
+/// newcomer has, up to [`CHANCE_MOST`].
+pub(super) fn places_for_chance(pace: Span, patience: Span) -> u32 {
+    if pace == Span::ZERO {
+        return 0;
+    }
+    let drained = patience.as_nanos() / 2 / pace.as_nanos();
+    u32::try_from(drained).unwrap_or(u32::MAX).min(CHANCE_MOST)
+}
+
+fn wait(waiting: u32, places: u32, held: &Ewma) -> Span {
+    let seconds = known(held).unwrap_or(0.0);
     Span::from_secs_f64(f64::from(waiting + 1) * seconds / f64::from(places.max(1)))
 }
 

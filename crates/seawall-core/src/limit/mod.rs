@@ -194,6 +194,7 @@ impl<W> Limit<W> {
             delay: self.delay(now, lane),
             least_delay: self.judge.least_delay(),
             stands: self.judge.stands_in(lane),
+            pace: self.pace(lane),
             load: self.judge.load_in(lane),
         }
     }
@@ -210,7 +211,7 @@ impl<W> Limit<W> {
             self.judge.note_delay(Span::ZERO);
             return Answer::Slot(self.occupy(now, lane, tenant));
         }
-        let lane_has_room = self.lane_queue_has_room(lane);
+        let lane_has_room = self.lane_queue_has_room(now, lane, request);
         if lane_has_room && self.queue.waiting() < self.queue_max {
             return self.join(now, lane, tenant, request);
         }
@@ -337,9 +338,16 @@ impl<W> Limit<W> {
         self.bulkhead.as_ref().zip(tenant).map_or(Held::default(), |(bulkhead, tenant)| bulkhead.held(tenant))
     }
 
-    fn lane_queue_has_room(&self, lane: usize) -> bool {
+    fn lane_queue_has_room(&self, now: Time, lane: usize, request: &Request) -> bool {
         let waiting = self.queue.waiting_in(lane);
-        waiting < self.lanes[lane].config.queue && waiting < self.lane_queue_places(lane)
+        if waiting >= self.lanes[lane].config.queue {
+            return false;
+        }
+        if waiting < self.lane_queue_places(lane) {
+            return true;
+        }
+        let patience = request.deadline.since(now);
+        !self.judge.stands_in(lane) && waiting < judge::places_for_chance(self.pace(lane), patience)
     }
 
     /// The most that may wait in this lane, as its queue stands now.
@@ -457,6 +465,13 @@ impl<W> Limit<W> {
         below.or_else(greediest).or_else(oldest)
     }
 
+    /// The mean time between two that drain from this lane at full use; zero until that is known.
+    fn pace(&self, lane: usize) -> Span {
+        let (state, limit) = (&self.lanes[lane], self.limiter.limit());
+        let own = self.judge.pace_in(lane, state.config.max.min(limit));
+        if state.has_room() { own.max(self.judge.pace_of_all(limit)) } else { own }
+    }
+
     /// The delay that a newcomer to this lane would meet: those in line at the pace at which they
     /// drain, or the age of the lane's oldest when the drain has stopped.
     fn delay(&self, now: Time, lane: usize) -> Span {
@@ -466,9 +481,9 @@ impl<W> Limit<W> {
         let (state, limit) = (&self.lanes[lane], self.limiter.limit());
         let oldest = self.queue.ends_in([lane].into_iter(), End::First).map(|(_, entry)| entry.arrived).min();
         let age = oldest.map_or(Span::ZERO, |arrived| now.since(arrived));
-        let own = self.judge.pace_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
+        let own = self.judge.wait_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
         let all = match state.has_room() {
-            true => self.judge.pace_of_all(self.queue.waiting(), limit),
+            true => self.judge.wait_of_all(self.queue.waiting(), limit),
             false => Span::ZERO,
         };
         // Chance makes the oldest wait longer than the pace; that is no reason to say so.

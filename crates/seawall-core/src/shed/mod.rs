@@ -22,6 +22,9 @@
 //! by the part `a` of the drain that the important use (`set × (1 − 1.5 a)`, `0.3 + 4 a`): what
 //! they leave of the queue is room for those who may not be dropped.
 //!
+//! The target is never less than the time in which 12 drain, or a sixth of the time that the request has if that
+//! is less: the clock of a slow service is slower.
+//!
 //! A *burst* may queue; only when even the luckiest request of the last 100 ms waited [`HARD`] ×
 //! the target is everything but `critical_plus` dropped, burst or not. [`guard`]s (CPU, memory,
 //! the runtime's lag) put a ceiling on the same threshold. The [`dimmer`] rises before all that.
@@ -55,6 +58,11 @@ pub const HARD: u64 = 4;
 /// The default target for the queue delay.
 pub const TARGET: Span = Span::from_millis(16);
 
+/// The wait that is always allowed, in times between two that drain: a shorter one would take chance for an
+/// overload where work is slow or workers are few.
+const TARGET_DRAINS: u64 = 12;
+/// That it stays below this part of the time that a request has.
+const TARGET_OF_PATIENCE: u64 = 6;
 /// The delay that is aimed at, as a part of the target.
 const SET: f64 = 0.9;
 /// How far the threshold moves for a delay of nothing, or of twice the set point.
@@ -75,7 +83,8 @@ const LOAD_JUMP: f64 = 0.2;
 /// A target for the queue delay, and guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The delay that `critical` requests may meet in a standing queue; default [`TARGET`].
+    /// The delay that `critical` requests may meet in a standing queue, at least: where 12 take longer to
+    /// drain, that counts; default [`TARGET`]. Zero is meant as such.
     pub target: Span,
     /// What else may hold traffic back; default nothing.
     pub guards: Guards,
@@ -91,6 +100,8 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 pub struct Shed {
     config: Config,
+    /// The target at the pace of late.
+    target: Span,
     crowd: Crowd,
     /// Arrivals over drain, smoothed.
     load: f64,
@@ -120,6 +131,7 @@ impl Shed {
     pub fn new(config: Config) -> Shed {
         Shed {
             config,
+            target: config.target,
             crowd: Crowd::new(),
             load: 0.0,
             integral: 0.0,
@@ -132,6 +144,13 @@ impl Shed {
 
     /// Lets the request pass on to the queue, or drops it.
     pub fn admit(&mut self, now: Time, request: &Request, pressure: &Pressure) -> Result<(), Rejection> {
+        self.target = match self.config.target {
+            Span::ZERO => Span::ZERO,
+            target => {
+                let patience = request.deadline.since(now).as_nanos() / TARGET_OF_PATIENCE;
+                target.max(pressure.pace.times(TARGET_DRAINS).min(Span::from_nanos(patience)))
+            }
+        };
         if self.crowd.is_due(now) {
             self.tick(now, pressure);
         }
@@ -140,14 +159,14 @@ impl Shed {
         let tier = request.tier;
         let cohort = request.cohort(now);
         let rank = self.crowd.add(tier, cohort);
-        self.dimmer.observe(now, dimmed(pressure, self.config.target).max(self.guard.dimmed(now)));
+        self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
         let over = pressure.stands
             && match rank {
-                Some(rank) if self.config.target > Span::ZERO => rank > self.passing(tier, pressure.delay),
+                Some(rank) if self.target > Span::ZERO => rank > self.passing(tier, pressure.delay),
                 _ => pressure.delay > self.allowed(tier),
             };
         let guarded = !self.guard.passes(now, rank.unwrap_or_else(|| crowd::unknown(tier, cohort)));
-        let hard = is_hard(pressure, self.config.target) && tier != Tier::CriticalPlus;
+        let hard = is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
         let passes = !over && !guarded && !hard;
         self.guard.count(u32::from(passes));
         if passes {
@@ -172,6 +191,7 @@ impl Shed {
     /// Changes target and guards.
     pub fn configure(&mut self, config: Config) {
         self.config = config;
+        self.target = config.target;
     }
 
     /// Plain values.
@@ -193,7 +213,7 @@ impl Shed {
         self.load += change * if smooth { tick / LOAD_SPAN.as_secs_f64() } else { 1.0 };
         if pressure.stands {
             let delay = sum / f64::from(count.max(1));
-            let set = (self.config.target.as_secs_f64() * SET).max(1e-9);
+            let set = (self.target.as_secs_f64() * SET).max(1e-9);
             let error = (1.0 - delay / set).max(-1.0);
             self.integral = (self.integral + INTEGRAL * error * tick).clamp(-INTEGRAL_MOST, INTEGRAL_MOST);
         } else {
@@ -205,7 +225,7 @@ impl Shed {
     fn passing(&self, tier: Tier, delay: Span) -> f64 {
         let load = self.load.max(1e-9);
         let ahead = (self.crowd.before(tier) * load).min(1.0);
-        let set = self.config.target.as_secs_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
+        let set = self.target.as_secs_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
         let error = 1.0 - delay.as_secs_f64() / set;
         // Steeper only on the way down: a short delay must not lift a tier above a more important one.
         let slope = if error < 0.0 { PROPORTIONAL + STEEPER * ahead } else { PROPORTIONAL };
@@ -215,7 +235,7 @@ impl Shed {
 
     /// The delay that a tier may meet while ranks are unknown.
     fn allowed(&self, tier: Tier) -> Span {
-        let target = self.config.target;
+        let target = self.target;
         match tier {
             Tier::CriticalPlus => target.times(2),
             Tier::Critical => target,

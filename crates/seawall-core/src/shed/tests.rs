@@ -12,6 +12,7 @@ fn pressure(delay_ms: u64, least_ms: u64, stands: bool) -> Pressure {
         least_delay: Span::from_millis(least_ms),
         stands,
         load: 0.0,
+        pace: Span::ZERO,
     }
 }
 
@@ -37,6 +38,17 @@ fn the_least_important_goes_first() {
 #[test]
 fn a_burst_may_queue() {
     assert_eq!(passed(pressure(60, 60, false)), [true; 4]);
+}
+
+/// One worker of 10 ms at nine tenths of what it can do makes 48 wait now and then, by chance.
+#[test]
+fn the_target_is_as_long_as_twelve_take_to_drain() {
+    let slow = |least_ms| Pressure { pace: Span::from_millis(10), ..pressure(least_ms, least_ms, false) };
+    assert_eq!(passed(slow(480)), [true; 4]);
+    assert_eq!(passed(slow(481)), [true, false, false, false]);
+    assert_eq!(passed(Pressure { stands: true, ..slow(119) }), [true, true, false, false]);
+    let mut none = Shed::new(Config { target: Span::ZERO, ..Config::default() });
+    none.admit(Time::ZERO, &of(Tier::Critical), &Pressure { stands: true, ..slow(1) }).unwrap_err();
 }
 
 #[test]
@@ -90,7 +102,7 @@ fn share(shed: &Shed, tier: Tier, pressure: &Pressure) -> f64 {
 
 fn standing(delay_ms: f64, load: f64) -> Pressure {
     let delay = Span::from_secs_f64(delay_ms / 1_000.0);
-    Pressure { delay, least_delay: Span::ZERO, stands: true, load }
+    Pressure { delay, stands: true, load, ..Pressure::default() }
 }
 
 #[test]
@@ -202,6 +214,7 @@ proptest! {
                 least_delay: Span::from_millis(least),
                 stands,
                 load,
+                pace: Span::ZERO,
             };
             let request = Request { cohort: Some(Cohort(cohort)), ..of(Tier::ALL[tier]) };
             let dropped = shed.admit(now, &request, &pressure).is_err();

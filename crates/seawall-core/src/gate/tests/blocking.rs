@@ -223,12 +223,12 @@ impl Recovery {
 #[test]
 fn a_service_that_comes_back_over_twenty_seconds_is_let_in_as_it_comes_without_relapse() {
     for load in [0.8, 0.9] {
-        for seed in 0..4 {
+        for seed in 0..8 {
             let shares = Recovery { seed, load, over: Span::from_secs(10) }.run();
             assert_eq!(shares[12..40].iter().sum::<f64>(), 0.0, "blocked");
             let back = (40..80).find(|second| shares[*second] >= 0.95).unwrap();
             // An oracle that admits exactly the capacity takes 14 and 16 s.
-            assert!(back <= 75, "load {load}, seed {seed}: back after {} s", back - 40);
+            assert!(back <= 65, "load {load}, seed {seed}: back after {} s", back - 40);
             let after = shares[back + 1..80].iter().copied().fold(1.0, f64::min);
             assert!(after >= 0.85, "load {load}, seed {seed}: {after} after it was back");
         }
