@@ -89,6 +89,14 @@ impl Limiter {
         }
     }
 
+    /// Whether the limit is one that the callee is known to need; not while it is still looked for.
+    pub(super) fn is_found(&self) -> bool {
+        match self {
+            Limiter::Adaptive(adaptive) => adaptive.is_found(),
+            Limiter::Fixed(_) | Limiter::Aimd(_) | Limiter::Vegas(_) => true,
+        }
+    }
+
     /// The no-load latency, once it is known.
     pub(super) fn baseline(&self) -> Option<Span> {
         match self {

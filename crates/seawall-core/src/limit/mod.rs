@@ -465,8 +465,12 @@ impl<W> Limit<W> {
         below.or_else(greediest).or_else(oldest)
     }
 
-    /// The mean time between two that drain from this lane at full use; zero until that is known.
+    /// The mean time between two that drain from this lane at full use; zero until that is known. While the
+    /// limit is still looked for it is not: the queue is then all that holds a storm back.
     fn pace(&self, lane: usize) -> Span {
+        if !self.limiter.is_found() {
+            return Span::ZERO;
+        }
         let (state, limit) = (&self.lanes[lane], self.limiter.limit());
         let own = self.judge.pace_in(lane, state.config.max.min(limit));
         if state.has_room() { own.max(self.judge.pace_of_all(limit)) } else { own }

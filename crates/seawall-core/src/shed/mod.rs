@@ -22,7 +22,7 @@
 //! by the part `a` of the drain that the important use (`set × (1 − 1.5 a)`, `0.3 + 4 a`): what
 //! they leave of the queue is room for those who may not be dropped.
 //!
-//! The target is never less than the time in which 12 drain, or a sixth of the time that the request has if that
+//! The target is never less than the time in which 12 drain, or a twelfth of the time that the request has if that
 //! is less: the clock of a slow service is slower.
 //!
 //! A *burst* may queue; only when even the luckiest request of the last 100 ms waited [`HARD`] ×
@@ -62,7 +62,7 @@ pub const TARGET: Span = Span::from_millis(16);
 /// overload where work is slow or workers are few.
 const TARGET_DRAINS: u64 = 12;
 /// That it stays below this part of the time that a request has.
-const TARGET_OF_PATIENCE: u64 = 6;
+const TARGET_OF_PATIENCE: u64 = 12;
 /// The delay that is aimed at, as a part of the target.
 const SET: f64 = 0.9;
 /// How far the threshold moves for a delay of nothing, or of twice the set point.

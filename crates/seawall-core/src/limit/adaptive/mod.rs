@@ -303,6 +303,11 @@ impl Adaptive {
         self.places
     }
 
+    /// Whether it was once found where throughput stops following.
+    pub fn is_found(&self) -> bool {
+        self.has_climbed
+    }
+
     /// The no-load latency, once it is known.
     pub fn baseline(&self) -> Option<Span> {
         self.baseline.known().map(Span::from_secs_f64)
