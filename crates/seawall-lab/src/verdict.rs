@@ -114,6 +114,10 @@ pub fn fate(control: &Outcomes, run: &Outcomes, phases: &Phases) -> Fate {
     if control.served(warm, end) < HEALTHY * agreed {
         return Fate::Overloaded;
     }
+    // Nothing happened, so there is nothing to come back from.
+    if ends >= end {
+        return Fate::Stable;
+    }
     match recovery(control, run, ends, end) {
         None => Fate::Metastable,
         Some(seconds) if seconds <= PROMPT => Fate::Stable,
@@ -200,6 +204,8 @@ mod tests {
         assert_eq!(fate(|_| 100), Fate::Stable);
         assert_eq!(fate(|second| if second < 50 { 10 } else { 100 }), Fate::SlowRecovery(25));
         assert_eq!(fate(|second| if second < 20 { 100 } else { 10 }), Fate::Metastable);
+        let calm = Phases { ends: 100, ..phases };
+        assert_eq!(super::fate(&control, &control, &calm), Fate::Stable, "without a trigger");
         let failing = outcomes(|_| 50);
         assert_eq!(super::fate(&failing, &failing, &phases), Fate::Overloaded);
     }
