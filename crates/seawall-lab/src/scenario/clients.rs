@@ -25,6 +25,8 @@ const CLOSED_MAX: u64 = 1_000_000;
 pub enum Arrivals {
     /// By a Poisson process of so many a second, whatever became of those before.
     Open(f64),
+    /// So many a second at even distances, as a load generator makes them.
+    Even(f64),
     /// Each of so many users calls, waits for the answer, thinks, and calls again.
     Closed {
         /// How many.
@@ -117,9 +119,20 @@ pub(super) fn read(section: &mut Section<'_>, services: &Names) -> Option<Client
     calls.map(|_| clients)
 }
 
+/// Arrivals at a rate.
+type Spacing = fn(f64) -> Arrivals;
+
 fn arrivals(section: &mut Section<'_>) -> Option<Arrivals> {
     let mut found = Vec::new();
-    found.extend(section.optional("rate", model::rate).map(Arrivals::Open));
+    let rate = section.optional("rate", model::rate);
+    let kinds: [(&str, Spacing); 2] = [("poisson", Arrivals::Open), ("even", Arrivals::Even)];
+    let spacing = section.optional("spacing", |field| field.word(&kinds));
+    if rate.is_none() && spacing.is_some() {
+        section.reject(Malformed::new(
+            "`spacing` is that of calls at a `rate`, which these clients do not have",
+        ));
+    }
+    found.extend(rate.map(spacing.unwrap_or(Arrivals::Open)));
     if let Some(mut closed) = section.section("closed") {
         let users = closed.required("users", "100", |field| field.count(1..=CLOSED_MAX));
         let think = closed.required("think", "\"1s\"", duration);

@@ -102,6 +102,24 @@ fn an_error_shows_its_place_and_what_to_write() {
 }
 
 #[test]
+fn calls_come_evenly_where_that_is_said() {
+    let spaced = |spacing: &str, of: &str| MINIMAL.replace(of, &format!("{of}\nspacing = \"{spacing}\""));
+    let even = parse(&spaced("even", "rate = \"40/s\"")).unwrap();
+    assert_eq!(even.clients[0].arrivals, Arrivals::Even(40.0));
+    refused(
+        &spaced("evn", "rate = \"40/s\""),
+        expect![[r#"
+            error: `spacing`: the text `evn` is not `poisson` or `even`
+             --> storm.toml:8:11
+              |
+            8 | spacing = "evn"
+              |           ^^^^^
+              |
+              = help: did you mean `even`?"#]],
+    );
+}
+
+#[test]
 fn assertions_compare_sums_of_metrics() {
     let check = |text: &str| {
         let scenario = parse(&format!("{MINIMAL}[[assert]]\nthat = \"{text}\"\n")).unwrap();

@@ -24,6 +24,7 @@ pub(super) struct Source {
 
 enum Pace {
     Poisson { gap: Span, from: Time, until: Time },
+    Even { gap: Span },
     Closed { users: u64, think: Span },
     Recorded { at: Arc<[Time]>, next: usize },
 }
@@ -36,6 +37,7 @@ pub(super) fn sources(scenario: &Scenario, seed: u64) -> Vec<Source> {
         let number = place as u64;
         let pace = match &clients.arrivals {
             Arrivals::Open(rate) => Pace::Poisson { gap: gap(*rate), from: Time::ZERO, until: Time::MAX },
+            Arrivals::Even(rate) => Pace::Even { gap: gap(*rate) },
             Arrivals::Closed { users, think } => Pace::Closed { users: *users, think: *think },
             Arrivals::Trace { at, .. } => Pace::Recorded { at: at.clone(), next: 0 },
         };
@@ -48,7 +50,7 @@ pub(super) fn sources(scenario: &Scenario, seed: u64) -> Vec<Source> {
         let clients = &scenario.clients[place];
         let extra = factor - 1.0;
         let rate = match &clients.arrivals {
-            Arrivals::Open(rate) => rate * extra,
+            Arrivals::Open(rate) | Arrivals::Even(rate) => rate * extra,
             Arrivals::Closed { users, think } => *users as f64 * extra / think.as_secs_f64(),
             Arrivals::Trace { at, .. } => {
                 let lasts = at.last().map_or(1.0, |last| last.as_nanos() as f64 / 1e9);
@@ -121,6 +123,9 @@ impl World<'_> {
                 let at = self.now.max(*from) + rng.exponential(*gap);
                 if at < *until { at } else { Time::MAX }
             }
+            // The first anywhere within a gap, so that seeds and populations differ.
+            Pace::Even { gap } if self.now == Time::ZERO => self.now + rng.span(Span::ZERO, *gap),
+            Pace::Even { gap } => self.now + *gap,
             Pace::Recorded { at, next } => {
                 *next += 1;
                 at.get(*next - 1).copied().unwrap_or(Time::MAX)
