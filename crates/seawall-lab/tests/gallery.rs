@@ -1,0 +1,50 @@
+//! Every scenario of the gallery, and every target, plays and holds what it asserts. A few seeds each: a verdict
+//! that takes many is for `seawall lab run`.
+
+use std::path::{Path, PathBuf};
+
+use seawall_lab::Contender;
+use seawall_lab::experiment::{self, Seeds};
+use seawall_lab::report::Report;
+use seawall_lab::scenario::Scenario;
+
+const SEEDS: Seeds = Seeds { count: 4, first: 1, adds: false };
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios").join(folder);
+    let entries = std::fs::read_dir(&folder).expect("the folder is there");
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    files
+}
+
+/// What does not hold.
+fn failures(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).expect("a scenario can be read");
+    let scenario = Scenario::from_toml(&text, path).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(path.file_stem(), Some(scenario.name.as_ref()), "the name is that of the file");
+    assert!(scenario.about.len() > 80, "{}: `about` teaches nothing", scenario.name);
+    assert!(!scenario.assertions.is_empty(), "{}: nothing is asserted", scenario.name);
+    let base = path.parent().expect("a file is in a folder");
+    let contenders: Result<Vec<Contender>, _> =
+        scenario.configs.iter().map(|name| Contender::named(name, &scenario, base)).collect();
+    let contenders = contenders.unwrap_or_else(|error| panic!("{error}"));
+    let results = experiment::run(&scenario, &contenders, SEEDS, &|| {});
+    let report = Report::new(scenario, results, Vec::new(), String::new());
+    let failing = report.checks.iter().filter(|check| !check.holds);
+    let name = &report.scenario.name;
+    failing.map(|check| format!("{name}: {} ({:?}, {:?})", check.text, check.left, check.right)).collect()
+}
+
+fn all_hold(folder: &str) {
+    let failures: Vec<String> = files(folder).iter().flat_map(|path| failures(path)).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn the_gallery_holds_what_it_asserts() {
+    all_hold("");
+}
