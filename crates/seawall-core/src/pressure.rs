@@ -9,6 +9,8 @@ pub struct Pressure {
     pub delay: Span,
     /// The shortest delay that anybody met in the last 100 ms.
     pub least_delay: Span,
+    /// Whether more came of late than went, beyond what a burst explains.
+    pub grows: bool,
     /// Whether more arrives than can drain: a standing queue, not a burst.
     pub stands: bool,
     /// The mean time between two that drain at full use; zero until that is known.

@@ -1,11 +1,17 @@
 //! Burst or standing queue: how long a line may be, and the delay that a newcomer meets.
 //!
 //! Arrivals over 1.5 s are compared with what drained in that time, or *could* have at full use (the
-//! limit over the mean time that a place is held), whichever is more. A burst may fill [`BURST`] ×
-//! the limit, or as much as chance makes wait for even a single place, if half of its deadline is enough
-//! for that; a standing queue is cut to [`STAND`] × the limit, or to what drains in
-//! [`STAND_DELAY`] if that is more. Where little drains in 1.5 s, arrivals must be more than chance explains
-//! at nine tenths of the capacity.
+//! limit over the mean time that a place is held), whichever is more. Those still inside do not count as
+//! undrained while they are no more than drain in [`BURST_DELAY`]: so clients who each wait for an answer
+//! before they ask again are no overload; to refuse one of those only makes it ask again at once. A burst may
+//! fill [`BURST`] × the limit, or what drains in [`BURST_DELAY`], or as much as chance makes wait for even a
+//! single place if half of its deadline is enough for that, whichever is the most; a standing queue is cut to
+//! [`STAND`] × the limit, or to what drains in [`STAND_DELAY`]. Where little drains in 1.5 s, arrivals must be
+//! more than chance explains at nine tenths of the capacity.
+//!
+//! When nothing drained for a while though somebody waited, and then does again, those inside have been there
+//! for long, which says nothing of how long a newcomer will be: times are counted from there
+//! ([`Judge::waited`]).
 
 use alloc::vec::Vec;
 
@@ -24,11 +30,28 @@ pub const STAND_DELAY: Span = Span::from_millis(16);
 /// The queue that chance makes at nine tenths of the capacity, with however few places: a longer one is
 /// needed for less than one request in 200 (M/M/1).
 const CHANCE_MOST: u32 = 32;
+/// The wait that a burst may always reach.
+pub const BURST_DELAY: Span = Span::from_millis(128);
 /// Arrivals beyond nine tenths of the drain that chance explains, in standard deviations.
 const CHANCE_DEVIATIONS: f64 = 3.3;
-/// Arrivals over drain above which a queue begins to stand, and below which it drains again.
+/// Arrivals over drain above which a queue begins to stand.
 const STANDING_RATIO: f64 = 1.04;
+/// Arrivals over drain below which it drains again, and over what could drain: further below, since that is
+/// a guess from few hundred calls.
 const DRAINING_RATIO: f64 = 0.98;
+const IDLING_RATIO: f64 = 0.93;
+/// Without any release for so long, and for so many times as long as a place is held, the drain stands still.
+const STILL: Span = Span::from_millis(100);
+const STILL_TIMES: f64 = 2.0;
+
+/// Whether somebody waits for a place that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Somebody does.
+    ByOthers,
+    /// Nobody does.
+    ByNone,
+}
 /// Releases that the mean time of holding a place averages over, and those it needs.
 const HELD_WINDOW: u32 = 400;
 const HELD_LEAST: u32 = 10;
@@ -50,6 +73,8 @@ struct Course {
     stands: bool,
     /// Arrivals over drain, in this lane or in all of them together, whichever is more.
     load: f64,
+    /// The best pace of late, a second, when it was last judged.
+    pace: f64,
 }
 
 /// The least delay met in the current and in the last interval.
@@ -65,8 +90,16 @@ struct LeastDelay {
 pub(super) struct Judge {
     lanes: Vec<Course>,
     held: Ewma,
+    /// Whether the queue stands for any lane, and for all of them together.
     stands: bool,
+    all_stand: bool,
+    pace: f64,
+    /// Whether more came of late than went, beyond what a burst explains.
+    grows: bool,
     least_delay: LeastDelay,
+    /// The last release, and the first after the drain had stood still.
+    drained: Time,
+    resumed: Time,
     /// When to judge again, and after how many arrivals.
     due: Time,
     unjudged: u32,
@@ -78,7 +111,12 @@ impl Judge {
             lanes: Vec::new(),
             held: Ewma::new(HELD_WINDOW, HELD_LEAST),
             stands: false,
+            all_stand: false,
+            pace: 0.0,
+            grows: false,
             least_delay: LeastDelay { since: now, current: Span::MAX, last: Span::ZERO },
+            drained: now,
+            resumed: now,
             due: now,
             unjudged: 0,
         }
@@ -91,6 +129,7 @@ impl Judge {
             held: Ewma::new(HELD_WINDOW, HELD_LEAST),
             stands: false,
             load: 0.0,
+            pace: 0.0,
         });
     }
 
@@ -105,12 +144,25 @@ impl Judge {
         }
     }
 
-    /// Counts a place that was given back after this time.
-    pub(super) fn drain(&mut self, now: Time, lane: usize, held: Span) {
-        let held = held.as_secs_f64();
+    /// Counts a place that was given back and held since then, and whether it is `wanted` by who waits.
+    pub(super) fn drain(&mut self, now: Time, lane: usize, since: Time, wanted: Wanted) {
+        let silence = now.since(self.drained.max(since));
+        if wanted == Wanted::ByOthers
+            && silence >= STILL
+            && known(&self.held).is_some_and(|held| silence.as_secs_f64() >= held * STILL_TIMES)
+        {
+            self.resumed = now;
+        }
+        self.drained = now;
+        let held = self.waited(now, since).as_secs_f64();
         self.held.add(held);
         self.lanes[lane].held.add(held);
         self.lanes[lane].drain.add(now);
+    }
+
+    /// How long it is since then, without what went before the drain stood still.
+    pub(super) fn waited(&self, now: Time, since: Time) -> Span {
+        now.since(since.max(self.resumed))
     }
 
     /// Takes in the delay that somebody met.
@@ -133,6 +185,11 @@ impl Judge {
         self.lanes[lane].load
     }
 
+    /// Whether more came of late than went, beyond what a burst explains.
+    pub(super) fn grows(&self) -> bool {
+        self.grows
+    }
+
     /// Whether the queue stands for any lane.
     pub(super) fn stands(&self) -> bool {
         self.stands
@@ -140,12 +197,18 @@ impl Judge {
 
     /// How many may wait for places of this lane.
     pub(super) fn line_in(&self, lane: usize, places: u32) -> f64 {
-        line(places, &self.lanes[lane].held, self.lanes[lane].stands)
+        let course = &self.lanes[lane];
+        line(places, &course.held, course.pace, course.stands)
     }
 
     /// How many may wait for places of all lanes, if the queue stands for `lane` as it does.
     pub(super) fn line_of_all(&self, lane: usize, places: u32) -> f64 {
-        line(places, &self.held, self.lanes[lane].stands)
+        line(places, &self.held, self.pace, self.lanes[lane].stands)
+    }
+
+    /// How long a place of this lane is held.
+    pub(super) fn held(&self, lane: usize) -> Span {
+        Span::from_secs_f64(known(&self.lanes[lane].held).unwrap_or(0.0))
     }
 
     /// The mean time between two that give back one of so many places of this lane at full use; zero
@@ -169,13 +232,13 @@ impl Judge {
         if waiting > 0 { wait(waiting, places, &self.held) } else { Span::ZERO }
     }
 
-    /// Judges each lane under its own bound, and all of them under the ceiling, on which a bounded
-    /// lane presses no harder than its bound drains.
+    /// Judges each lane under its own bound, with so many inside, and all of them under the ceiling, on
+    /// which a bounded lane presses no harder than its bound drains.
     pub(super) fn judge<'a>(
         &mut self,
         now: Time,
         limit: u32,
-        bounds: impl Iterator<Item = &'a Lane>,
+        lanes: impl Iterator<Item = (&'a Lane, u32)>,
         events: &mut Events,
     ) {
         self.unjudged += 1;
@@ -183,34 +246,35 @@ impl Judge {
             return;
         }
         (self.due, self.unjudged) = (now + JUDGE_EVERY, 0);
-        let drained = |places: u32, held: &Ewma| {
+        let could_drain = |places: u32, held: &Ewma| {
             let seconds = known(held)?.max(1e-9);
             Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
         };
-        let stands = |stood: bool, arrivals: f64, places: u32, drained: Option<f64>| {
-            drained.is_some_and(|drained| match stood {
-                true => arrivals > drained * DRAINING_RATIO + f64::from(places),
-                false => arrivals > (drained * STANDING_RATIO + f64::from(places)).max(by_chance(drained)),
-            })
-        };
-        // What did drain counts, too: where work becomes slow all at once, arrivals of a moment ago
-        // are held against the pace of a moment ago.
-        let (mut pressing, mut all_drained) = (0.0, 0.0);
-        for (lane, bounds) in self.lanes.iter_mut().zip(bounds) {
-            let arrivals = lane.arrivals.total(now) as f64;
-            let did_drain = lane.drain.total(now) as f64;
-            all_drained += did_drain;
-            let drained = drained(bounds.max, &lane.held).filter(|_| bounds.max < limit);
-            let drained = drained.map(|drained| drained.max(did_drain));
-            lane.stands = stands(lane.stands, arrivals, bounds.max, drained);
-            lane.load = drained.map_or(0.0, |drained| arrivals / drained.max(1.0));
-            pressing += drained.map_or(arrivals, |drained| arrivals.min(drained));
+        let mut all = Count::default();
+        for (lane, (bounds, inside)) in self.lanes.iter_mut().zip(lanes) {
+            let count = Count {
+                arrivals: lane.arrivals.total(now) as f64,
+                drained: lane.drain.total(now) as f64,
+                inside: f64::from(inside),
+                pace: lane.drain.peak_per_second(now),
+            };
+            let could = could_drain(bounds.max, &lane.held).filter(|_| bounds.max < limit);
+            lane.stands = could.is_some_and(|could| count.stands(lane.stands, could, bounds.max));
+            lane.load = could.map_or(0.0, |could| count.load(could));
+            lane.pace = count.pace;
+            all.arrivals +=
+                could.map_or(count.arrivals, |could| count.arrivals.min(could.max(count.drained)));
+            all.drained += count.drained;
+            all.inside += count.inside;
+            all.pace += count.pace;
         }
-        let could = drained(limit, &self.held).map(|could| could.max(all_drained));
-        let all_stand = stands(self.stands, pressing, limit, could);
-        let load = could.map_or(0.0, |could| pressing / could.max(1.0));
+        self.pace = all.pace;
+        self.grows = all.grows();
+        let could = could_drain(limit, &self.held);
+        self.all_stand = could.is_some_and(|could| all.stands(self.all_stand, could, limit));
+        let load = could.map_or(0.0, |could| all.load(could));
         for lane in &mut self.lanes {
-            lane.stands |= all_stand;
+            lane.stands |= self.all_stand;
             lane.load = lane.load.max(load);
         }
         let any_stands = self.lanes.iter().any(|lane| lane.stands);
@@ -221,17 +285,53 @@ impl Judge {
     }
 }
 
-/// As many arrivals as chance explains at nine tenths of this drain: where little drains, that is much more
-/// than drains on average.
-fn by_chance(drained: f64) -> f64 {
-    0.9 * drained + CHANCE_DEVIATIONS * libm::sqrt(drained)
+/// What came and went in a while.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    arrivals: f64,
+    drained: f64,
+    /// Who is inside now.
+    inside: f64,
+    /// The best pace in it, a second.
+    pace: f64,
 }
 
-fn line(places: u32, held: &Ewma, stands: bool) -> f64 {
-    let times = if stands { STAND } else { BURST };
-    // What drains in the wait that is always allowed, if that is more.
-    let waits = STAND_DELAY.as_secs_f64() / known(held).unwrap_or(f64::INFINITY).max(1e-9);
-    libm::ceil(f64::from(places) * times.max(waits * times / STAND))
+impl Count {
+    /// Whether a queue stands that `stood` or not, where so many could drain. What did drain counts, too:
+    /// where work becomes slow all at once, arrivals of a moment ago are held against the pace of a moment
+    /// ago.
+    fn stands(&self, stood: bool, could: f64, places: u32) -> bool {
+        let places = f64::from(places);
+        if stood {
+            return self.arrivals > (self.drained * DRAINING_RATIO).max(could * IDLING_RATIO) + places;
+        }
+        let drains = self.drained.max(could);
+        let allowed = drains * STANDING_RATIO + places.max(self.burst());
+        self.arrivals > allowed.max(0.9 * drains + CHANCE_DEVIATIONS * libm::sqrt(drains))
+    }
+
+    /// Those inside, with the one who is about to come in, as far as they are a burst.
+    fn burst(&self) -> f64 {
+        self.inside.min(self.pace * BURST_DELAY.as_secs_f64()) + 1.0
+    }
+
+    fn grows(&self) -> bool {
+        self.arrivals > self.drained + self.burst()
+    }
+
+    fn load(&self, could: f64) -> f64 {
+        self.arrivals / could.max(self.drained).max(1.0)
+    }
+}
+
+fn line(places: u32, held: &Ewma, pace: f64, stands: bool) -> f64 {
+    let (times, delay) = if stands { (STAND, STAND_DELAY) } else { (BURST, BURST_DELAY) };
+    let (places, delay) = (f64::from(places), delay.as_secs_f64());
+    // What drains in the wait that is always allowed, if that is more. Behind a limit that was just cut,
+    // and after the drain stood still, it drains as it did at best.
+    let waits = delay / known(held).unwrap_or(f64::INFINITY).max(1e-9);
+    let drains = if stands { 0.0 } else { delay * pace };
+    libm::ceil((places * times.max(waits)).max(drains))
 }
 
 /// How many may wait because of chance alone, whatever the limit: what drains in half of the time that a

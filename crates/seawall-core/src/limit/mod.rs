@@ -8,14 +8,15 @@
 //! default). Several *lanes* (the routes to one upstream) may share it, each with a bound and a
 //! queue of its own. Who in line goes first is the [`Discipline`]; a [`bulkhead`] shares the
 //! places between tenants. The queue tells a *burst* from a *standing* queue: a burst may fill
-//! [`BURST`] × the limit, a standing queue is cut to [`STAND`] × the limit, or to what drains in
-//! [`STAND_DELAY`] if that is more. Lanes that wait for the ceiling share that; one that waits for
+//! [`BURST`] × the limit, or what drains in [`BURST_DELAY`] if that is more; a standing queue is cut to
+//! [`STAND`] × the limit, or to what drains in [`STAND_DELAY`]. Lanes that wait for the ceiling share that; one that waits for
 //! its own bound takes nothing from the others. When a newcomer finds no place and a less important
 //! request waits, that one gives way.
 //!
 //! **Edges.** A place in flight that becomes free is kept for the next in line, who is told and
 //! comes to claim it; if that one has gone, it goes to the next. Deadlines are checked when a
-//! place is granted and when it is claimed: work whose answer nobody waits for is not begun.
+//! place is granted and when it is claimed: work whose answer nobody waits for is not begun. Who would
+//! spend more than half of its time in line, at the present pace, does not join it.
 //! Nothing here is reserved for those who have not asked, and the ceiling may shrink while requests
 //! wait: nothing is granted until fewer are in flight. With a bulkhead, finding the next in line
 //! looks at all who wait, which `queue` bounds.
@@ -45,12 +46,12 @@ use crate::time::{Span, Time};
 use bulkhead::{Bulkhead, Held, Tenant};
 use ceiling::Limiter;
 use codel::Codel;
-use judge::Judge;
+use judge::{Judge, Wanted};
 use queue::{End, Entry, Queue, State};
 
 pub use ceiling::Ceiling;
 pub use config::{Config, Discipline, Lane};
-pub use judge::{BURST, STAND, STAND_DELAY};
+pub use judge::{BURST, BURST_DELAY, STAND, STAND_DELAY};
 pub use queue::Turn;
 pub use setting::SettingError;
 
@@ -188,11 +189,13 @@ impl<W> Limit<W> {
     /// Counts an arrival in this lane and says how the queue stands for it.
     pub fn arrive(&mut self, now: Time, lane: usize, events: &mut Events) -> Pressure {
         self.judge.arrive(now, lane);
-        let bounds = self.lanes.iter().map(|lane| &lane.config);
-        self.judge.judge(now, self.limiter.limit(), bounds, events);
+        let lanes = self.lanes.iter().enumerate();
+        let lanes = lanes.map(|(lane, state)| (&state.config, state.in_flight + self.queue.waiting_in(lane)));
+        self.judge.judge(now, self.limiter.limit(), lanes, events);
         Pressure {
             delay: self.delay(now, lane),
             least_delay: self.judge.least_delay(),
+            grows: self.judge.grows(),
             stands: self.judge.stands_in(lane),
             pace: self.pace(lane),
             load: self.judge.load_in(lane),
@@ -210,6 +213,10 @@ impl<W> Limit<W> {
         if self.has_room(lane) && self.tenant_has_room(tenant) {
             self.judge.note_delay(Span::ZERO);
             return Answer::Slot(self.occupy(now, lane, tenant));
+        }
+        if self.is_too_late(now, lane, request.deadline) {
+            self.full += 1;
+            return Answer::Reject(full());
         }
         let lane_has_room = self.lane_queue_has_room(now, lane, request);
         if lane_has_room && self.queue.waiting() < self.queue_max {
@@ -288,7 +295,8 @@ impl<W> Limit<W> {
 
     /// Gives a place in flight back; it goes to the first in line.
     pub fn release(&mut self, now: Time, slot: Slot) {
-        self.judge.drain(now, slot.lane, now.since(slot.since));
+        let wanted = if self.queue.waiting() > 0 { Wanted::ByOthers } else { Wanted::ByNone };
+        self.judge.drain(now, slot.lane, slot.since, wanted);
         self.vacate(slot.lane, slot.tenant);
         self.grant(now);
     }
@@ -336,6 +344,13 @@ impl<W> Limit<W> {
 
     fn held(&self, tenant: Option<Tenant>) -> Held {
         self.bulkhead.as_ref().zip(tenant).map_or(Held::default(), |(bulkhead, tenant)| bulkhead.held(tenant))
+    }
+
+    /// Whether one who joins this lane's line now may be served too late: the line takes no more than half of
+    /// its time, since pace and work are known on average only.
+    fn is_too_late(&self, now: Time, lane: usize, deadline: Time) -> bool {
+        let most = self.delay(now, lane).times(2).max(self.judge.held(lane));
+        !self.serves_newest() && deadline <= now + most
     }
 
     fn lane_queue_has_room(&self, now: Time, lane: usize, request: &Request) -> bool {
@@ -395,15 +410,15 @@ impl<W> Limit<W> {
     /// Keeps free places for those whose turn it is.
     fn grant(&mut self, now: Time) {
         while let Some((turn, entry)) = self.next_in_line() {
-            let (lane, tenant, waited) = (entry.lane, entry.tenant, now.since(entry.arrived));
+            let (lane, tenant, arrived) = (entry.lane, entry.tenant, entry.arrived);
             let state = if entry.request.deadline <= now {
                 self.expired += 1;
                 State::Refused(expired())
-            } else if self.is_thinned(now, waited) {
+            } else if self.is_thinned(now, now.since(arrived)) {
                 self.dropped += 1;
                 State::Refused(Rejection::new(Policy::Limit, Reason::Shed, Span::from_secs(1)))
             } else {
-                self.judge.note_delay(waited);
+                self.judge.note_delay(self.judge.waited(now, arrived));
                 let slot = self.occupy(now, lane, tenant);
                 State::Granted { at: now, in_flight: slot.in_flight }
             };
@@ -484,7 +499,7 @@ impl<W> Limit<W> {
         }
         let (state, limit) = (&self.lanes[lane], self.limiter.limit());
         let oldest = self.queue.ends_in([lane].into_iter(), End::First).map(|(_, entry)| entry.arrived).min();
-        let age = oldest.map_or(Span::ZERO, |arrived| now.since(arrived));
+        let age = oldest.map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
         let own = self.judge.wait_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
         let all = match state.has_room() {
             true => self.judge.wait_of_all(self.queue.waiting(), limit),

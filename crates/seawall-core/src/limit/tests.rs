@@ -622,13 +622,30 @@ fn the_least_delay_is_that_of_the_luckiest_in_its_interval() {
     let mut limit = fixed(1, 64);
     let mut events = Events::default();
     let mut held = slot(limit.admit(at(0), 0, &request()));
-    // One is served each 30 ms, and each has waited since 0: 110, 140, 170, 200 ms.
-    let turns: Vec<Turn> = (0..4).map(|_| turn(limit.admit(at(0), 0, &request()))).collect();
-    limit.arrive(at(101), 0, &mut events);
-    for (waits, now) in turns.into_iter().zip([110, 140, 170, 200]) {
+    // One is served each 30 ms, and each has waited since 0.
+    let turns: Vec<Turn> = (0..6).map(|_| turn(limit.admit(at(0), 0, &request()))).collect();
+    for (waits, now) in turns.into_iter().zip([50, 80, 110, 140, 170, 200]) {
+        if now == 110 {
+            limit.arrive(at(101), 0, &mut events);
+        }
         limit.release(at(now), held);
         held = slot(limit.claim(at(now), waits, 0));
     }
     assert_eq!(limit.arrive(at(202), 0, &mut events).least_delay, ms(110));
     assert_eq!(limit.arrive(at(303), 0, &mut events).least_delay, Span::ZERO, "nobody met any");
+}
+
+#[test]
+fn who_waited_while_nothing_drained_says_nothing_of_the_next() {
+    let mut limit = fixed(1, 64);
+    let mut events = Events::default();
+    let now = warm(&mut limit, 0, at(0));
+    let held = slot(limit.admit(now, 0, &request()));
+    let turns: Vec<Turn> = (0..3).map(|_| turn(limit.admit(now, 0, &request()))).collect();
+    let later = now + ms(1_000);
+    assert_eq!(limit.arrive(later, 0, &mut events).delay, ms(1_000), "it stands still");
+    limit.release(later, held);
+    assert!(limit.arrive(later, 0, &mut events).delay < ms(200), "and now it does not");
+    assert_eq!(limit.arrive(later, 0, &mut events).least_delay, Span::ZERO);
+    turns.into_iter().for_each(|turn| limit.leave(later, turn));
 }

@@ -25,9 +25,9 @@
 //! The target is never less than the time in which 12 drain, or a twelfth of the time that the request has if that
 //! is less: the clock of a slow service is slower.
 //!
-//! A *burst* may queue; only when even the luckiest request of the last 100 ms waited [`HARD`] ×
-//! the target is everything but `critical_plus` dropped, burst or not. [`guard`]s (CPU, memory,
-//! the runtime's lag) put a ceiling on the same threshold. The [`dimmer`] rises before all that.
+//! A *burst* may queue; only when more comes than goes and even the luckiest request of the last 100 ms
+//! waited [`HARD`] × the target is everything but `critical_plus` dropped. [`guard`]s (CPU, memory, the
+//! runtime's lag) put a ceiling on the same threshold. The [`dimmer`] rises before all that.
 //!
 //! The steady rule holds 99 % of an M/M/8's capacity at 2 to 10 times it with a p99 of 62 ms, as a
 //! cut by delay alone does, which instead lets through .55 to .65 of the whole requests that could
@@ -247,7 +247,7 @@ impl Shed {
 
 /// Whether even a burst is too old.
 fn is_hard(pressure: &Pressure, target: Span) -> bool {
-    pressure.least_delay > target.times(HARD) && pressure.delay > target
+    pressure.grows && pressure.least_delay > target.times(HARD) && pressure.delay > target
 }
 
 /// How far the pressure asks for less work: all of it before anything is dropped.

@@ -11,8 +11,8 @@ fn pressure(delay_ms: u64, least_ms: u64, stands: bool) -> Pressure {
         delay: Span::from_millis(delay_ms),
         least_delay: Span::from_millis(least_ms),
         stands,
-        load: 0.0,
-        pace: Span::ZERO,
+        grows: true,
+        ..Pressure::default()
     }
 }
 
@@ -214,7 +214,8 @@ proptest! {
                 least_delay: Span::from_millis(least),
                 stands,
                 load,
-                pace: Span::ZERO,
+                grows: true,
+                ..Pressure::default()
             };
             let request = Request { cohort: Some(Cohort(cohort)), ..of(Tier::ALL[tier]) };
             let dropped = shed.admit(now, &request, &pressure).is_err();

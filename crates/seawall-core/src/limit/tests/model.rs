@@ -21,7 +21,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let tier = (0..4_usize).prop_map(|tier| Tier::ALL[tier]);
     prop_oneof![
-        8 => (0..2_usize, tier, 0..60_u64).prop_map(|(lane, tier, life)| Op::Arrive { lane, tier, life }),
+        8 => (0..2_usize, tier, 0..200_u64).prop_map(|(lane, tier, life)| Op::Arrive { lane, tier, life }),
         3 => any::<usize>().prop_map(Op::Claim),
         2 => any::<usize>().prop_map(Op::Leave),
         4 => any::<usize>().prop_map(Op::Release),
@@ -46,6 +46,13 @@ struct Waiter {
     tier: Tier,
     deadline: Time,
     fate: Fate,
+}
+
+/// What depends on the pace.
+#[derive(Clone, Copy)]
+struct ByPace {
+    late: bool,
+    room: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -103,7 +110,9 @@ impl Model {
         Told::Wait
     }
 
-    fn admit(&mut self, now: Time, lane: usize, tier: Tier, deadline: Time) -> Told {
+    /// The pace is the limit's own: it says whether a place in line would be late, and whether so many who
+    /// wait already leave one by pace alone.
+    fn admit(&mut self, now: Time, lane: usize, tier: Tier, deadline: Time, pace: ByPace) -> Told {
         if deadline <= now {
             return Told::No(Reason::Expired);
         }
@@ -111,7 +120,10 @@ impl Model {
             self.lanes[lane].1 += 1;
             return Told::Slot;
         }
-        let lane_room = self.lane_queue_room(lane);
+        if pace.late {
+            return Told::No(Reason::Full);
+        }
+        let lane_room = self.lane_queue_room(lane) || pace.room;
         if lane_room && self.waiting(&[0, 1]) < self.queue {
             return self.join(lane, tier, deadline);
         }
@@ -210,11 +222,15 @@ impl Pair {
                 let request = Request { tier, deadline: self.now + ms(life), ..request() };
                 self.model.next += 1;
                 let id = self.model.next;
+                let pace = ByPace {
+                    late: self.limit.is_too_late(self.now, lane, request.deadline),
+                    room: self.limit.lane_queue_has_room(self.now, lane, &request),
+                };
                 let mut answer = self.limit.admit(self.now, lane, &request);
                 if let Answer::Wait(turn) = answer {
                     answer = self.limit.claim(self.now, turn, id);
                 }
-                let expected = self.model.admit(self.now, lane, tier, request.deadline);
+                let expected = self.model.admit(self.now, lane, tier, request.deadline, pace);
                 assert_eq!(self.keep(id, answer), expected);
             }
             Op::Claim(index) if !self.turns.is_empty() => {
@@ -229,8 +245,8 @@ impl Pair {
             }
             Op::Release(index) if !self.slots.is_empty() => {
                 let slot = self.slots.remove(index % self.slots.len());
-                // Held so long that a line is bounded by the limit alone, not by STAND_DELAY.
-                self.now = self.now.max(slot.since + ms(11));
+                // Held so long that a line is bounded by the limit alone, not by BURST_DELAY.
+                self.now = self.now.max(slot.since + ms(60));
                 self.model.lanes[slot.lane].1 -= 1;
                 self.limit.release(self.now, slot);
                 self.model.grant(self.now);

@@ -45,6 +45,12 @@ impl Flow {
         self.total(now) as f64 / SPAN.as_secs_f64()
     }
 
+    /// Events per second in the best 100 ms of the span that ends now.
+    pub fn peak_per_second(&mut self, now: Time) -> f64 {
+        self.slide(now);
+        f64::from(self.counts.iter().copied().max().unwrap_or(0)) / BUCKET.as_secs_f64()
+    }
+
     fn slide(&mut self, now: Time) {
         let number = number(now);
         let steps = number.saturating_sub(self.newest).min(BUCKETS as u64);
