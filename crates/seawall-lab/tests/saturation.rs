@@ -377,7 +377,7 @@ fn follow(change: &Change, workers: u32, seeds: Range<u64>) {
 fn the_limit_follows_a_callee_that_changes() {
     for change in CHANGES {
         for workers in [8, 50] {
-            follow(&change, workers, 0..3);
+            follow(&change, workers, 0..12);
         }
     }
 }
