@@ -22,6 +22,7 @@ mod replicas;
 pub mod report;
 mod retry;
 mod route;
+mod split;
 mod throttle;
 mod tls;
 pub mod units;
@@ -46,7 +47,9 @@ pub use identity::{Identity as UserIdentity, UserSource};
 pub use pattern::{HostPattern, PathPattern};
 pub use replicas::{HealthCheck, Question};
 pub use report::{Colour, ConfigError, Malformed};
-pub use route::{OBJECTIVE, Route, TierRule};
+pub use retry::Replay;
+pub use route::{OBJECTIVE, Route, Streams, TierRule};
+pub use split::Mirror;
 pub use throttle::Throttle;
 pub use tls::{Identity, Listener, ServerTls, UpstreamTls};
 pub use upstream::{Hosts, Protocol, Upstream, duration, percentage};
@@ -109,7 +112,7 @@ pub struct Log {
     pub refusals: u32,
 }
 
-/// The families of headers that Seawall adds to responses.
+/// The families of headers that Seawall adds to responses and requests, or obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// `RateLimit` and `RateLimit-Policy`; default on.
@@ -123,6 +126,8 @@ pub struct Headers {
     /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-max-retries` of requests from trusted clients are
     /// obeyed, `x-envoy-attempt-count` is sent; default off.
     pub envoy_requests: bool,
+    /// Upstreams are told in `Forwarded`, beside `X-Forwarded-…`, where a request came from; default off.
+    pub forwarded: bool,
 }
 
 impl Default for Headers {
@@ -133,6 +138,7 @@ impl Default for Headers {
             proxy_status: true,
             envoy: true,
             envoy_requests: false,
+            forwarded: false,
         }
     }
 }
@@ -276,6 +282,7 @@ fn headers_in(mut section: Section<'_>) -> Headers {
         proxy_status: section.value("proxy_status", default.proxy_status, Field::switch),
         envoy: section.value("envoy", default.envoy, Field::switch),
         envoy_requests: section.value("envoy_requests", default.envoy_requests, Field::switch),
+        forwarded: section.value("forwarded", default.forwarded, Field::switch),
     };
     section.finish();
     headers

@@ -324,7 +324,7 @@ pub const ONCE: call::Config = call::Config { attempts: 1, per_attempt: None, ba
 /// Reads how something retries by itself: a table as routes have it, or a number of retries, made at once.
 pub fn retry_in(field: &Field<'_>) -> call::Config {
     if field.is_table() || field.is_off() {
-        return retry::read(field);
+        return retry::read(field).0;
     }
     match field.number(0..=ATTEMPTS_MAX - 1) {
         Ok(retries) => call::Config { attempts: retries + 1, ..ONCE },

@@ -5,13 +5,34 @@ use seawall_core::retry::backoff::{Backoff, Kind};
 use seawall_core::time::Span;
 
 use super::reader::{Field, Section};
-use super::report::Malformed;
+use super::report::{Malformed, quoted};
+use super::units;
 use super::upstream::duration;
 
 /// The first wait when nothing else is said.
 const BASE: Span = Span::from_millis(50);
 /// The longest wait when nothing else is said.
 const CAP: Span = Span::from_secs(2);
+
+/// The longest body that is kept to be sent again when nothing else is said, in bytes.
+const BODY: u64 = 64 << 10;
+/// The longest body that can be kept, in bytes.
+const BODY_MAX: u64 = 64 << 20;
+
+/// Which requests may be sent again beside those that are idempotent and have no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The longest body that is kept as it passes, in bytes; default 64 KiB, 0 for none.
+    pub max_body: u64,
+    /// Whether a request with an `Idempotency-Key` counts as idempotent; default false.
+    pub idempotency_key: bool,
+}
+
+impl Default for Replay {
+    fn default() -> Replay {
+        Replay { max_body: BODY, idempotency_key: false }
+    }
+}
 
 /// How waits grow, as the file says it; core's [`Kind`] is this and the spread in one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,19 +51,30 @@ const JITTERS: [(&str, Kind); 5] = [
 ];
 
 /// Reads `retry`; `false` leaves one attempt.
-pub(super) fn read(field: &Field<'_>) -> call::Config {
-    let default = call::Config::default();
+pub(super) fn read(field: &Field<'_>) -> (call::Config, Replay) {
+    let (default, none) = (call::Config::default(), Replay::default());
     if field.is_off() {
-        return call::Config { attempts: 1, ..default };
+        return (call::Config { attempts: 1, ..default }, none);
     }
-    let Some(mut section) = field.section() else { return default };
+    let Some(mut section) = field.section() else { return (default, none) };
     let config = call::Config {
         attempts: section.value("attempts", default.attempts, |field| field.number(1..=call::ATTEMPTS_MAX)),
         per_attempt: section.optional("per_attempt", duration),
         backoff: section.section("backoff").map(backoff).unwrap_or_default(),
     };
+    let replay = Replay {
+        max_body: section.value("max_body", none.max_body, kept_body),
+        idempotency_key: section.value("idempotency_key", none.idempotency_key, Field::switch),
+    };
     section.finish();
-    config
+    (config, replay)
+}
+
+fn kept_body(field: &Field<'_>) -> Result<u64, Malformed> {
+    field.parsed("a size such as `64KiB`", |text| match units::size(text)? {
+        size if size > BODY_MAX => Err(Malformed::new(format!("{} is above 64 MiB", quoted(text)))),
+        size => Ok(size),
+    })
 }
 
 fn backoff(mut section: Section<'_>) -> Backoff {

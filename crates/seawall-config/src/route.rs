@@ -21,9 +21,11 @@ use super::model;
 use super::pattern::{HostPattern, PathPattern};
 use super::reader::{Field, Named, Section};
 use super::report::{Malformed, quoted, suggestion};
+use super::retry::{self, Replay};
+use super::split::{self, Mirror};
 use super::throttle::{self, Throttle, Throttles};
+use super::units;
 use super::upstream::{PLACES_MAX, duration, percentage};
-use super::{retry, units};
 
 /// The share of answers that shall be good when nothing else is said, in parts per million.
 pub const OBJECTIVE: u32 = 999_000;
@@ -43,6 +45,23 @@ pub struct TierRule {
     pub default: Tier,
 }
 
+/// Bounds of bodies and other streams, where the deadline of the response does not reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams {
+    /// How long a client may send nothing of a body that the upstream waits for; default 30 s.
+    pub stall: Span,
+    /// How long an upstream may send nothing of a body that it began; default 5 min.
+    pub idle: Span,
+    /// The most long streams and upgraded connections at a time; default 1024.
+    pub max: u32,
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams { stall: Span::from_secs(30), idle: Span::from_secs(300), max: 1_024 }
+    }
+}
+
 /// Requests that belong together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -56,8 +75,12 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// The headers that its requests have, with these values; default none.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The name of its upstream, which exists.
+    /// The name of its upstream, which exists; of several, the heaviest.
     pub upstream: String,
+    /// The upstreams that share its requests, with their weights; empty for just one.
+    pub weights: Vec<(String, u32)>,
+    /// The upstream that gets copies of its requests; default none.
+    pub mirror: Option<Mirror>,
     /// The time until a response must begin; default 15 s.
     pub deadline: Span,
     /// How much its requests matter.
@@ -72,6 +95,8 @@ pub struct Route {
     pub shed: Option<shed::Config>,
     /// Its attempts and the waits between them; one attempt when turned off.
     pub retry: call::Config,
+    /// Which requests may be sent again at all.
+    pub replay: Replay,
     /// Whether and when slow calls are sent to another host, too; default they are not.
     pub hedge: Option<hedge::Config>,
     /// What stands in where there is no ordinary answer; default nothing.
@@ -86,6 +111,8 @@ pub struct Route {
     pub objective: u32,
     /// The largest body of a request, in bytes; default no bound.
     pub max_body: Option<u64>,
+    /// How bodies and other streams are bounded in time.
+    pub streams: Streams,
     /// Who calls it; read only by `check` and the lab.
     pub model: Option<model::Load>,
 }
@@ -100,6 +127,8 @@ impl Route {
             methods: Vec::new(),
             headers: Vec::new(),
             upstream: upstream.to_owned(),
+            weights: Vec::new(),
+            mirror: None,
             deadline: DEADLINE,
             tier: TierRule::default(),
             throttle: Vec::new(),
@@ -107,6 +136,7 @@ impl Route {
             limit: limit::Lane::default(),
             shed: Some(shed::Config::default()),
             retry: call::Config::default(),
+            replay: Replay::default(),
             hedge: None,
             fallback: Fallback::default(),
             optional: false,
@@ -114,6 +144,7 @@ impl Route {
             dimmer: None,
             objective: OBJECTIVE,
             max_body: None,
+            streams: Streams::default(),
             model: None,
         }
     }
@@ -153,10 +184,27 @@ impl Route {
         self.hedge = None;
     }
 
+    /// Whether its requests may go to this upstream, cheaper ones and mirrors aside.
+    pub fn leads_to(&self, upstream: &str) -> bool {
+        self.upstream == upstream || self.weights.iter().any(|(name, _)| name == upstream)
+    }
+
+    /// This route with another of its upstreams.
+    pub fn through(&self, upstream: &str) -> Route {
+        Route { upstream: upstream.to_owned(), ..self.clone() }
+    }
+
+    /// This route as its mirror gets copies: the first to be dropped, one attempt, no quota.
+    pub fn mirrored(&self, mirror: &Mirror) -> Route {
+        Route { tier: TierRule { header: None, default: Tier::Sheddable }, ..self.cheaper(&mirror.upstream) }
+    }
+
     /// This route as a cheaper upstream stands in for its own: one attempt, no quota, nothing behind.
     pub fn cheaper(&self, upstream: &str) -> Route {
         Route {
             upstream: upstream.to_owned(),
+            weights: Vec::new(),
+            mirror: None,
             throttle: Vec::new(),
             retry: call::Config { attempts: 1, ..self.retry },
             hedge: None,
@@ -173,9 +221,9 @@ impl Route {
         route.host = section.value("host", route.host, |field| field.parsed(text, HostPattern::parse));
         route.methods = section.value("method", route.methods, methods);
         route.headers = section.tables_of_texts("headers", header_value);
-        let example = format!("\"{}\"", upstreams.first().unwrap_or(&"NAME"));
-        let upstream = section.required("upstream", &example, |field| existing(field, upstreams));
-        route.upstream = upstream.unwrap_or_default();
+        let weights = split::upstreams(section, upstreams);
+        route.upstream = weights[0].0.clone();
+        route.weights = if weights.len() > 1 { weights } else { Vec::new() };
         route.deadline = section.value("deadline", route.deadline, duration);
         route.tier = section.value("tier", route.tier, tier);
         let throttles = section.value("throttle", Throttles::default(), |field| throttle::read(field, table));
@@ -185,7 +233,7 @@ impl Route {
             route.shed = if field.is_off() { None } else { field.section().map(shed_in) };
         }
         if let Some(field) = section.field("retry") {
-            route.retry = retry::read(&field);
+            (route.retry, route.replay) = retry::read(&field);
         }
         if let Some(field) = section.field("hedge").filter(|field| !field.is_off()) {
             route.hedge = field.section().map(hedge_in);
@@ -196,6 +244,9 @@ impl Route {
         route.objective = section.value("objective", OBJECTIVE, percentage);
         route.max_body =
             section.optional("max_body", |field| field.parsed("a size such as `1MiB`", units::size));
+        route.streams = section.section("streams").map(streams).unwrap_or_default();
+        let mirror = section.field("mirror").filter(|field| !field.is_off());
+        route.mirror = mirror.and_then(|field| split::mirror(&field, upstreams));
         route.model = section.section("model").and_then(model::load_in);
         route.optional = section.value("optional", false, Field::switch);
         if route.optional {
@@ -241,14 +292,16 @@ fn header_value(name: &str, field: &Field<'_>) -> Result<(HeaderName, HeaderValu
 }
 
 pub(super) fn existing(field: &Field<'_>, upstreams: &[&str]) -> Result<String, Malformed> {
-    match field.text() {
-        Some(name) if upstreams.contains(&name) => Ok(name.to_owned()),
-        Some(name) => {
-            let malformed = Malformed::new(format!("there is no upstream {}", quoted(name)));
-            Err(malformed.help(suggestion(name, upstreams.iter().copied())))
-        }
-        None => Err(field.is_not("the name of an upstream")),
+    named(field.text().ok_or_else(|| field.is_not("the name of an upstream"))?, upstreams)
+}
+
+/// The upstream of this name.
+pub(super) fn named(name: &str, upstreams: &[&str]) -> Result<String, Malformed> {
+    if upstreams.contains(&name) {
+        return Ok(name.to_owned());
     }
+    let malformed = Malformed::new(format!("there is no upstream {}", quoted(name)));
+    Err(malformed.help(suggestion(name, upstreams.iter().copied())))
 }
 
 /// Reads a plain tier, or the header that names it and what counts without.
@@ -279,6 +332,17 @@ fn lane(mut section: Section<'_>) -> limit::Lane {
     };
     section.finish();
     lane
+}
+
+fn streams(mut section: Section<'_>) -> Streams {
+    let default = Streams::default();
+    let streams = Streams {
+        stall: section.value("stall", default.stall, duration),
+        idle: section.value("idle", default.idle, duration),
+        max: section.value("max", default.max, |field| field.number(1..=PLACES_MAX)),
+    };
+    section.finish();
+    streams
 }
 
 fn shed_in(mut section: Section<'_>) -> shed::Config {

@@ -23,7 +23,7 @@ use seawall::core::time::Span;
 use seawall::now;
 use serde_json::{Value, json};
 
-use crate::proxy::road::Road;
+use crate::proxy::road::{Road, Route};
 
 /// All of the traffic, in parts per million.
 pub(crate) const ALL: u32 = 1_000_000;
@@ -72,10 +72,12 @@ impl Blocks {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, word) in &held.words {
             let Some(route) = road.routes.iter().find(|route| route.matching.name == *name) else { continue };
-            // A gate that is kept knows already, and how far its ramp has come.
-            if route.gate.snapshot(now()).block.mode == BlockMode::Open {
-                apply(road, name, &Word::Block { why: "as before".to_owned() });
-                apply(road, name, word);
+            for way in route.with_shares() {
+                // A gate that is kept knows already, and how far its ramp has come.
+                if way.gate.snapshot(now()).block.mode == BlockMode::Open {
+                    tell(way, &Word::Block { why: "as before".to_owned() }, road.seed());
+                    tell(way, word, road.seed());
+                }
             }
         }
     }
@@ -149,18 +151,23 @@ fn read(file: &Path) -> io::Result<BTreeMap<String, Word>> {
 
 fn is_open(road: &Road, name: &str) -> bool {
     let route = road.routes.iter().find(|route| route.matching.name == name);
-    route.is_some_and(|route| route.gate.snapshot(now()).block.mode == BlockMode::Open)
+    let is_open = |way: &Route| way.gate.snapshot(now()).block.mode == BlockMode::Open;
+    route.is_some_and(|route| route.with_shares().all(is_open))
 }
 
 /// Whether there is such a route.
 fn apply(road: &Road, name: &str, word: &Word) -> bool {
     let Some(route) = road.routes.iter().find(|route| route.matching.name == name) else { return false };
+    route.with_shares().for_each(|way| tell(way, word, road.seed()));
+    true
+}
+
+fn tell(way: &Route, word: &Word, seed: u64) {
     match word {
-        Word::Block { why } => route.gate.block(now(), Arc::from(why.as_str())),
+        Word::Block { why } => way.gate.block(now(), Arc::from(why.as_str())),
         Word::Admit { top_ppm, over } => {
-            let rng = &mut Rng::new(road.seed(), now().as_nanos());
-            route.gate.readmit(now(), *top_ppm, *over, rng);
+            let rng = &mut Rng::new(seed, now().as_nanos());
+            way.gate.readmit(now(), *top_ppm, *over, rng);
         }
     }
-    true
 }

@@ -32,6 +32,8 @@ pub(crate) struct RouteStats {
     pub(crate) attempts: Counter,
     /// Calls that ended without an answer of the upstream's own.
     pub(crate) upstream_failed: Counter,
+    /// Bodies that were too long to be kept, so that their requests could not be sent again.
+    pub(crate) bodies_not_kept: Counter,
     answered: [Counter; 5],
     refused: [Counter; Reason::ALL.len()],
     outages: Mutex<Outages>,
@@ -99,6 +101,8 @@ fn counters(registry: &mut Registry, road: &Road) {
     let failed = family(registry, "upstream_failed", "Calls without an answer of the upstream's own");
     let retries = family(registry, "retries", "Retries that the budget paid for");
     let refunded = family(registry, "retries_refunded", "Of these, retries that were never sent");
+    let not_kept = family(registry, "bodies_not_kept", "Bodies too long to be sent again");
+    let mirrored = family(registry, "mirrored", "Requests that a mirror was to get, by what became of it");
     let evicted = family(registry, "throttle_evicted", "Users displaced before their bucket was full");
     let shared = family(registry, "throttle_shared", "Decisions made on the shared overflow bucket");
     let set = |family: &Family<Labels, Counter>, labels: Labels, value: u64| {
@@ -110,6 +114,10 @@ fn counters(registry: &mut Registry, road: &Road) {
         set(&requests, vec![name()], stats.requests.get());
         set(&attempts, vec![name()], stats.attempts.get());
         set(&failed, vec![name()], stats.upstream_failed.get());
+        set(&not_kept, vec![name()], stats.bodies_not_kept.get());
+        for (result, counter) in route.mirror.iter().flat_map(|mirror| mirror.stats.all()) {
+            set(&mirrored, vec![name(), ("result", result.to_owned())], counter.get());
+        }
         for (class, counter) in stats.answered.iter().enumerate() {
             set(&responses, vec![name(), ("status", format!("{}xx", class + 1))], counter.get());
         }
@@ -163,15 +171,15 @@ fn gauges(registry: &mut Registry, road: &Road) {
         if let Some(mean) = outages.mean() {
             recovery.get_or_create(&labels).set(mean.as_secs_f64());
         }
-        if let Some(of) = snapshot.limit {
-            let labels = vec![("upstream", route.matching.upstream.clone())];
+    }
+    for (name, upstream) in &road.upstreams {
+        if let Some(of) = road.way_to(name).and_then(|way| way.snapshot(now()).limit) {
+            let labels = vec![("upstream", name.clone())];
             limit.get_or_create(&labels).set(f64::from(of.limit));
             in_flight.get_or_create(&labels).set(f64::from(of.in_flight));
             waiting.get_or_create(&labels).set(f64::from(of.waiting));
             delay.get_or_create(&labels).set(of.delay.as_secs_f64());
         }
-    }
-    for (name, upstream) in &road.upstreams {
         for (host, gate) in &upstream.hosts {
             let snapshot = gate.snapshot(now());
             let labels = vec![("upstream", name.clone()), ("host", host.clone())];

@@ -1364,21 +1364,21 @@ fn several_at_once() {
     check(
         &route("[route.r.retry]\nattempts = 2"),
         expect![[r#"
-        error: `[route.r]` has no `upstream`
-         --> seawall.toml:1:1
-          |
-        1 | [route.r]
-          | ^^^^^^^^^
-          |
-          = help: add `upstream = "u"`
+            error: `[route.r]` has no `upstream`
+             --> seawall.toml:1:1
+              |
+            1 | [route.r]
+              | ^^^^^^^^^
+              |
+              = help: add `upstream = "u"`
 
-        error: unknown key `upstream`
-         --> seawall.toml:4:1
-          |
-        4 | upstream = "u"
-          | ^^^^^^^^
-          |
-          = help: known here: `attempts`, `per_attempt`, `backoff`"#]],
+            error: unknown key `upstream`
+             --> seawall.toml:4:1
+              |
+            4 | upstream = "u"
+              | ^^^^^^^^
+              |
+              = help: known here: `attempts`, `per_attempt`, `backoff`, `max_body`, `idempotency_key`"#]],
     );
     check(
         &file(

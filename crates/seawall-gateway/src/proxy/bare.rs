@@ -32,7 +32,13 @@ impl Handler for Bare {
         let pool = self.pool.get_or_init(|| Pool::new(self.target.clone()));
         let mut request = request.map(Outbound::new);
         headers::strip_hop_by_hop(request.headers_mut());
-        headers::forwarded(request.headers_mut(), client.ip(), false);
+        let hop = headers::Hop {
+            peer: client.ip(),
+            trusted: false,
+            scheme: headers::Scheme::Http,
+            says_forwarded: false,
+        };
+        headers::forwarded(request.headers_mut(), &hop);
         match pool.send(request).await {
             Ok((response, lease)) => {
                 let mut response = response.map(|body| Held::new(body, lease));

@@ -1,17 +1,25 @@
 //! A request's body on its way to the upstream.
 //!
 //! **Edges.** A body without a length is counted as it passes; what is longer than its route allows
-//! breaks off. Whoever holds the [`Faults`] learns that it was the client's doing and not the upstream's.
+//! breaks off. So does one whose client sends nothing for too long while the upstream waits for it.
+//! Whoever holds the [`Faults`] learns that it was the client's doing and not the upstream's.
 
 use std::error::Error;
-use std::fmt;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::replay::Cursor;
+
+/// Why a body ended early.
+pub(super) type Broken = Box<dyn Error + Send + Sync>;
 
 /// What was wrong with a body on the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +28,8 @@ pub(crate) enum Fault {
     TooLong,
     /// It broke off, or its framing makes no sense.
     Broken,
+    /// It did not come in time.
+    Slow,
 }
 
 /// Learns what is wrong with a body, once that is known.
@@ -32,6 +42,7 @@ impl Faults {
         match self.0.load(Ordering::Relaxed) {
             1 => Some(Fault::TooLong),
             2 => Some(Fault::Broken),
+            3 => Some(Fault::Slow),
             _ => None,
         }
     }
@@ -40,96 +51,220 @@ impl Faults {
         let word = match fault {
             Fault::TooLong => 1,
             Fault::Broken => 2,
+            Fault::Slow => 3,
         };
         self.0.store(word, Ordering::Relaxed);
     }
 }
 
-/// The body is longer than its route allows.
-#[derive(Debug)]
-struct TooLong;
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body is longer than its route allows")
-    }
+/// How long a client may keep an upstream waiting for a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the next part of it.
+    pub(crate) stall: Duration,
+    /// For all of it.
+    pub(crate) until: Instant,
 }
 
-impl Error for TooLong {}
-
-/// A request's body: the client's, or none.
-#[derive(Debug, Default)]
-pub(crate) struct Outbound(Option<Inner>);
-
+/// A body as it comes from the client.
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Live {
     body: Incoming,
     /// How much may still come.
     left: u64,
     faults: Faults,
+    patience: Option<Patience>,
+    waits: Option<Waits>,
+}
+
+/// The upstream waits for the client.
+#[derive(Debug)]
+struct Waits {
+    over: Pin<Box<Sleep>>,
+    /// Whether the clock runs: it is kept when it does not.
+    runs: bool,
+}
+
+impl Live {
+    pub(super) fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// Nothing has come: ready when nobody waits for it any longer.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Patience { stall, until }) = self.patience else { return Poll::Pending };
+        let end = || until.min(Instant::now() + stall);
+        let waits = self
+            .waits
+            .get_or_insert_with(|| Waits { over: Box::pin(tokio::time::sleep_until(end())), runs: true });
+        if !waits.runs {
+            waits.over.as_mut().reset(end());
+            waits.runs = true;
+        }
+        waits.over.as_mut().poll(cx)
+    }
+}
+
+impl Body for Live {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64) {
+                    Some(rest) => self.left = rest,
+                    None => {
+                        self.faults.note(Fault::TooLong);
+                        return Poll::Ready(Some(Err("the body is longer than its route allows".into())));
+                    }
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.faults.note(Fault::Broken),
+            Poll::Ready(None) => {}
+            Poll::Pending => {
+                return self.wait(cx).map(|()| {
+                    self.faults.note(Fault::Slow);
+                    Some(Err("the body does not come".into()))
+                });
+            }
+        }
+        self.waits.iter_mut().for_each(|waits| waits.runs = false);
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body: the client's, or none.
+#[derive(Debug, Default)]
+pub(crate) enum Outbound {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// It passes once.
+    Passing(Live),
+    /// It is kept as it passes.
+    Kept(Cursor),
 }
 
 impl Outbound {
     /// The client's body.
     pub(crate) fn new(body: Incoming) -> Outbound {
-        let some = Some(body).filter(|body| !body.is_end_stream());
-        Outbound(some.map(|body| Inner { body, left: u64::MAX, faults: Faults::default() }))
+        if body.is_end_stream() {
+            return Outbound::Nothing;
+        }
+        let (left, faults) = (u64::MAX, Faults::default());
+        Outbound::Passing(Live { body, left, faults, patience: None, waits: None })
     }
 
-    /// Lets at most so many bytes pass. An error when it is known already that there are more.
-    pub(crate) fn bound(&mut self, most: u64) -> Result<(), Fault> {
-        match &mut self.0 {
-            Some(inner) if inner.body.size_hint().lower() > most => Err(Fault::TooLong),
-            Some(inner) => {
-                inner.left = most;
-                Ok(())
+    /// Lets at most so many bytes pass, and in this time. An error when it is known already that there are
+    /// more.
+    pub(crate) fn bound(&mut self, most: Option<u64>, patience: Patience) -> Result<(), Fault> {
+        let Outbound::Passing(live) = self else { return Ok(()) };
+        live.patience = Some(patience);
+        live.left = most.unwrap_or(u64::MAX);
+        if live.body.size_hint().lower() > live.left { Err(Fault::TooLong) } else { Ok(()) }
+    }
+
+    /// Keeps it as it passes, up to so many bytes; whether it may fit.
+    pub(crate) fn keep(&mut self, most: u64) -> bool {
+        match std::mem::take(self) {
+            Outbound::Passing(live) if live.size_hint().lower() <= most => {
+                *self = Outbound::Kept(Cursor::new(live, most));
+                true
             }
-            None => Ok(()),
+            other => {
+                *self = other;
+                !matches!(self, Outbound::Passing(_))
+            }
+        }
+    }
+
+    /// It from the beginning, for another attempt; `None` if it passes once.
+    pub(crate) fn again(&self) -> Option<Outbound> {
+        match self {
+            Outbound::Nothing => Some(Outbound::Nothing),
+            Outbound::Passing(_) => None,
+            Outbound::Kept(cursor) => Some(Outbound::Kept(cursor.again())),
+        }
+    }
+
+    /// All of it on its own; `None` if it passes once, is too long, or has not come.
+    pub(crate) fn whole(&self) -> Option<Outbound> {
+        match self {
+            Outbound::Nothing => Some(Outbound::Nothing),
+            Outbound::Passing(_) => None,
+            Outbound::Kept(cursor) => cursor.whole().map(Outbound::Kept),
+        }
+    }
+
+    /// From now on this one reads what is kept, and whoever did breaks off.
+    pub(crate) fn claim(&self) {
+        if let Outbound::Kept(cursor) = self {
+            cursor.claim();
+        }
+    }
+
+    /// Whether another attempt can have it from the beginning.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        match self {
+            Outbound::Nothing => true,
+            Outbound::Passing(_) => false,
+            Outbound::Kept(cursor) => !cursor.is_outgrown(),
         }
     }
 
     /// Who learns what is wrong with it; `None` without a body.
     pub(crate) fn faults(&self) -> Option<Faults> {
-        self.0.as_ref().map(|inner| inner.faults.clone())
+        match self {
+            Outbound::Nothing => None,
+            Outbound::Passing(live) => Some(live.faults()),
+            Outbound::Kept(cursor) => Some(cursor.faults()),
+        }
     }
 
     /// Whether there is nothing to send.
     pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
+        matches!(self, Outbound::Nothing)
     }
 }
 
 impl Body for Outbound {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = Broken;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(Inner { body, left, faults }) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                match left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64) {
-                    Some(rest) => *left = rest,
-                    None => {
-                        faults.note(Fault::TooLong);
-                        return Poll::Ready(Some(Err(TooLong.into())));
-                    }
-                }
-            }
-            Poll::Ready(Some(Err(_))) => faults.note(Fault::Broken),
-            Poll::Ready(None) | Poll::Pending => {}
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Outbound::Nothing => Poll::Ready(None),
+            Outbound::Passing(live) => Pin::new(live).poll_frame(cx),
+            Outbound::Kept(cursor) => cursor.poll(cx),
         }
-        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|inner| inner.body.is_end_stream())
+        match self {
+            Outbound::Nothing => true,
+            Outbound::Passing(live) => live.is_end_stream(),
+            Outbound::Kept(cursor) => cursor.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |inner| inner.body.size_hint())
+        match self {
+            Outbound::Nothing => SizeHint::with_exact(0),
+            Outbound::Passing(live) => live.size_hint(),
+            Outbound::Kept(cursor) => cursor.size_hint(),
+        }
     }
 }

@@ -7,18 +7,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method};
 use ipnet::IpNet;
 use seawall::call::Upstream;
 use seawall::core::call::{self, Hosts, HostsConfig, HostsSnapshot, Member};
 use seawall::core::event::Event;
-use seawall::core::gate::{Gate, Lane, Own as _, Rule, Shared, Snapshot};
+use seawall::core::gate::{Gate, Lane, Own as _, Rule, Shared};
 use seawall::core::pressure::Reading;
-use seawall::core::request::{Key, Tier};
+use seawall::core::request::Key;
 use seawall::core::retry::budget;
 use seawall::core::rng::Rng;
 use seawall::core::shed::guard::Guards;
-use seawall::core::time::{Span, Time};
+use seawall::core::time::Time;
 use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now};
 use std::task::Waker;
@@ -26,6 +26,9 @@ use std::task::Waker;
 use super::access::AccessLog;
 use super::fallback;
 use super::health;
+use super::mirror::{Mirror, MirrorStats};
+pub(crate) use super::route::Route;
+use super::route::Shares;
 use super::upstream::Target;
 use crate::telemetry::RouteStats;
 use crate::tls::{self, Secure};
@@ -48,6 +51,8 @@ pub(crate) struct Road {
     pub(crate) keys: UserKeys,
     /// Whether Envoy's request fields count.
     pub(crate) envoy: bool,
+    /// Whether upstreams are told in `Forwarded`, too, where a request came from.
+    pub(crate) forwarded: bool,
     /// What is logged of requests; `None` for nothing.
     pub(crate) log: Option<AccessLog>,
     seed: u64,
@@ -80,6 +85,11 @@ impl Road {
         self.routes.iter().find(|route| route.matching.matches(bare, path, method, headers))
     }
 
+    /// Some way to this upstream: they share its limit.
+    pub(crate) fn way_to(&self, upstream: &str) -> Option<&Route> {
+        self.routes.iter().flat_map(|route| route.ways()).find(|way| way.matching.upstream == upstream)
+    }
+
     /// What makes the chance of this process its own.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
@@ -95,7 +105,7 @@ impl Road {
     /// Takes in how the machine is doing.
     pub(crate) fn observe(&self, now: Time, reading: &Reading) {
         for name in self.upstreams.keys() {
-            if let Some(route) = self.routes.iter().find(|route| route.matching.upstream == *name) {
+            if let Some(route) = self.way_to(name) {
                 route.gate.observe(now, reading);
             }
         }
@@ -105,7 +115,7 @@ impl Road {
     pub(crate) fn events(&self) -> Vec<(String, Event)> {
         let mut events = Vec::new();
         for (name, upstream) in &self.upstreams {
-            let route = self.routes.iter().find(|route| route.matching.upstream == *name);
+            let route = self.way_to(name);
             while let Some(event) = route.and_then(|route| route.gate.event()) {
                 events.push((name.clone(), event));
             }
@@ -123,51 +133,6 @@ impl Road {
             }
         }
         events
-    }
-}
-
-/// A route at work.
-pub(crate) struct Route {
-    /// What it matches, and its name.
-    pub(crate) matching: config::Route,
-    /// The front gate.
-    pub(crate) gate: Arc<Gate<Threads>>,
-    /// What its calls go through.
-    pub(crate) upstream: Arc<Upstream>,
-    /// The hosts, in the order of the upstream's gates.
-    pub(crate) targets: Vec<Target>,
-    /// How its calls are made.
-    pub(crate) call: call::Config,
-    /// The time until a response must begin.
-    pub(crate) deadline: Span,
-    /// Its answers for refusals.
-    pub(crate) refusals: Refusals,
-    /// What stands in where there is no ordinary answer.
-    pub(crate) fallback: Option<fallback::Layer>,
-    /// The cheaper upstreams of the fallback, as routes of their own.
-    pub(crate) cheaper: Vec<Arc<Route>>,
-    /// What it counts.
-    pub(crate) stats: Arc<RouteStats>,
-    tier_header: Option<HeaderName>,
-}
-
-impl Route {
-    /// How much a request matters; only a trusted peer may say so itself.
-    pub(crate) fn tier(&self, headers: &HeaderMap, trusted: bool) -> Tier {
-        let said = self.tier_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
-        said.and_then(|tier| Tier::from_name(tier.to_str().ok()?)).unwrap_or(self.matching.tier.default)
-    }
-
-    /// The number of the plan that a trusted peer names; 0 is what counts without.
-    pub(crate) fn plan(&self, named: &HeaderValue) -> u8 {
-        let plans = self.matching.plans.iter();
-        let number = plans.zip(1..).find(|(name, _)| name.as_bytes() == named.as_bytes());
-        number.map_or(0, |(_, number)| number)
-    }
-
-    /// Plain values of its front gate.
-    pub(crate) fn snapshot(&self, now: Time) -> Snapshot {
-        self.gate.snapshot(now)
     }
 }
 
@@ -195,6 +160,15 @@ impl UpstreamView {
 
 type Pool = Arc<Locks<Shared<Waker>>>;
 
+/// What the routes of a config are made of.
+#[derive(Clone, Copy)]
+struct Making<'a> {
+    upstreams: &'a BTreeMap<String, UpstreamView>,
+    calls: &'a HashMap<&'a str, Arc<Upstream>>,
+    families: Families,
+    now: Time,
+}
+
 /// State that outlives a config, by what it is about.
 pub(crate) struct Kept {
     keys: UserKeys,
@@ -213,8 +187,10 @@ pub(crate) struct Kept {
     shared: HashMap<String, Arc<Locks<call::Shared>>>,
     /// By upstream, with what they were made of.
     clients: HashMap<String, ((config::UpstreamTls, config::Protocol), Arc<ClientConfig>)>,
-    /// By route, with what they were made of.
-    fallbacks: HashMap<String, (String, config::Fallback, fallback::Layer)>,
+    /// By route and upstream, with what they were made of.
+    fallbacks: HashMap<(String, String), (config::Fallback, fallback::Layer)>,
+    /// By route.
+    mirrors: HashMap<String, Arc<MirrorStats>>,
     /// By route.
     stats: HashMap<String, Arc<RouteStats>>,
 }
@@ -234,6 +210,7 @@ impl Default for Kept {
             shared: HashMap::new(),
             clients: HashMap::new(),
             fallbacks: HashMap::new(),
+            mirrors: HashMap::new(),
             stats: HashMap::new(),
         }
     }
@@ -264,20 +241,8 @@ impl Kept {
             calls.insert(name.as_str(), Arc::new(calls_of));
             upstreams.insert(name.clone(), view);
         }
-        let targets: HashMap<&String, Vec<Target>> =
-            upstreams.iter().map(|(name, upstream)| (name, upstream.targets.clone())).collect();
-        let routes = config.routes.iter().filter_map(|route| {
-            let upstream = calls.get(route.upstream.as_str())?.clone();
-            let targets_of = targets.get(&route.upstream)?.clone();
-            let cheaper = route.fallback.upstreams.iter().filter_map(|name| {
-                let (calls, targets) = (calls.get(name.as_str())?, targets.get(name)?);
-                let cheaper = route.cheaper(name);
-                Some(Arc::new(self.route(&cheaper, calls.clone(), targets.clone(), families, now)))
-            });
-            let cheaper = cheaper.collect();
-            Some(Arc::new(Route { cheaper, ..self.route(route, upstream, targets_of, families, now) }))
-        });
-        let routes = routes.collect();
+        let making = Making { upstreams: &upstreams, calls: &calls, families, now };
+        let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
         self.forget_all_but(config);
         Road {
             routes,
@@ -287,9 +252,28 @@ impl Kept {
             trusted: config.identity.trusted_proxies.clone(),
             keys: self.keys.clone(),
             envoy: config.headers.envoy_requests,
+            forwarded: config.headers.forwarded,
             log: AccessLog::new(config.log),
             seed: self.seed,
         }
+    }
+
+    /// A route and every way that its requests may take.
+    fn with_ways(&mut self, route: &config::Route, making: &Making<'_>) -> Option<Arc<Route>> {
+        let shares = route.weights.iter().filter_map(|(name, weight)| {
+            let share = self.route(&route.through(name), making)?;
+            Some((*weight, Arc::new(share)))
+        });
+        let shares = Shares::new(shares.collect());
+        let mirror = route.mirror.as_ref().and_then(|mirror| {
+            let way = self.route(&route.mirrored(mirror), making)?;
+            // What the shadow does is not what the route does.
+            let way = Arc::new(Route { stats: Arc::default(), ..way });
+            let stats = self.mirrors.entry(route.name.clone()).or_default().clone();
+            Some(Mirror::new(mirror.share, way, stats))
+        });
+        let own = self.route(route, making)?;
+        Some(Arc::new(Route { shares, mirror, ..own }))
     }
 
     fn upstream(
@@ -365,14 +349,14 @@ impl Kept {
         hosts
     }
 
-    fn route(
-        &mut self,
-        route: &config::Route,
-        upstream: Arc<Upstream>,
-        targets: Vec<Target>,
-        families: Families,
-        now: Time,
-    ) -> Route {
+    /// A route through its upstream, and through cheaper ones.
+    fn route(&mut self, route: &config::Route, making: &Making<'_>) -> Option<Route> {
+        let Making { upstreams, calls, families, now } = *making;
+        let upstream = calls.get(route.upstream.as_str())?.clone();
+        let targets = upstreams.get(&route.upstream)?.targets.clone();
+        let cheaper = route.fallback.upstreams.iter();
+        let cheaper = cheaper.filter_map(|name| self.route(&route.cheaper(name), making).map(Arc::new));
+        let cheaper = cheaper.collect();
         let rules = route.throttle.iter().map(|throttle| self.rule(&route.name, throttle, now)).collect();
         let lane = route.lane();
         let key = (route.upstream.clone(), route.name.clone());
@@ -395,10 +379,12 @@ impl Kept {
             .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() });
         let gate = Arc::new(gate);
         let fallback = self.fallback(route, &gate);
-        Route {
+        Some(Route {
             gate,
             fallback,
-            cheaper: Vec::new(),
+            cheaper,
+            mirror: None,
+            shares: Shares::default(),
             upstream,
             targets,
             call: route.retry,
@@ -407,7 +393,7 @@ impl Kept {
             stats: self.stats.entry(route.name.clone()).or_default().clone(),
             tier_header: route.tier.header.clone(),
             matching: route.clone(),
-        }
+        })
     }
 
     /// The fallback of a route, with what it keeps; a new one when it is another.
@@ -415,14 +401,14 @@ impl Kept {
         if route.fallback.is_empty() {
             return None;
         }
-        if let Some((upstream, config, layer)) = self.fallbacks.get(&route.name)
-            && (upstream, config) == (&route.upstream, &route.fallback)
+        let key = (route.name.clone(), route.upstream.clone());
+        if let Some((config, layer)) = self.fallbacks.get(&key)
+            && *config == route.fallback
         {
             return Some(layer.clone());
         }
         let layer = fallback::layer(&route.fallback, gate.clone());
-        let kept = (route.upstream.clone(), route.fallback.clone(), layer.clone());
-        self.fallbacks.insert(route.name.clone(), kept);
+        self.fallbacks.insert(key, (route.fallback.clone(), layer.clone()));
         Some(layer)
     }
 
@@ -447,7 +433,11 @@ impl Kept {
             named(route).is_some_and(|route| route.throttle.iter().any(|other| other.name == *quota))
         });
         self.clients.retain(|upstream, _| config.upstreams.contains_key(upstream));
-        self.fallbacks.retain(|route, _| named(route).is_some_and(|route| !route.fallback.is_empty()));
+        self.fallbacks.retain(|(route, upstream), _| {
+            let has = |route: &config::Route| !route.fallback.is_empty() && route.leads_to(upstream);
+            named(route).is_some_and(has)
+        });
+        self.mirrors.retain(|route, _| named(route).is_some_and(|route| route.mirror.is_some()));
         self.stats.retain(|route, _| named(route).is_some());
         self.hosts.retain(|(upstream, host), _| {
             config.upstreams.get(upstream).is_some_and(|upstream| {

@@ -7,36 +7,39 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use seawall::call::{Drive, Ended, Exchange, Judgement};
-use seawall::core::call::{Attempt, Repeat, Verdict};
+use seawall::call::Drive;
+use seawall::core::call::{Repeat, Verdict};
 use seawall::core::decision::{Policy, Reason, Rejection, Standing};
 use seawall::core::hedge::HEDGES_MAX;
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{self, Key};
 use seawall::core::time::Span;
 use seawall::http::{Full, Held};
-use seawall::{Guard, enter, now};
+use seawall::{Guard, enter, instant, now};
 
 use super::connection::Secure;
 use super::envoy;
 use super::fallback::{self, Payload, Plain};
 use super::grpc;
-use super::headers;
+use super::headers::{self, Hop, Scheme};
 use super::listen::Handler;
-use super::outbound::{Fault, Faults, Outbound};
+use super::outbound::{Fault, Outbound, Patience};
 use super::road::{Road, Route};
+use super::sending::{Sending, known, outcome};
 use super::upstream::{Failure, FailureKind, Lease, Pool, Target, copy};
 use seawall_config::UserSource;
+
+/// How long before the deadline a body that has not come is given up: then it is not the upstream that is late.
+const LAST_WORD: Duration = Duration::from_millis(5);
 
 /// What rides in a response's body until it ends.
 pub(crate) struct Riders {
@@ -72,16 +75,11 @@ impl Stack {
         mut request: Request<Incoming>,
     ) -> Response<Payload> {
         let road = self.road.borrow_mut().load().clone();
-        if headers::ambiguous_length(request.headers()) {
-            return plain(StatusCode::BAD_REQUEST, "a request has one length\n");
-        }
-        if request.method() == Method::CONNECT {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n");
-        }
-        let found = road.route(host_of(&request), request.uri().path(), request.method(), request.headers());
-        let Some(route) = found else {
-            return plain(StatusCode::NOT_FOUND, "no route for this host and path\n");
+        let parent = match found(&road, &request) {
+            Ok(route) => route,
+            Err((status, text)) => return plain(status, text),
         };
+        let route = parent.in_turn();
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
         let is_grpc = grpc::is_grpc(request.headers());
@@ -98,15 +96,18 @@ impl Stack {
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
         let line = road.log.as_ref().map(|log| log.see(client.ip(), request.method(), request.uri().path()));
-        let mut request = outgoing(request, client.ip(), trusted);
+        let is_secure = request.extensions().get::<Secure>().is_some();
+        let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
+        let hop = Hop { peer: client.ip(), trusted, scheme, says_forwarded: road.forwarded };
+        let mut request = outgoing(request, &hop);
         if let Some(asked) = asked {
             request.extensions_mut().insert(asked);
         }
-        if let Some(most) = route.matching.max_body
-            && let Err(fault) = request.body_mut().bound(most)
-        {
+        let mirrored = parent.mirror.as_ref().filter(|mirror| mirror.is_due());
+        if let Err(fault) = bound(route, &seen, &mut request, mirrored.is_some()) {
             return faulty(fault);
         }
+        let copied = mirrored.map(|mirror| (mirror, copy(&request)));
         let faults = request.body().faults();
         let fallback = route.fallback.as_ref().filter(|_| !request.headers().contains_key(header::UPGRADE));
         let response = match fallback {
@@ -119,6 +120,9 @@ impl Stack {
         };
         if let Some(fault) = known(faults.as_ref()) {
             return faulty(fault);
+        }
+        if let Some((mirror, copied)) = copied {
+            mirror.send(self, copied, seen, &response);
         }
         route.stats.answered(response.status());
         if let (Some(log), Some(line)) = (&road.log, &line) {
@@ -157,8 +161,9 @@ impl Stack {
         seen: request::Request,
         request: Request<Outbound>,
     ) -> Response<Plain> {
-        let idempotent = request.method().is_idempotent();
-        let repeat = if idempotent && request.body().is_none() { Repeat::Safe } else { Repeat::Unsafe };
+        let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
+        let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
+        let body = request.body().again().filter(|body| !body.is_none());
         let faults = request.body().faults();
         let asked = request.extensions().get::<envoy::Asked>().copied();
         let config = asked.map_or(route.call, |asked| asked.over(route.call));
@@ -166,17 +171,22 @@ impl Stack {
             counts: asked.is_some(),
             is_grpc: grpc::is_grpc(request.headers()),
             faults: faults.clone(),
+            unsent: true,
             pools: self.pools(route),
             request: Some(request),
             repeat,
             attempts: config.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
         };
         let mut drive = Drive::new(route.upstream.clone(), config, seen, repeat, sending);
-        if route.matching.hedge.is_none() {
+        // Two attempts at a time cannot read one body.
+        if route.matching.hedge.is_none() || faults.is_some() {
             drive = drive.unhedged();
         }
         let ended = drive.await;
         route.stats.attempts.inc_by(u64::from(ended.attempts));
+        if body.is_some_and(|body| !body.is_repeatable()) {
+            route.stats.bodies_not_kept.inc();
+        }
         let connecting = match &ended.answer {
             Some(Ok((_, connection))) => connection.connecting().into(),
             _ => Span::ZERO,
@@ -218,77 +228,41 @@ impl Handler for Stack {
     }
 }
 
-type Answer = Result<(Response<Incoming>, Lease), Failure>;
-
-/// How the front gate is told that a call went.
-fn outcome(ended: &Ended<Answer>) -> Outcome {
-    match (&ended.verdict, &ended.answer) {
-        (Verdict::Rejected(_), _) => Outcome::Ignored,
-        (Verdict::Answered { .. }, Some(Ok((response, _)))) => {
-            seawall::http::outcome(response.status(), response.headers())
-        }
-        (Verdict::Answered { .. }, Some(Err(_))) => Outcome::Failure,
-        (Verdict::Expired | Verdict::Answered { .. }, _) => Outcome::TimedOut,
+/// The route of a request, or why it has none.
+fn found<'a>(
+    road: &'a Road,
+    request: &Request<Incoming>,
+) -> Result<&'a Arc<Route>, (StatusCode, &'static str)> {
+    if headers::ambiguous_length(request.headers()) {
+        return Err((StatusCode::BAD_REQUEST, "a request has one length\n"));
     }
+    if request.method() == Method::CONNECT {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n"));
+    }
+    let found = road.route(host_of(request), request.uri().path(), request.method(), request.headers());
+    found.ok_or((StatusCode::NOT_FOUND, "no route for this host and path\n"))
 }
 
-/// Sends a request to the hosts that the call picks.
-struct Sending {
-    pools: Vec<Rc<Pool>>,
-    request: Option<Request<Outbound>>,
-    repeat: Repeat,
-    attempts: u32,
-    is_grpc: bool,
-    /// Whether the upstream is told which attempt it sees.
-    counts: bool,
-    faults: Option<Faults>,
-}
-
-impl Exchange for Sending {
-    type Answer = Answer;
-    type Attempt = Pin<Box<dyn Future<Output = Answer>>>;
-
-    fn send(&mut self, attempt: Attempt) -> Self::Attempt {
-        let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
-        let mut request = if again { self.request.as_ref().map(copy) } else { self.request.take() };
-        if self.is_grpc
-            && let Some(request) = &mut request
-        {
-            grpc::give(request.headers_mut(), attempt.deadline.since(now()));
-        }
-        if self.counts
-            && let Some(request) = &mut request
-        {
-            envoy::count(request.headers_mut(), attempt.number);
-        }
-        let pool = self.pools[attempt.host].clone();
-        Box::pin(async move {
-            match request {
-                Some(request) => pool.send(request).await,
-                None => Err(Failure { kind: FailureKind::Broken, unsent: RefCell::new(None) }),
-            }
-        })
+/// Bounds a body in size and time, and keeps it as it passes if it may have to be sent again, or is copied.
+fn bound(
+    route: &Route,
+    seen: &request::Request,
+    request: &mut Request<Outbound>,
+    is_copied: bool,
+) -> Result<(), Fault> {
+    if request.body().is_none() {
+        return Ok(());
     }
-
-    fn can_send(&self) -> bool {
-        self.request.is_some()
+    let streams = &route.matching.streams;
+    let until = instant(seen.deadline) - LAST_WORD;
+    let patience = Patience { stall: streams.stall.into(), until };
+    request.body_mut().bound(route.matching.max_body, patience)?;
+    let may_repeat = route.may_repeat(request);
+    if is_copied || may_repeat {
+        let fits = request.body_mut().keep(route.matching.replay.max_body);
+        route.stats.bodies_not_kept.inc_by(u64::from(may_repeat && !fits));
     }
-
-    fn judge(&mut self, answer: &Answer) -> Judgement {
-        match answer {
-            // No host is to be blamed for what a client sends.
-            Err(_) if known(self.faults.as_ref()).is_some() => {
-                Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
-            }
-            Err(failure) => {
-                let unsent = failure.unsent.take();
-                let repeat = if unsent.is_some() { Repeat::Safe } else { self.repeat };
-                self.request = unsent.or_else(|| self.request.take());
-                Judgement { outcome: Outcome::Failure, repeat }
-            }
-            Ok((response, _)) => seawall::http::judge(response.status(), response.headers(), self.repeat),
-        }
-    }
+    Ok(())
 }
 
 fn host_of(request: &Request<Incoming>) -> &str {
@@ -328,7 +302,7 @@ fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
 }
 
 /// The request as the upstream shall see it: origin form, `Host`, no hop-by-hop fields.
-fn outgoing(request: Request<Incoming>, peer: IpAddr, trusted: bool) -> Request<Outbound> {
+fn outgoing(request: Request<Incoming>, hop: &Hop) -> Request<Outbound> {
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let h2 = request.version() == Version::HTTP_2;
     let mut request = request.map(Outbound::new);
@@ -350,16 +324,7 @@ fn outgoing(request: Request<Incoming>, peer: IpAddr, trusted: bool) -> Request<
     if let Some(protocol) = upgrade {
         headers::set_upgrade(request.headers_mut(), protocol);
     }
-    if request.extensions().get::<Secure>().is_some() {
-        // Before what follows, which leaves alone what is there for a trusted peer.
-        headers::forwarded_over_tls(request.headers_mut(), trusted);
-        headers::forwarded(request.headers_mut(), peer, trusted);
-        if !trusted {
-            headers::forwarded_over_tls(request.headers_mut(), trusted);
-        }
-        return request;
-    }
-    headers::forwarded(request.headers_mut(), peer, trusted);
+    headers::forwarded(request.headers_mut(), hop);
     request
 }
 
@@ -402,14 +367,11 @@ pub(super) fn gone() -> Response<Plain> {
     response
 }
 
-fn known(faults: Option<&Faults>) -> Option<Fault> {
-    faults.and_then(Faults::known)
-}
-
 /// The answer to a body that is the client's own fault.
 fn faulty(fault: Fault) -> Response<Payload> {
     match fault {
         Fault::TooLong => plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than this route allows\n"),
+        Fault::Slow => plain(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
         Fault::Broken => plain(StatusCode::BAD_REQUEST, "the body broke off\n"),
     }
 }

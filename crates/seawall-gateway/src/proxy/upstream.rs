@@ -7,8 +7,8 @@
 //! and the rest grow old and go. A connection goes back when its response's body has ended. HTTP/2
 //! with prior knowledge: one connection carries all requests of the worker. When a reused
 //! connection turns out to be closed, hyper hands back what was not sent, and it goes out once more
-//! on a fresh one; so does what was sent but may be repeated: idempotent and without a body
-//! (RFC 9110 §9.2.2).
+//! on a fresh one; so does what was sent but may be repeated: idempotent, and without a body or with one that
+//! was kept (RFC 9110 §9.2.2).
 //!
 //! **Edges.** Idle connections are bounded in number and age, checked when one is asked for; there
 //! is no ticker. What went out on a fresh connection is never sent twice from here.
@@ -237,13 +237,16 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         if let Some(sender) = self.reuse() {
             // The host may have closed it a moment ago: what may be repeated is kept for that.
-            let repeatable = request.body().is_none() && request.method().is_idempotent();
-            let kept = repeatable.then(|| copy(&request));
+            let kept = request.method().is_idempotent().then(|| copy(&request)).flatten();
             match self.exchange(sender, request).await {
-                Err(Failure { kind: FailureKind::Broken, unsent }) => match unsent.into_inner().or(kept) {
-                    Some(again) => request = again,
-                    None => return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() }),
-                },
+                Err(Failure { kind: FailureKind::Broken, unsent }) => {
+                    match unsent.into_inner().or_else(|| kept.filter(can_begin)) {
+                        Some(again) => request = again,
+                        None => {
+                            return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
+                        }
+                    }
+                }
                 settled => return settled,
             }
         }
@@ -400,13 +403,22 @@ impl Pool {
     }
 }
 
-/// A copy of a request that has no body.
-pub(crate) fn copy(request: &Request<Outbound>) -> Request<Outbound> {
-    let mut copy = Request::new(Outbound::default());
+fn can_begin(request: &Request<Outbound>) -> bool {
+    request.body().is_repeatable()
+}
+
+/// A copy of a request whose body can be sent again.
+pub(crate) fn copy(request: &Request<Outbound>) -> Option<Request<Outbound>> {
+    let mut copy = Request::new(request.body().again()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    copy
+    Some(copy)
+}
+
+/// The request itself, with its body from the beginning if that is kept.
+pub(crate) fn renewed(request: Request<Outbound>) -> Request<Outbound> {
+    request.map(|body| body.again().unwrap_or(body))
 }
 
 /// Back to the origin form that every host understands.

@@ -4,6 +4,7 @@
 
 mod harness;
 mod operation;
+mod paths;
 mod resilience;
 mod secure;
 mod wire;

@@ -143,3 +143,19 @@ fn envoy_fields_of_trusted_clients_count() {
     assert!(seen("x-envoy-max-retries: 0\r\n").contains("x-envoy-attempt-count: 1\r\n"));
     assert!(seen("x-envoy-max-retries: 1\r\n").contains("x-envoy-attempt-count: 2\r\n"));
 }
+
+#[test]
+fn an_upstream_is_told_where_a_request_came_from() {
+    let said = "forwarded: for=203.0.113.7\r\nx-forwarded-host: a.example\r\n";
+    let seen = |name: &str, rest: &str| {
+        let gateway = before(name, &origin(), rest);
+        gateway.get("/", said).body.to_ascii_lowercase()
+    };
+    let trusting = seen("forwarded.toml", "[headers]\nforwarded = true");
+    let line = "forwarded: for=203.0.113.7, for=127.0.0.1;proto=http;host=\"localhost\"\r\n";
+    assert!(trusting.contains(line), "{trusting}");
+    assert!(trusting.contains("x-forwarded-host: a.example\r\n"), "{trusting}");
+    let untrusting = seen("forwarded-not.toml", "[identity]\ntrusted_proxies = []");
+    assert!(!untrusting.contains("203.0.113.7"), "{untrusting}");
+    assert!(untrusting.contains("x-forwarded-host: localhost\r\n"), "{untrusting}");
+}

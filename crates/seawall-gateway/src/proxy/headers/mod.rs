@@ -1,8 +1,11 @@
 //! Header hygiene: what belongs to one hop ends there, and who the client is.
 //!
 //! Hop-by-hop fields (RFC 9110 §7.6.1), also those that `Connection` names, are never forwarded in
-//! either direction. `X-Forwarded-For`, `-Proto` and `-Host` say where a request came from; what a
-//! client says of itself is believed only when its address is trusted.
+//! either direction. `X-Forwarded-For`, `-Proto` and `-Host`, and `Forwarded` where the config asks for
+//! it, say where a request came from; what a client says of itself is believed only when its address
+//! is trusted. Where a trusted peer sends both, `X-Forwarded-For` counts.
+
+mod node;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -92,32 +95,59 @@ pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
 }
 
-/// Says that the request came over TLS, unless a trusted peer has said how it came to it.
-pub(crate) fn forwarded_over_tls(headers: &mut HeaderMap, trusted: bool) {
-    if !trusted || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HTTPS);
-    }
+/// How a request came here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop {
+    /// Who sent it.
+    pub(crate) peer: IpAddr,
+    /// Whether what the peer says of its clients is believed.
+    pub(crate) trusted: bool,
+    /// Over which protocol.
+    pub(crate) scheme: Scheme,
+    /// Whether the upstream is told in `Forwarded`, too.
+    pub(crate) says_forwarded: bool,
+}
+
+/// How a client's connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// As anybody on the way can read it.
+    Http,
+    /// Over TLS.
+    Https,
 }
 
 /// Says where the request came from: appended for a trusted peer, replaced for any other.
-pub(crate) fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
-    let before = headers.get(FORWARDED_FOR).filter(|_| trusted).and_then(|value| value.to_str().ok());
+pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
+    let before = lines(headers, &FORWARDED_FOR).filter(|_| hop.trusted);
     let line = match before {
-        Some(before) => format!("{before}, {peer}"),
-        None => peer.to_string(),
+        Some(before) => format!("{before}, {}", hop.peer),
+        None => hop.peer.to_string(),
     };
     if let Ok(value) = HeaderValue::try_from(line) {
         headers.insert(FORWARDED_FOR, value);
     }
-    if !trusted || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HTTP);
+    if !hop.trusted || !headers.contains_key(FORWARDED_PROTO) {
+        let scheme = if hop.scheme == Scheme::Https { HTTPS } else { HTTP };
+        headers.insert(FORWARDED_PROTO, scheme);
     }
-    if !trusted || !headers.contains_key(FORWARDED_HOST) {
+    if !hop.trusted || !headers.contains_key(FORWARDED_HOST) {
         match headers.get(header::HOST).cloned() {
             Some(host) => _ = headers.insert(FORWARDED_HOST, host),
             None => _ = headers.remove(FORWARDED_HOST),
         }
     }
+    if hop.says_forwarded {
+        node::add(headers, hop);
+    } else if !hop.trusted {
+        headers.remove(header::FORWARDED);
+    }
+}
+
+/// All lines of a field as one.
+fn lines(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.map(str::to_owned).reduce(|before, line| before + ", " + &line)
 }
 
 /// Whether what this peer says of its clients is believed.
@@ -125,18 +155,28 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&peer))
 }
 
-/// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`,
-/// read from the right; else the peer itself.
+/// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`, or of
+/// `Forwarded` where there is none, read from the right; else the peer itself.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let mut client = peer;
+    if !is_trusted(peer, trusted) {
+        return peer;
+    }
+    let text = |line: &HeaderValue| line.to_str().unwrap_or("").to_owned();
+    if headers.contains_key(header::FORWARDED) && !headers.contains_key(FORWARDED_FOR) {
+        let hops = headers.get_all(header::FORWARDED).iter().rev().map(text);
+        return walk(peer, hops.flat_map(|line| node::hops(&line).into_iter().rev()), trusted);
+    }
     let lines = headers.get_all(FORWARDED_FOR).iter().rev().map(|line| line.to_str().unwrap_or(""));
-    for hop in lines.flat_map(|line| line.rsplit(',')) {
-        if !is_trusted(client, trusted) {
-            break;
-        }
-        match parse_hop(hop.trim()) {
-            Some(address) => client = address,
-            None => break,
+    walk(peer, lines.flat_map(|line| line.rsplit(',')).map(|hop| parse_hop(hop.trim())), trusted)
+}
+
+/// From hop to hop as long as the last one is trusted and the next can be read.
+fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpNet]) -> IpAddr {
+    let mut client = peer;
+    for hop in hops {
+        match hop {
+            Some(address) if is_trusted(client, trusted) => client = address,
+            Some(_) | None => break,
         }
     }
     client

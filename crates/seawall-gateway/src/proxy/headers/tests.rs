@@ -82,16 +82,47 @@ fn the_client_is_the_first_untrusted_hop_from_the_right() {
 }
 
 #[test]
+fn forwarded_counts_where_there_is_no_x_forwarded_for() {
+    let trusted = nets(&["10.0.0.0/8"]);
+    let client = |peer: &str, lines: &[(&'static str, &'static str)]| {
+        client_address(peer.parse().unwrap(), &map(lines), &trusted).to_string()
+    };
+    let hops = ("forwarded", "for=6.6.6.6, for=1.2.3.4;proto=https, for=10.0.0.7");
+    assert_eq!(client("10.0.0.1", &[hops]), "1.2.3.4");
+    assert_eq!(client("203.0.113.9", &[hops]), "203.0.113.9");
+    assert_eq!(client("10.0.0.1", &[hops, ("x-forwarded-for", "5.5.5.5")]), "5.5.5.5");
+    assert_eq!(client("10.0.0.1", &[("forwarded", "for=1.2.3.4, for=_hidden")]), "10.0.0.1");
+    let two = [("forwarded", "for=1.2.3.4"), ("forwarded", "for=\"10.1.1.1:80\"")];
+    assert_eq!(client("10.0.0.1", &two), "1.2.3.4");
+}
+
+#[test]
 fn what_an_untrusted_peer_says_is_replaced() {
-    let said = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https"), ("host", "a.example")];
-    let peer = "203.0.113.9".parse().unwrap();
+    let said = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-for", "7.7.7.7"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=6.6.6.6"),
+        ("host", "a.example"),
+    ];
+    let hop = |trusted, scheme| Hop {
+        peer: "203.0.113.9".parse().unwrap(),
+        trusted,
+        scheme,
+        says_forwarded: false,
+    };
     let mut headers = map(&said);
-    forwarded(&mut headers, peer, false);
+    forwarded(&mut headers, &hop(false, Scheme::Http));
     assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
     assert_eq!(headers["x-forwarded-proto"], "http");
     assert_eq!(headers["x-forwarded-host"], "a.example");
+    assert!(!headers.contains_key("forwarded"));
     let mut headers = map(&said);
-    forwarded(&mut headers, peer, true);
-    assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 203.0.113.9");
+    forwarded(&mut headers, &hop(true, Scheme::Http));
+    assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 7.7.7.7, 203.0.113.9");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+    assert_eq!(headers["forwarded"], "for=6.6.6.6");
+    let mut headers = map(&[]);
+    forwarded(&mut headers, &hop(true, Scheme::Https));
     assert_eq!(headers["x-forwarded-proto"], "https");
 }

@@ -1,0 +1,112 @@
+//! The attempts of one call, sent to the hosts that the call picks.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use seawall::call::{Ended, Exchange, Judgement};
+use seawall::core::call::{Attempt, Repeat, Verdict};
+use seawall::core::outcome::Outcome;
+use seawall::now;
+
+use super::envoy;
+use super::grpc;
+use super::outbound::{Fault, Faults, Outbound};
+use super::upstream::{Failure, FailureKind, Lease, Pool, copy, renewed};
+
+pub(super) type Answer = Result<(Response<Incoming>, Lease), Failure>;
+
+/// How the front gate is told that a call went.
+pub(super) fn outcome(ended: &Ended<Answer>) -> Outcome {
+    match (&ended.verdict, &ended.answer) {
+        (Verdict::Rejected(_), _) => Outcome::Ignored,
+        (Verdict::Answered { .. }, Some(Ok((response, _)))) => {
+            seawall::http::outcome(response.status(), response.headers())
+        }
+        (Verdict::Answered { .. }, Some(Err(_))) => Outcome::Failure,
+        (Verdict::Expired | Verdict::Answered { .. }, _) => Outcome::TimedOut,
+    }
+}
+
+/// Sends a request to the hosts that the call picks.
+pub(super) struct Sending {
+    pub(super) pools: Vec<Rc<Pool>>,
+    pub(super) request: Option<Request<Outbound>>,
+    pub(super) repeat: Repeat,
+    pub(super) attempts: u32,
+    pub(super) is_grpc: bool,
+    /// Whether the upstream is told which attempt it sees.
+    pub(super) counts: bool,
+    pub(super) faults: Option<Faults>,
+    /// Whether nothing of the body has gone out yet.
+    pub(super) unsent: bool,
+}
+
+impl Sending {
+    /// Whether it may be sent again, as far as is known by now.
+    fn repeat(&self) -> Repeat {
+        match &self.request {
+            Some(request) if !request.body().is_repeatable() => Repeat::Unsafe,
+            _ => self.repeat,
+        }
+    }
+}
+
+impl Exchange for Sending {
+    type Answer = Answer;
+    type Attempt = Pin<Box<dyn Future<Output = Answer>>>;
+
+    fn send(&mut self, attempt: Attempt) -> Self::Attempt {
+        let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
+        let mut request =
+            if again { self.request.as_ref().and_then(copy) } else { self.request.take().map(renewed) };
+        request.iter().for_each(|request| request.body().claim());
+        self.unsent = false;
+        if self.is_grpc
+            && let Some(request) = &mut request
+        {
+            grpc::give(request.headers_mut(), attempt.deadline.since(now()));
+        }
+        if self.counts
+            && let Some(request) = &mut request
+        {
+            envoy::count(request.headers_mut(), attempt.number);
+        }
+        let pool = self.pools[attempt.host].clone();
+        Box::pin(async move {
+            match request {
+                Some(request) => pool.send(request).await,
+                None => Err(Failure { kind: FailureKind::Broken, unsent: RefCell::new(None) }),
+            }
+        })
+    }
+
+    fn can_send(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| self.unsent || request.body().is_repeatable())
+    }
+
+    fn judge(&mut self, answer: &Answer) -> Judgement {
+        match answer {
+            // No host is to be blamed for what a client sends.
+            Err(_) if known(self.faults.as_ref()).is_some() => {
+                Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
+            }
+            Err(failure) => {
+                let unsent = failure.unsent.take();
+                self.unsent = unsent.is_some();
+                self.request = unsent.or_else(|| self.request.take());
+                let repeat = if self.unsent { Repeat::Safe } else { self.repeat() };
+                Judgement { outcome: Outcome::Failure, repeat }
+            }
+            Ok((response, _)) => seawall::http::judge(response.status(), response.headers(), self.repeat()),
+        }
+    }
+}
+
+/// What is wrong with a body on the client's side, as far as is known.
+pub(super) fn known(faults: Option<&Faults>) -> Option<Fault> {
+    faults.and_then(Faults::known)
+}
