@@ -74,6 +74,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where blocked routes are remembered; default beside the file, `seawall.toml.state`.
     pub state: Option<PathBuf>,
+    /// The socket file on which a new process takes over; default none.
+    pub hand_over: Option<PathBuf>,
     /// Who is asking.
     pub identity: identity::Identity,
     /// Which headers are added to responses.
@@ -151,6 +153,7 @@ impl Config {
             listeners: vec![Listener::plain(address::LISTEN)],
             admin: Admin::default(),
             state: None,
+            hand_over: None,
             identity: identity::Identity::default(),
             headers: Headers::default(),
             log: Log::default(),
@@ -204,6 +207,7 @@ impl Config {
         let listen = listeners.first().map_or(address::LISTEN, |listener| listener.address);
         let admin = root.section("admin").map(admin_in).unwrap_or_default();
         let state = root.optional("state", file);
+        let hand_over = root.optional("hand_over", file);
         let (identity, users) = identity::read(root.section("identity"));
         let headers = root.section("headers").map(headers_in).unwrap_or_default();
         let log = root.section("log").map(log_in).unwrap_or_default();
@@ -219,7 +223,7 @@ impl Config {
             // Only now: what is missing may just be misspelt.
             complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
         }
-        Config { listen, listeners, admin, state, identity, headers, log, upstreams, routes }
+        Config { listen, listeners, admin, state, hand_over, identity, headers, log, upstreams, routes }
     }
 }
 

@@ -5,11 +5,13 @@ mod blocks;
 mod check;
 mod cli;
 mod dependability;
+mod handover;
 mod lab;
 mod operate;
 mod proxy;
 mod run;
 mod sample;
+mod sockets;
 mod telemetry;
 mod tls;
 

@@ -6,6 +6,9 @@
 //! new one is announced as needing a restart. `PUT /api/config` does the same without the file, which is
 //! not written.
 //!
+//! **Hand-over** where the config names a file for it ([`handover`](crate::handover)): a process that starts
+//! takes the sockets of the one that runs, which then drains.
+//!
 //! **Drain** on SIGTERM or Ctrl-C: `/readyz` turns to 503, no connection is accepted any more, each
 //! open one finishes the request that it is serving, for [`GRACE`] at the most. A second signal
 //! ends at once.
@@ -20,8 +23,9 @@ use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
 use seawall::monitor::{Sampler, watch as watch_machine};
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -30,11 +34,13 @@ use crate::admin::events::Readers;
 use crate::admin::{self, Order};
 use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
+use crate::handover::Offer;
 use crate::proxy::greeting::Greeting;
 use crate::proxy::listen::{Phase, Serving, serve};
 use crate::proxy::road::{Kept, Road};
 use crate::proxy::stack::Stack;
 use crate::sample;
+use crate::sockets::Sockets;
 use crate::tls::{self, Certificates};
 use seawall_config::{Colour, Config, ConfigError, Hosts, Listener, Url};
 
@@ -77,40 +83,84 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     if let Err(error) = tls::check(&config) {
         return Err(system("cannot speak TLS")(io::Error::other(error)));
     }
-    let blocks = Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
+    // Before anything is taken from a process that serves: whether it can be read at all.
+    Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut sockets =
+        Sockets::open(&config, workers).map_err(|(what, error)| RunError::System(what, error))?;
     let mut kept = Kept::default();
     let road = kept.road(&config);
+    if let Some(before) = sockets.predecessor.take() {
+        before.take_over().map_err(system("cannot take over"))?;
+        tracing::info!("taken over from the process before, which finishes what it has begun");
+    }
+    let blocks = Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
     blocks.prepare(&road);
-    let road = Arc::new(ArcSwap::from_pointee(road));
-    let text = Arc::new(ArcSwap::from_pointee(text));
-    let code = runtime.block_on(async {
+    let plan = Plan {
+        road: Arc::new(ArcSwap::from_pointee(road)),
+        text: Arc::new(ArcSwap::from_pointee(text)),
+        config,
+        kept,
+        blocks,
+        sockets,
+        has_sample: sample.is_some(),
+    };
+    let code = runtime.block_on(plan.carry_out(args, colour, phase, &to_phase));
+    to_phase.send_replace(Phase::Stop);
+    if let Some(sample) = sample {
+        sample.join();
+    }
+    code
+}
+
+/// What is there before anything is served.
+struct Plan {
+    road: Arc<ArcSwap<Road>>,
+    text: Arc<ArcSwap<String>>,
+    config: Config,
+    kept: Kept,
+    blocks: Blocks,
+    sockets: Sockets,
+    has_sample: bool,
+}
+
+impl Plan {
+    async fn carry_out(
+        self,
+        args: &RunArgs,
+        colour: Colour,
+        phase: watch::Receiver<Phase>,
+        to_phase: &watch::Sender<Phase>,
+    ) -> Result<ExitCode, RunError> {
+        let Plan { road, text, config, kept, blocks, sockets, has_sample } = self;
         let signals = || Ok((Ending::new()?, signal(SignalKind::hangup())?));
         let (ending, reload) = signals().map_err(system("cannot listen to signals"))?;
-        let admin = admin::bind(config.admin.listen);
-        let admin = admin.await.map_err(system(format!("cannot listen on {}", config.admin.listen)))?;
-        let admin_address = admin.local_addr().map_err(system("cannot listen"))?;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let stack = road.clone();
-        let (serving, certificates) = listen(&config, workers, &phase, &stack)?;
         let (control, mut orders) = mpsc::channel(1);
+        let offer = config.hand_over.as_deref().map(|path| {
+            let copies = sockets.copies(&config)?;
+            Offer::make(path, copies, control.clone())
+        });
+        let offer = offer.transpose().map_err(system("cannot offer a hand-over"))?;
+        let admin = sockets.admin.local_addr().map_err(system("cannot listen"))?;
+        let (serving, certificates) = listen(&config, sockets.listeners, &phase, &road)?;
         let readers = Readers::default();
         let view = admin::View {
             road: road.clone(),
-            phase: phase.clone(),
+            phase,
             config: text.clone(),
             blocks: blocks.clone(),
             readers: readers.clone(),
             control,
         };
         let mut admins = JoinSet::new();
-        if let Some(address) = config.admin.probes {
-            let probes = admin::bind(address).await.map_err(system(format!("cannot listen on {address}")))?;
-            admins.spawn(admin::serve_probes(probes, view.clone()));
+        let listener = |socket| TcpListener::from_std(socket).map_err(system("cannot listen"));
+        if let Some(probes) = sockets.probes {
+            admins.spawn(admin::serve_probes(listener(probes)?, view.clone()));
         }
-        let auth = Auth::new(admin_address, config.admin.token_file.clone());
-        admins.spawn(admin::serve(admin, view, auth));
-        greet(&serving, &config, admin_address, sample.is_some());
-        let addresses = args.addresses.clone();
+        let auth = Auth::new(admin, config.admin.token_file.clone());
+        admins.spawn(admin::serve(listener(sockets.admin)?, view, auth));
+        greet(&serving, &config, admin, has_sample);
+        let (addresses, attendants) = (args.addresses.clone(), JoinSet::new());
         let mut control = Control {
             kept,
             road,
@@ -121,31 +171,32 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
             certificates,
             addresses,
             colour,
-            attendants: JoinSet::new(),
+            attendants,
         };
         control.attend();
-        control.until_drain(ending, reload, &mut orders, file(args), &to_phase).await;
+        let successor = control.until_drain(ending, reload, &mut orders, file(args), to_phase).await;
         drop(orders);
+        offer.into_iter().for_each(|offer| offer.withdraw(successor.is_some()));
+        if let Some(done) = successor {
+            admins.shutdown().await;
+            // It may have gone meanwhile.
+            let _ = done.send(());
+        }
         let ended = tokio::task::spawn_blocking(move || serving.into_iter().for_each(Serving::join)).await;
         admins.abort_all();
         Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    });
-    to_phase.send_replace(Phase::Stop);
-    if let Some(sample) = sample {
-        sample.join();
     }
-    code
 }
 
 /// Serves every listener; says which certificates they show.
 fn listen(
     config: &Config,
-    workers: usize,
+    sockets: Vec<Vec<std::net::TcpListener>>,
     phase: &watch::Receiver<Phase>,
     stack: &Arc<ArcSwap<Road>>,
 ) -> Result<(Vec<Serving>, Vec<Arc<Certificates>>), RunError> {
     let (mut serving, mut certificates) = (Vec::new(), Vec::new());
-    for listener in &config.listeners {
+    for (listener, sockets) in config.listeners.iter().zip(sockets) {
         let tls = listener.tls.as_ref().map(tls::server).transpose();
         let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
         let (tls, shown) = tls.unzip();
@@ -153,7 +204,7 @@ fn listen(
         let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
         let (stack, address) = (stack.clone(), listener.address);
         let make = move || Stack::new(stack.clone());
-        let started = serve(address, workers, GRACE, phase.clone(), greeting, make);
+        let started = serve(sockets, GRACE, phase.clone(), greeting, make);
         serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
     }
     Ok((serving, certificates))
@@ -257,7 +308,8 @@ struct Control {
 }
 
 impl Control {
-    /// Reloads and logs until a signal asks for the end; then drains.
+    /// Reloads and logs until a signal asks for the end, or another process takes over; then drains. Says
+    /// who waits to hear that it has begun.
     async fn until_drain(
         &mut self,
         mut ending: Ending,
@@ -265,7 +317,7 @@ impl Control {
         orders: &mut mpsc::Receiver<Order>,
         file: Option<PathBuf>,
         to_phase: &watch::Sender<Phase>,
-    ) {
+    ) -> Option<oneshot::Sender<()>> {
         let (changed, mut changes) = mpsc::channel(1);
         let _watcher = file.as_deref().and_then(|file| watch_file(file, changed));
         let mut events = tokio::time::interval(EVENTS_EVERY);
@@ -274,9 +326,9 @@ impl Control {
         let mut files = tokio::time::interval(FILES_EVERY);
         files.set_missed_tick_behavior(MissedTickBehavior::Delay);
         events.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let successor = loop {
             tokio::select! {
-                () = ending.asked() => break,
+                () = ending.asked() => break None,
                 _ = reload.recv() => self.reload(file.as_deref()),
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(SETTLE).await;
@@ -289,7 +341,8 @@ impl Control {
                         // Who asked may have gone.
                         let _ = answer.send(done.map_err(|error| error.render(Colour::Never)));
                     }
-                    Order::Drain => break,
+                    Order::Drain => break None,
+                    Order::HandOver { done } => break Some(done),
                 },
                 _ = events.tick() => self.log_events(),
                 _ = seconds.tick() => {
@@ -297,7 +350,7 @@ impl Control {
                 }
                 _ = files.tick() => self.certificates.iter().for_each(|certificates| certificates.refresh()),
             }
-        }
+        };
         tracing::info!("draining: finishing what is under way; a second signal ends at once");
         to_phase.send_replace(Phase::Drain);
         let to_phase = to_phase.clone();
@@ -305,6 +358,7 @@ impl Control {
             ending.asked().await;
             to_phase.send_replace(Phase::Stop);
         });
+        successor
     }
 
     /// Begins what goes on beside the road in force, and ends what went on beside the last.

@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use tokio::sync::{Semaphore, watch};
 
 use crate::proxy::greeting::Greeting;
-use crate::proxy::listen::{Handler, Phase, Serving, serve};
+use crate::proxy::listen::{Handler, Phase, Serving, open, serve};
 
 const WORKERS: usize = 8;
 const QUEUE: usize = 1_024;
@@ -27,7 +27,8 @@ const SLOW_MAX: u64 = 10_000;
 /// Starts the sample service on a free loopback port.
 pub(crate) fn start(phase: watch::Receiver<Phase>) -> std::io::Result<Serving> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    serve(address, 1, Duration::from_secs(1), phase, Greeting::default(), Sample::new)
+    let sockets = open(address, Vec::new(), 1)?;
+    serve(sockets, Duration::from_secs(1), phase, Greeting::default(), Sample::new)
 }
 
 struct Sample {

@@ -8,7 +8,6 @@
 pub(crate) mod auth;
 pub(crate) mod events;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -45,6 +44,11 @@ pub(crate) enum Order {
     },
     /// Finish what is under way, and end.
     Drain,
+    /// The same, because another process serves from now on.
+    HandOver {
+        /// Told when nothing is accepted here any more.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What the admin plane looks at, and whom it tells.
@@ -62,11 +66,6 @@ pub(crate) struct View {
     pub(crate) readers: Readers,
     /// The one in control.
     pub(crate) control: mpsc::Sender<Order>,
-}
-
-/// Binds the admin address.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 /// Serves the admin plane until it is dropped.
@@ -195,6 +194,10 @@ async fn admit(State(view): State<View>, Path(route): Path<String>, Query(asked)
 }
 
 fn say(view: &View, name: &str, word: Word) -> Response {
+    // Who serves next has read already what is blocked.
+    if *view.phase.borrow() != Phase::Serve {
+        return draining();
+    }
     let road = view.road.load();
     let remembered = match view.blocks.say(&road, name, word) {
         None => return (StatusCode::NOT_FOUND, "there is no such route\n").into_response(),

@@ -28,6 +28,8 @@ const STREAMS_MAX: u32 = 256;
 /// The most bytes of a request's header.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -136,13 +138,15 @@ fn service<H: Handler>(
         }
         // Boxed, because what is not is copied half a dozen times before its first poll.
         let answer = pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client, request))));
-        let agreed = agreed.clone();
+        let (agreed, pulse) = (agreed.clone(), pulse.clone());
         async move {
             Ok(match answer {
                 Some((busy, answer)) => {
                     let mut response = answer.await;
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         tunnel::note(&agreed, &mut response);
+                    } else if pulse.is_drained() {
+                        response.headers_mut().insert(header::CONNECTION, CLOSE);
                     }
                     response.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
                 }
@@ -156,7 +160,7 @@ fn service<H: Handler>(
 fn ambiguous<B>() -> Response<Tracked<B>> {
     let mut response = Response::new(Tracked { body: None, _busy: None });
     *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response.headers_mut().insert(header::CONNECTION, CLOSE);
     response
 }
 

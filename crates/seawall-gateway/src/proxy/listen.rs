@@ -10,7 +10,8 @@
 //! long a client may take is said in [`super::pulse`]; when accepting fails (no file descriptors
 //! left) the worker pauses instead of spinning. On shutdown a worker takes in who was connected
 //! already, stops accepting, lets every connection finish the request it is serving, and ends when
-//! all have or when the grace is over.
+//! all have or when the grace is over. The next answer on each connection says that it is the last: one that
+//! is closed while a request is on its way would lose it.
 
 use std::future::Future;
 use std::io;
@@ -89,22 +90,35 @@ impl Serving {
     }
 }
 
-/// Serves `address` with so many workers until `phase` says otherwise. `make` is called once on
+/// Sockets on `address`, one for each of so many workers: those that are there, and new ones.
+pub(crate) fn open(
+    address: SocketAddr,
+    before: Vec<std::net::TcpListener>,
+    workers: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut listeners = before;
+    let first = listeners.pop().map_or_else(|| bind(address), Ok)?;
+    // Port 0 is resolved by the first.
+    let address = first.local_addr()?;
+    listeners.push(first);
+    while listeners.len() < workers {
+        listeners.push(bind(address)?);
+    }
+    listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+    Ok(listeners)
+}
+
+/// Serves these sockets, with a worker for each, until `phase` says otherwise. `make` is called once on
 /// each worker's thread.
 pub(crate) fn serve<H: Handler>(
-    address: SocketAddr,
-    workers: usize,
+    listeners: Vec<std::net::TcpListener>,
     grace: Duration,
     phase: watch::Receiver<Phase>,
     greeting: Greeting,
     make: impl Fn() -> H + Clone + Send + 'static,
 ) -> io::Result<Serving> {
-    let first = bind(address)?;
-    let address = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..workers.max(1) {
-        listeners.push(bind(address)?);
-    }
+    let address =
+        listeners.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |first| first.local_addr())?;
     let open = Arc::new(AtomicU32::new(0));
     let workers = listeners
         .into_iter()

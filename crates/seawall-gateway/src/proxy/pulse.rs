@@ -6,7 +6,11 @@
 //! **Mechanics.** A connection is *waiting* for the first byte of a request, reading a *head*, or
 //! *busy* with requests whose responses have not ended. The tick finds those that have been in one
 //! of the first two for too long, or that have not been able to write for too long, and wakes them
-//! with an order. Draining is an order to all.
+//! with an order.
+//!
+//! **Edges.** In a drain, an HTTP/2 connection is told at once to finish, which it can do without a loss. On
+//! HTTP/1.1 only an answer can say that it is the last; a connection that waits is closed when no request has
+//! come for [`DRAIN_TICKS`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,6 +25,9 @@ pub(super) const HEAD_TICKS: u32 = 10;
 pub(super) const IDLE_TICKS: u32 = 75;
 /// How long a client may take nothing of what is written to it.
 pub(super) const STALL_TICKS: u32 = 60;
+
+/// How long a connection that is drained may wait for its last request.
+pub(super) const DRAIN_TICKS: u32 = 2;
 
 /// What a connection is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +54,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Pulse {
     tick: Rc<Cell<u32>>,
+    drained_since: Rc<Cell<Option<u32>>>,
     stage: Cell<Stage>,
     since: Cell<u32>,
     blocked: Cell<Option<u32>>,
@@ -59,10 +67,11 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    fn new(tick: Rc<Cell<u32>>) -> Pulse {
+    fn new(tick: Rc<Cell<u32>>, drained_since: Rc<Cell<Option<u32>>>) -> Pulse {
         Pulse {
             since: Cell::new(tick.get()),
             tick,
+            drained_since,
             stage: Cell::new(Stage::Head),
             blocked: Cell::default(),
             in_flight: Cell::default(),
@@ -118,6 +127,11 @@ impl Pulse {
         Some(Busy(self.clone()))
     }
 
+    /// Whether the next answer is the last of its connection.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained_since.get().is_some() && !self.multiplexed.get()
+    }
+
     /// What to do now; the task that asks is woken when that changes.
     pub(super) fn heed(&self, cx: &Context<'_>) -> Order {
         let mut waker = self.waker.borrow_mut();
@@ -140,7 +154,11 @@ impl Pulse {
         if self.blocked.get().is_some_and(|blocked| now.wrapping_sub(blocked) >= STALL_TICKS) {
             return Order::End;
         }
+        let drained = self.drained_since.get().map(|began| now.wrapping_sub(began));
         match self.stage.get() {
+            Stage::Waiting if drained.is_some_and(|drained| drained.min(since) >= DRAIN_TICKS) => {
+                Order::Finish
+            }
             Stage::Head if since >= HEAD_TICKS => Order::TimeOut,
             // A connection that does not finish in a head's time has an end that the client does not take.
             Stage::Waiting if since >= IDLE_TICKS + HEAD_TICKS => Order::End,
@@ -168,6 +186,7 @@ impl Drop for Busy {
 #[derive(Debug, Default)]
 pub(super) struct Pulses {
     tick: Rc<Cell<u32>>,
+    drained_since: Rc<Cell<Option<u32>>>,
     next: Cell<u64>,
     all: RefCell<BTreeMap<u64, Rc<Pulse>>>,
     emptied: tokio::sync::Notify,
@@ -177,7 +196,7 @@ impl Pulses {
     /// A new connection, known until what is returned is dropped.
     pub(super) fn join(self: &Rc<Self>) -> Member {
         let id = self.next.replace(self.next.get() + 1);
-        let pulse = Rc::new(Pulse::new(self.tick.clone()));
+        let pulse = Rc::new(Pulse::new(self.tick.clone(), self.drained_since.clone()));
         self.all.borrow_mut().insert(id, pulse.clone());
         Member { pulses: self.clone(), id, pulse }
     }
@@ -193,9 +212,11 @@ impl Pulses {
         }
     }
 
-    /// Orders all connections to finish.
+    /// All connections shall finish.
     pub(super) fn finish(&self) {
-        self.all.borrow().values().for_each(|pulse| pulse.command(Order::Finish));
+        self.drained_since.set(Some(self.tick.get()));
+        let all = self.all.borrow();
+        all.values().filter(|pulse| pulse.multiplexed.get()).for_each(|pulse| pulse.command(Order::Finish));
     }
 
     /// Waits until there is no connection.
@@ -270,6 +291,25 @@ mod tests {
         assert_eq!(after(STALL_TICKS, &pulses, &member.pulse), Order::Run);
         member.pulse.wrote(None);
         assert_eq!(after(STALL_TICKS, &pulses, &member.pulse), Order::End);
+    }
+
+    #[test]
+    fn a_drained_connection_has_time_for_a_request_that_is_on_its_way() {
+        let pulses = Rc::new(Pulses::default());
+        let (idle, busy, young, many) = (pulses.join(), pulses.join(), pulses.join(), pulses.join());
+        drop(idle.pulse.begin().unwrap());
+        let under_way = busy.pulse.begin().unwrap();
+        many.pulse.multiplex();
+        assert_eq!(after(3, &pulses, &idle.pulse), Order::Run);
+        pulses.finish();
+        assert!(idle.pulse.is_drained() && !many.pulse.is_drained());
+        assert_eq!(after(0, &pulses, &many.pulse), Order::Finish);
+        assert_eq!(after(DRAIN_TICKS - 1, &pulses, &idle.pulse), Order::Run);
+        drop(under_way);
+        assert_eq!(after(1, &pulses, &idle.pulse), Order::Finish);
+        assert_eq!(after(DRAIN_TICKS - 2, &pulses, &busy.pulse), Order::Run);
+        assert_eq!(after(1, &pulses, &busy.pulse), Order::Finish);
+        assert_eq!(after(0, &pulses, &young.pulse), Order::Run);
     }
 
     #[test]

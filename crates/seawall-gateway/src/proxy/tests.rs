@@ -18,11 +18,16 @@ use tokio::sync::{Notify, watch};
 
 use super::bare::Bare;
 use super::greeting::Greeting;
-use super::listen::{Handler, Phase, Serving, serve};
+use super::listen::{Handler, Phase, Serving, open, serve};
 use super::upstream::Target;
 use seawall_config::Protocol;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+/// A socket on a free port.
+fn any() -> Vec<std::net::TcpListener> {
+    open(ANY, Vec::new(), 1).unwrap()
+}
+
 const GRACE: Duration = Duration::from_secs(60);
 
 /// What the origin has seen, and what it waits for.
@@ -84,7 +89,7 @@ impl Proxy {
         let (connect_timeout, idle_timeout) = (Duration::from_secs(10), Duration::from_secs(60));
         let target = Target { authority, protocol, connect_timeout, idle_timeout, secure: None };
         let serving =
-            serve(ANY, 1, GRACE, seen_phase, Greeting::default(), move || Bare::new(target.clone())).unwrap();
+            serve(any(), GRACE, seen_phase, Greeting::default(), move || Bare::new(target.clone())).unwrap();
         Proxy {
             address: serving.address(),
             phase,
@@ -99,7 +104,7 @@ impl Proxy {
         let seen = Arc::<Seen>::default();
         let origin = seen.clone();
         let serving =
-            serve(ANY, 1, GRACE, seen_phase, Greeting::default(), move || Origin(origin.clone())).unwrap();
+            serve(any(), GRACE, seen_phase, Greeting::default(), move || Origin(origin.clone())).unwrap();
         let mut proxy = Proxy::before(serving.address(), protocol);
         (proxy.origin, proxy.seen) = (Some(phase), seen);
         proxy

@@ -175,3 +175,10 @@ pub(crate) fn origin_silent() -> String {
     });
     address
 }
+
+/// What a request to the admin plane needs to change something.
+pub(crate) fn token(gateway: &Gateway) -> String {
+    let port = gateway.admin.rsplit(':').next().unwrap();
+    let file = format!("{}/seawall/admin-{port}.token", env!("CARGO_TARGET_TMPDIR"));
+    format!("host: localhost\r\nauthorization: Bearer {}\r\n", std::fs::read_to_string(file).unwrap())
+}

@@ -3,13 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
-use crate::harness::{Gateway, ask, config, get, origin, quota};
-
-fn token(gateway: &Gateway) -> String {
-    let port = gateway.admin.rsplit(':').next().unwrap();
-    let file = format!("{}/seawall/admin-{port}.token", env!("CARGO_TARGET_TMPDIR"));
-    format!("host: localhost\r\nauthorization: Bearer {}\r\n", std::fs::read_to_string(file).unwrap())
-}
+use crate::harness::{Gateway, ask, config, get, origin, quota, token};
 
 #[test]
 fn a_block_survives_reload_and_restart_and_is_admitted_again() {
