@@ -5,7 +5,7 @@
 //! own snapshots when somebody asks.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 use prometheus_client::encoding::text::encode;
@@ -21,6 +21,7 @@ use seawall::now;
 use serde_json::{Value, json};
 
 use crate::dependability::{Answers, Outages};
+use crate::proxy::inbound::Streams;
 use crate::proxy::road::{Road, Route};
 
 /// What a route counts.
@@ -34,6 +35,8 @@ pub(crate) struct RouteStats {
     pub(crate) upstream_failed: Counter,
     /// Bodies that were too long to be kept, so that their requests could not be sent again.
     pub(crate) bodies_not_kept: Counter,
+    /// Answers that go on, and upgraded connections.
+    pub(crate) streams: Arc<Streams>,
     answered: [Counter; 5],
     refused: [Counter; Reason::ALL.len()],
     outages: Mutex<Outages>,
@@ -101,6 +104,7 @@ fn counters(registry: &mut Registry, road: &Road) {
     let failed = family(registry, "upstream_failed", "Calls without an answer of the upstream's own");
     let retries = family(registry, "retries", "Retries that the budget paid for");
     let refunded = family(registry, "retries_refunded", "Of these, retries that were never sent");
+    let cut = family(registry, "streams_cut", "Answers whose upstream fell silent");
     let not_kept = family(registry, "bodies_not_kept", "Bodies too long to be sent again");
     let mirrored = family(registry, "mirrored", "Requests that a mirror was to get, by what became of it");
     let evicted = family(registry, "throttle_evicted", "Users displaced before their bucket was full");
@@ -114,6 +118,7 @@ fn counters(registry: &mut Registry, road: &Road) {
         set(&requests, vec![name()], stats.requests.get());
         set(&attempts, vec![name()], stats.attempts.get());
         set(&failed, vec![name()], stats.upstream_failed.get());
+        set(&cut, vec![name()], stats.streams.cut.get());
         set(&not_kept, vec![name()], stats.bodies_not_kept.get());
         for (result, counter) in route.mirror.iter().flat_map(|mirror| mirror.stats.all()) {
             set(&mirrored, vec![name(), ("result", result.to_owned())], counter.get());
@@ -143,6 +148,7 @@ fn gauges(registry: &mut Registry, road: &Road) {
     let limit = family(registry, "limit", "Requests that may be in flight to an upstream");
     let in_flight = family(registry, "in_flight", "Requests in flight to an upstream");
     let waiting = family(registry, "waiting", "Requests waiting for a place in flight");
+    let streams = family(registry, "streams", "Answers that go on, and upgraded connections");
     let delay = family(registry, "queue_delay_seconds", "The delay that a newcomer would meet");
     let breaker = family(registry, "breaker_state", "0 closed, 1 half-open, 2 open");
     let share = family(registry, "ramp_share", "The share of traffic that the ramp passes");
@@ -163,6 +169,7 @@ fn gauges(registry: &mut Registry, road: &Road) {
             bytes.get_or_create(&labels).set(of.bytes as f64);
         }
         let labels = vec![("route", route.matching.name.clone())];
+        streams.get_or_create(&labels).set(f64::from(route.stats.streams.open()));
         passes.get_or_create(&labels).set(snapshot.block.share);
         let (answers, outages) = (route.stats.answers(), route.stats.outages());
         available.get_or_create(&labels).set(answers.availability());

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use seawall::core::decision::Standing;
 use seawall::core::fallback::store;
 use seawall::core::gate::Gate;
@@ -31,12 +31,13 @@ use send_wrapper::SendWrapper;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
-use super::outbound::Outbound;
+use super::inbound::Inbound;
+use super::outbound::{Broken, Outbound};
 use super::road::Route;
-use super::stack::{Riders, Stack};
+use super::stack::Stack;
 
 /// What a worker answers by itself.
-pub(super) type Plain = Held<Incoming, Riders>;
+pub(super) type Plain = Held<Inbound, ()>;
 
 type Seen = fn(Time, &Request<Outbound>) -> request::Request;
 
@@ -154,12 +155,12 @@ pub(crate) struct OnThread(SendWrapper<Plain>);
 
 impl Body for OnThread {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         Pin::new(&mut *self.0).poll_frame(cx)
     }
 
@@ -189,12 +190,9 @@ impl From<Plain> for Payload {
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Payload::Plain(body) => Pin::new(body).poll_frame(cx),
             Payload::Replayed(body) => body.as_mut().poll_frame(cx),

@@ -12,6 +12,7 @@ mod grpc;
 mod head;
 pub(crate) mod headers;
 mod health;
+pub(crate) mod inbound;
 pub(crate) mod listen;
 pub(crate) mod mirror;
 mod outbound;

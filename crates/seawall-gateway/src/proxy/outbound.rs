@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use super::replay::Cursor;
 
 /// Why a body ended early.
-pub(super) type Broken = Box<dyn Error + Send + Sync>;
+pub(crate) type Broken = Box<dyn Error + Send + Sync>;
 
 /// What was wrong with a body on the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use seawall::http::Refusals;
 use seawall_config as config;
 
 use super::fallback;
+use super::inbound::Bounds;
 use super::mirror::Mirror;
 use super::upstream::Target;
 use crate::telemetry::RouteStats;
@@ -103,6 +104,12 @@ impl Route {
         let mirror = self.mirror.iter().map(|mirror| &*mirror.route);
         let cheaper = self.with_shares().flat_map(|route| &route.cheaper).map(|route| &**route);
         self.with_shares().chain(cheaper).chain(mirror)
+    }
+
+    /// How its answers are bounded in time.
+    pub(super) fn bounds(&self) -> Bounds {
+        let streams = &self.matching.streams;
+        Bounds { idle: streams.idle.into(), long: self.deadline.into(), streams: streams.max }
     }
 
     /// Whether this request may be sent again, if its body can.

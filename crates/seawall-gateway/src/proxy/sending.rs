@@ -12,7 +12,7 @@ use seawall::core::call::{Attempt, Repeat, Verdict};
 use seawall::core::outcome::Outcome;
 use seawall::now;
 
-use super::envoy;
+use super::envoy::{self, RetryOn, Unanswered};
 use super::grpc;
 use super::outbound::{Fault, Faults, Outbound};
 use super::upstream::{Failure, FailureKind, Lease, Pool, copy, renewed};
@@ -41,6 +41,8 @@ pub(super) struct Sending {
     /// Whether the upstream is told which attempt it sees.
     pub(super) counts: bool,
     pub(super) faults: Option<Faults>,
+    /// After what another attempt is made, where the client says so.
+    pub(super) retry_on: Option<RetryOn>,
     /// Whether nothing of the body has gone out yet.
     pub(super) unsent: bool,
 }
@@ -99,9 +101,29 @@ impl Exchange for Sending {
                 self.unsent = unsent.is_some();
                 self.request = unsent.or_else(|| self.request.take());
                 let repeat = if self.unsent { Repeat::Safe } else { self.repeat() };
+                let unanswered = match failure.kind {
+                    FailureKind::Refused | FailureKind::ConnectTimeout | FailureKind::Unreachable => {
+                        Unanswered::Unconnected
+                    }
+                    FailureKind::Broken | FailureKind::Invalid if self.unsent => Unanswered::Unsent,
+                    FailureKind::Broken | FailureKind::Invalid => Unanswered::Reset,
+                };
+                let is_wanted = self.retry_on.is_none_or(|on| on.wants(unanswered));
+                let repeat = if is_wanted { repeat } else { Repeat::Final };
                 Judgement { outcome: Outcome::Failure, repeat }
             }
-            Ok((response, _)) => seawall::http::judge(response.status(), response.headers(), self.repeat()),
+            Ok((response, _)) => {
+                let status = response.status();
+                let judged = seawall::http::judge(status, response.headers(), self.repeat());
+                match self.retry_on {
+                    // Who pushes back has the last word.
+                    Some(on) if judged.repeat != Repeat::Unwanted => {
+                        let repeat = if on.wants_status(status) { self.repeat() } else { Repeat::Final };
+                        Judgement { repeat, ..judged }
+                    }
+                    Some(_) | None => judged,
+                }
+            }
         }
     }
 }

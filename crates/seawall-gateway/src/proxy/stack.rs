@@ -31,6 +31,7 @@ use super::envoy;
 use super::fallback::{self, Payload, Plain};
 use super::grpc;
 use super::headers::{self, Hop, Scheme};
+use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
 use super::outbound::{Fault, Outbound, Patience};
 use super::road::{Road, Route};
@@ -40,13 +41,6 @@ use seawall_config::UserSource;
 
 /// How long before the deadline a body that has not come is given up: then it is not the upstream that is late.
 const LAST_WORD: Duration = Duration::from_millis(5);
-
-/// What rides in a response's body until it ends.
-pub(crate) struct Riders {
-    _connection: Lease,
-    _back: Option<Guard>,
-    _front: Guard,
-}
 
 /// One worker's view of the road.
 pub(crate) struct Stack {
@@ -169,6 +163,7 @@ impl Stack {
         let config = asked.map_or(route.call, |asked| asked.over(route.call));
         let sending = Sending {
             counts: asked.is_some(),
+            retry_on: asked.and_then(|asked| asked.retry_on),
             is_grpc: grpc::is_grpc(request.headers()),
             faults: faults.clone(),
             unsent: true,
@@ -199,18 +194,7 @@ impl Stack {
         match (ended.verdict, ended.answer) {
             (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
             (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
-                let riders = Riders { _connection: connection, _back: ended.guard, _front: front };
-                let mut response = response.map(|body| Held::new(body, riders));
-                let agreed = match response.status() {
-                    StatusCode::SWITCHING_PROTOCOLS => headers::upgrade(response.headers()),
-                    _ => None,
-                };
-                headers::strip_hop_by_hop(response.headers_mut());
-                if let Some(protocol) = agreed {
-                    headers::set_upgrade(response.headers_mut(), protocol);
-                }
-                *response.version_mut() = Version::HTTP_11;
-                response
+                streamed(route, front, ended.guard, response, connection)
             }
             (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
             (Verdict::Expired | Verdict::Answered { .. }, _) => {
@@ -341,6 +325,47 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
     route.stats.refused(rejection.reason);
     route.refusals.response(rejection).map(Held::full)
+}
+
+/// An answer of the upstream, with what it holds until its body has ended.
+fn streamed(
+    route: &Route,
+    front: Guard,
+    back: Option<Guard>,
+    response: Response<Incoming>,
+    connection: Lease,
+) -> Response<Plain> {
+    let (bounds, streams) = (route.bounds(), &route.stats.streams);
+    let place = if inbound::is_stream(response.status(), response.headers()) {
+        match streams.take(bounds.streams) {
+            Some(stream) => Place::Stream(stream),
+            None => {
+                return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, Span::from_secs(1)));
+            }
+        }
+    } else {
+        Place::Limit(front)
+    };
+    let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };
+    let mut response = response;
+    let place = match place {
+        // The tunnel takes it over: the answer itself has no body.
+        Place::Stream(stream) if is_upgrade => {
+            response.extensions_mut().insert(Arc::new(stream));
+            None
+        }
+        place => Some(place),
+    };
+    let riders = Riders { _connection: connection, _back: back, _place: place };
+    let mut response =
+        response.map(|body| Held::new(Inbound::new(body, riders, bounds, streams.clone()), ()));
+    headers::strip_hop_by_hop(response.headers_mut());
+    if let Some(protocol) = agreed {
+        headers::set_upgrade(response.headers_mut(), protocol);
+    }
+    *response.version_mut() = Version::HTTP_11;
+    response
 }
 
 /// The upstream failed without an answer of its own.

@@ -8,6 +8,7 @@ mod operation;
 mod paths;
 mod resilience;
 mod secure;
+mod streams;
 mod wire;
 
 use std::net::{TcpListener, TcpStream};

@@ -46,6 +46,8 @@ fn an_upgrade_becomes_a_tunnel() {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "first HELLO\n");
+    let open = "seawall_streams{route=\"r\"} 0.0";
+    while !crate::harness::get(&gateway.admin, "/metrics", "").body.contains(open) {}
 }
 
 #[test]
@@ -142,6 +144,8 @@ fn envoy_fields_of_trusted_clients_count() {
     let seen = |headers: &str| gateway.get("/", headers).body.to_ascii_lowercase();
     assert!(seen("x-envoy-max-retries: 0\r\n").contains("x-envoy-attempt-count: 1\r\n"));
     assert!(seen("x-envoy-max-retries: 1\r\n").contains("x-envoy-attempt-count: 2\r\n"));
+    let only = |words: &str| seen(&format!("x-envoy-max-retries: 1\r\nx-envoy-retry-on: {words}\r\n"));
+    assert!(only("connect-failure").contains("x-envoy-attempt-count: 1\r\n"));
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! An answer's body on its way to the client, bounded in time.
+//!
+//! **Prevents** an upstream that falls silent from holding its place for ever, and answers that go on for
+//! hours from using up the places of those that end.
+//!
+//! **Mechanics.** An answer that goes on for longer than its route's deadline is a stream, an event stream
+//! and an agreed upgrade are from the beginning: it gives back its place under the limit and takes one of
+//! the route's streams. Its host counts it to its end. An upstream that sends nothing for too long is cut
+//! off.
+//!
+//! **Edges.** With no stream left, an upgrade or event stream is refused, and an answer that has become one
+//! keeps the place that it has. A client that takes nothing is not the upstream's fault: the clock runs
+//! only while the upstream is waited for. No timer is made for an answer that is there at once.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use prometheus_client::metrics::counter::Counter;
+use seawall::Guard;
+use tokio::time::{Instant, Sleep};
+
+use super::outbound::Broken;
+use super::upstream::Lease;
+
+/// The streams of a route.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    open: AtomicU32,
+    /// Answers whose upstream fell silent.
+    pub(crate) cut: Counter,
+}
+
+impl Streams {
+    /// How many are open.
+    pub(crate) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// One more, if there are fewer than `most`.
+    pub(super) fn take(self: &Arc<Self>, most: u32) -> Option<Stream> {
+        let stream = Stream(self.clone());
+        (self.open.fetch_add(1, Ordering::Relaxed) < most).then_some(stream)
+    }
+}
+
+/// One of the streams of a route, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Stream(Arc<Streams>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether an answer is known to go on for long.
+pub(super) fn is_stream(status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = || headers.get(header::CONTENT_TYPE);
+    status == StatusCode::SWITCHING_PROTOCOLS
+        || kind().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// What rides along until the body ends.
+pub(crate) struct Riders {
+    pub(super) _connection: Lease,
+    pub(super) _back: Option<Guard>,
+    /// The place under the limit, or as a stream.
+    pub(super) _place: Option<Place>,
+}
+
+/// What an answer holds while it goes on.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
+pub(super) enum Place {
+    /// A place under the limit.
+    Limit(#[expect(dead_code, reason = "it is held")] Guard),
+    /// One of the route's streams.
+    Stream(Stream),
+}
+
+/// How long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How long the upstream may send nothing.
+    pub(super) idle: Duration,
+    /// From when on it is a stream.
+    pub(super) long: Duration,
+    /// The most streams.
+    pub(super) streams: u32,
+}
+
+/// An upstream is waited for.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// Since when nothing has come; `None` while something does.
+    silent_since: Option<Instant>,
+    /// When it becomes a stream, unless it is one or could not become one.
+    long_at: Option<Instant>,
+}
+
+/// The body of an answer.
+pub(crate) struct Inbound {
+    body: Incoming,
+    riders: Option<Riders>,
+    bounds: Bounds,
+    streams: Arc<Streams>,
+    alarm: Option<Alarm>,
+}
+
+impl Inbound {
+    pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
+        Inbound { body, riders: Some(riders), bounds, streams, alarm: None }
+    }
+
+    /// Nothing has come: ready when the upstream is waited for no longer.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (bounds, now) = (self.bounds, Instant::now());
+        let alarm = self.alarm.get_or_insert_with(|| Alarm {
+            sleep: Box::pin(tokio::time::sleep_until(now)),
+            silent_since: None,
+            long_at: Some(now + bounds.long),
+        });
+        if alarm.silent_since.is_none() {
+            alarm.silent_since = Some(now);
+            alarm.arm(bounds.idle);
+        }
+        loop {
+            ready!(alarm.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if alarm.long_at.is_some_and(|long_at| now >= long_at) {
+                alarm.long_at = None;
+                if let (Some(riders), Some(stream)) = (&mut self.riders, self.streams.take(bounds.streams)) {
+                    riders._place = Some(Place::Stream(stream));
+                }
+            }
+            if alarm.silent_since.is_some_and(|since| now >= since + bounds.idle) {
+                return Poll::Ready(());
+            }
+            alarm.arm(bounds.idle);
+        }
+    }
+}
+
+impl Alarm {
+    /// Rings at whatever comes first.
+    fn arm(&mut self, idle: Duration) {
+        let silent = self.silent_since.map(|since| since + idle);
+        if let Some(next) = silent.into_iter().chain(self.long_at).min() {
+            self.sleep.as_mut().reset(next);
+        }
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => {
+                self.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
+            }
+            Poll::Ready(Some(Err(_)) | None) => self.riders = None,
+            Poll::Pending => {
+                ready!(self.wait(cx));
+                self.riders = None;
+                self.streams.cut.inc();
+                return Poll::Ready(Some(Err("the upstream sent nothing for too long".into())));
+            }
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
