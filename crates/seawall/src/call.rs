@@ -190,6 +190,12 @@ pub trait Exchange {
     /// Says how it went.
     fn judge(&mut self, answer: &Self::Answer) -> Judgement;
 
+    /// How much of the attempt's time says nothing of its host, such as making a connection: it counts
+    /// neither as latency nor towards being slow.
+    fn spared(&self, _answer: &Self::Answer) -> Span {
+        Span::ZERO
+    }
+
     /// Whether there is something left to make an attempt of. A retry is asked for only after a
     /// judgement that allows it, a hedge at any time.
     fn can_send(&self) -> bool {
@@ -332,8 +338,12 @@ impl<X: Exchange> Drive<X> {
         let (lane, answer) = this.flights.poll(cx)?;
         let now = now();
         let Judgement { outcome, repeat } = this.exchange.judge(&answer);
+        let spared = this.exchange.spared(&answer);
         *this.answer = Some(answer);
         let Course { call, upstream, rng } = this.course;
+        if spared > Span::ZERO {
+            call.spare(lane, spared);
+        }
         call.on_outcome(now, lane, outcome, repeat, &upstream.parts(), rng);
         Some(now)
     }

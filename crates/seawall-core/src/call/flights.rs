@@ -53,6 +53,10 @@ impl Flights {
         self.first.iter().chain(&self.more)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.first.iter_mut().chain(&mut self.more)
+    }
+
     pub(super) fn add(&mut self, flight: Flight) {
         match &self.first {
             None => self.first = Some(flight),

@@ -348,6 +348,15 @@ impl Call {
         }
     }
 
+    /// Of its time so far, the attempt in `lane` spent so much on what says nothing of the host, such as
+    /// making a connection. It counts neither as latency nor towards being slow. Say it before the outcome.
+    pub fn spare(&mut self, lane: Lane, time: Span) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.lane == lane) {
+            flight.begun += time;
+            flight.ticket.spare(time);
+        }
+    }
+
     /// The attempt in `lane` could not be sent, because there is no other copy of the request.
     /// Neither host nor budget pay for it, and nothing more is sent.
     pub fn on_unsent<F: Ownership>(&mut self, now: Time, lane: Lane, parts: &Parts<'_, F>) {

@@ -107,6 +107,11 @@ impl Ticket {
         self.slot.is_some()
     }
 
+    /// So much of its time says nothing of the callee.
+    pub(crate) fn spare(&mut self, time: Span) {
+        self.pass.iter_mut().for_each(|pass| pass.spare(time));
+    }
+
     /// Whether its outcome is known: another report of it would be ignored.
     pub fn is_reported(&self) -> bool {
         self.reported

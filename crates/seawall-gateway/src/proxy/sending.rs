@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use seawall::call::{Ended, Exchange, Judgement};
 use seawall::core::call::{Attempt, Repeat, Verdict};
 use seawall::core::outcome::Outcome;
+use seawall::core::time::Span;
 use seawall::now;
 
 use super::envoy::{self, RetryOn, Unanswered};
@@ -84,6 +85,10 @@ impl Exchange for Sending {
                 None => Err(Failure { kind: FailureKind::Broken, unsent: RefCell::new(None) }),
             }
         })
+    }
+
+    fn spared(&self, answer: &Answer) -> Span {
+        answer.as_ref().map_or(Span::ZERO, |(_, connection)| connection.connecting().into())
     }
 
     fn can_send(&self) -> bool {

@@ -9,6 +9,7 @@ use rcgen::{CertificateParams, Issuer, KeyPair};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
@@ -38,12 +39,39 @@ impl Authority {
         (config(&format!("{file}.pem"), &cert.pem()), config(&format!("{file}.key"), &key.serialize_pem()))
     }
 
-    fn client(&self, address: &str, name: &str) -> StreamOwned<ClientConnection, TcpStream> {
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.cert).unwrap()).unwrap();
+        roots
+    }
+
+    /// A client that believes this authority, and shows a certificate if it has one.
+    fn config(&self, own: Option<&(String, String)>) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let client = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        let builder = builder.with_root_certificates(self.roots());
+        match own {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_file(cert).unwrap()],
+                    PrivateKeyDer::from_pem_file(key).unwrap(),
+                )
+                .unwrap(),
+        }
+    }
+
+    fn client(&self, address: &str, name: &str) -> StreamOwned<ClientConnection, TcpStream> {
+        self.client_showing(None, address, name)
+    }
+
+    fn client_showing(
+        &self,
+        own: Option<&(String, String)>,
+        address: &str,
+        name: &str,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
+        let client = Arc::new(self.config(own));
         let name = ServerName::try_from(name.to_owned()).unwrap();
         StreamOwned::new(ClientConnection::new(client, name).unwrap(), TcpStream::connect(address).unwrap())
     }
@@ -52,7 +80,8 @@ impl Authority {
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
 
 fn ask(mut stream: impl std::io::Read + std::io::Write) -> String {
-    stream.write_all(GET).unwrap();
+    // A handshake that fails has no answer.
+    let _ = stream.write_all(GET);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8(answer).unwrap().to_ascii_lowercase()
@@ -88,18 +117,25 @@ fn a_certificate_for_each_name_and_a_new_one_without_a_restart() {
     assert!(ask(authority.client(&gateway.address, "new.example")).starts_with("http/1.1 200"));
 }
 
-#[test]
-fn an_upstream_is_believed_only_with_a_certificate_for_its_name() {
-    let authority = Authority::new("up-ca.pem");
-    let (cert, key) = authority.sign("up", "orders.example");
+/// An origin that speaks TLS, and perhaps wants its clients to; says its URL.
+fn tls_origin(cert: &str, key: &str, clients: Option<RootCertStore>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = format!("https://{}", listener.local_addr().unwrap());
+    let (cert, key) = (cert.to_owned(), key.to_owned());
     thread::spawn(move || {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let chain = vec![CertificateDer::from_pem_file(cert).unwrap()];
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let provider = Arc::new(ring::default_provider());
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let chain = vec![CertificateDer::from_pem_file(&cert).unwrap()];
         let server =
-            Arc::new(builder.with_single_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap());
+            Arc::new(builder.with_single_cert(chain, PrivateKeyDer::from_pem_file(&key).unwrap()).unwrap());
         for stream in listener.incoming() {
             let mut stream =
                 StreamOwned::new(ServerConnection::new(server.clone()).unwrap(), stream.unwrap());
@@ -112,12 +148,66 @@ fn an_upstream_is_believed_only_with_a_certificate_for_its_name() {
             }
         }
     });
+    host
+}
+
+#[test]
+fn an_upstream_is_believed_only_with_a_certificate_for_its_name() {
+    let authority = Authority::new("up-ca.pem");
+    let (cert, key) = authority.sign("up", "orders.example");
+    let host = tls_origin(&cert, &key, None);
     let tls = |name: &str| format!("tls = {{ roots = \"{}\", server_name = \"{name}\" }}", authority.cert);
     let gateway = start("up.toml", "", &host, &tls("orders.example"));
     let answer = ask(TcpStream::connect(&gateway.address).unwrap());
     assert!(answer.starts_with("http/1.1 200") && answer.ends_with("ok"), "{answer}");
     let gateway = start("up-wrong.toml", "", &host, &tls("others.example"));
     assert!(ask(TcpStream::connect(&gateway.address).unwrap()).starts_with("http/1.1 502"));
+}
+
+#[test]
+fn clients_and_the_gateway_itself_show_certificates_where_they_must() {
+    let authority = Authority::new("mutual-ca.pem");
+    let (cert, key) = authority.sign("mutual-server", "a.example");
+    let own = authority.sign("mutual-client", "client.example");
+    let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\", client_ca = \"{}\" }}", authority.cert);
+    let host = tls_origin(&cert, &key, Some(authority.roots()));
+    let upstream =
+        |own: &str| format!("tls = {{ roots = \"{}\", server_name = \"a.example\"{own} }}", authority.cert);
+    let shown = upstream(&format!(", cert = \"{}\", key = \"{}\"", own.0, own.1));
+    let gateway = start("mutual.toml", &tls, &host, &shown);
+    let answer = ask(authority.client_showing(Some(&own), &gateway.address, "a.example"));
+    assert!(answer.starts_with("http/1.1 200") && answer.ends_with("ok"), "{answer}");
+    assert_eq!(
+        ask(authority.client(&gateway.address, "a.example")),
+        "",
+        "a client that shows none is nobody"
+    );
+    let gateway = start("mutual-not.toml", "", &host, &upstream(""));
+    assert!(ask(TcpStream::connect(&gateway.address).unwrap()).starts_with("http/1.1 502"));
+}
+
+#[tokio::test]
+async fn http2_is_agreed_on_where_the_client_can() {
+    let authority = Authority::new("alpn-ca.pem");
+    let (cert, key) = authority.sign("alpn", "a.example");
+    let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\" }}");
+    let gateway = start("alpn.toml", &tls, &format!("http://{}", origin()), "");
+    let mut client = authority.config(None);
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let stream = tokio::net::TcpStream::connect(&gateway.address).await.unwrap();
+    let name = ServerName::try_from("a.example").unwrap();
+    let stream = connector.connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (io, executor) = (hyper_util::rt::TokioIo::new(stream), hyper_util::rt::TokioExecutor::new());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("https://a.example/").body(http_body_util::Empty::<bytes::Bytes>::new());
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let seen = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    let seen = String::from_utf8(seen.to_vec()).unwrap().to_ascii_lowercase();
+    assert!(seen.contains("x-forwarded-proto: https") && seen.contains("host: a.example"), "{seen}");
 }
 
 #[test]

@@ -47,3 +47,33 @@ fn an_attempt_that_had_all_its_own_time_is_blamed() {
     assert_eq!(blamed(1_000, Some(500), Some(10)), 1.0, "so the config says");
     assert_eq!(blamed(5, Some(500), Some(10)), 0.0, "the deadline came first");
 }
+
+#[test]
+fn time_that_says_nothing_of_the_host_is_neither_latency_nor_slow() {
+    let slow = breaker::Slow { after: ms(100), rate_ppm: 1 };
+    let settings = breaker::Settings {
+        slow: Some(slow),
+        window: breaker::Extent::Calls(1),
+        min_calls: 1,
+        ..breaker::Settings::default()
+    };
+    let settings = gate::Settings {
+        breaker: Some(breaker::Config::new(settings).unwrap()),
+        ramp: Span::ZERO,
+        limit: None,
+    };
+    for (connecting, opens) in [(0, true), (400, true), (450, false)] {
+        #[expect(
+            clippy::arc_with_non_send_sync,
+            reason = "hosts take their gates in an `Arc`, also on one thread"
+        )]
+        let gate = Arc::new(Gate::new(settings, Door::default(), at(0)));
+        let mut bench = Bench::new(config(), 1_000).hosts(vec![gate.clone()]);
+        bench.drain(at(0));
+        bench.call.spare(Lane(1), ms(connecting));
+        bench.take(at(500), OK);
+        let is_open =
+            gate.snapshot(at(500)).breaker.is_some_and(|breaker| breaker.mode == breaker::Mode::Open);
+        assert_eq!(is_open, opens, "{connecting}");
+    }
+}

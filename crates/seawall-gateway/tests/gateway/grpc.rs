@@ -1,0 +1,116 @@
+//! gRPC over HTTP/2, and HTTP/2 over TLS, with real frames.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Channel, Full};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Gateway, config};
+
+type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A service that speaks HTTP/2: `/s/Echo` returns each message as it comes, and ends with a status in the
+/// trailers; `/s/Never` is not available, and wants no other attempt. It counts its calls.
+async fn service(calls: Arc<AtomicU32>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let stream = listener.accept().await.unwrap().0;
+            let calls = calls.clone();
+            let serve = service_fn(move |request: Request<Incoming>| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, Infallible>(answer(request)) }
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), serve));
+        }
+    });
+    address
+}
+
+fn answer(request: Request<Incoming>) -> Response<Body> {
+    let response = Response::builder().header("content-type", "application/grpc");
+    if request.uri().path() == "/s/Never" {
+        let response = response.header("grpc-status", "14").header("grpc-retry-pushback-ms", "-1");
+        return response.body(Full::default().map_err(|never| match never {}).boxed()).unwrap();
+    }
+    let given = request.headers().get("grpc-timeout").cloned();
+    let (mut to_client, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
+    tokio::spawn(async move {
+        let mut body = request.into_body();
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                to_client.send_data(data).await.unwrap();
+            }
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        to_client.send_trailers(trailers).await.unwrap();
+    });
+    let response = given.into_iter().fold(response, |response, given| response.header("x-given", given));
+    response.body(body.boxed()).unwrap()
+}
+
+async fn connect(address: &str) -> SendRequest<Body> {
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn before(name: &str, service: &str, route: &str) -> Gateway {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{service}\"]\nprotocol = \"h2c\"\n[route.r]\nupstream = \"u\"\n{route}\n"
+    );
+    Gateway::start(&[&config(name, &file)])
+}
+
+fn call(path: &str, body: Body) -> Request<Body> {
+    let request = Request::post(format!("http://a.example{path}")).header("content-type", "application/grpc");
+    request.header("te", "trailers").header("grpc-timeout", "5S").body(body).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_of_messages_goes_both_ways_at_once_and_ends_with_trailers() {
+    let gateway = before("grpc-stream.toml", &service(Arc::default()).await, "");
+    let (mut to_service, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
+    let response = connect(&gateway.address).await.send_request(call("/s/Echo", body.boxed())).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let given = response.headers()["x-given"].to_str().unwrap();
+    let micros: u64 = given.strip_suffix('u').unwrap().parse().unwrap();
+    assert!((1..5_000_000).contains(&micros), "{given}");
+    let mut answer = response.into_body();
+    for message in ["one", "two", "three"] {
+        to_service.send_data(Bytes::from_static(message.as_bytes())).await.unwrap();
+        // The answer to each comes before the next is asked.
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), message);
+    }
+    drop(to_service);
+    let trailers = answer.frame().await.unwrap().map(Frame::into_trailers).unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn who_pushes_back_is_not_asked_again() {
+    let calls = Arc::<AtomicU32>::default();
+    let retry = "retry = { idempotency_key = true, backoff = { kind = \"none\" } }";
+    let gateway = before("grpc-push-back.toml", &service(calls.clone()).await, retry);
+    let mut request = call("/s/Never", Full::from("x").map_err(|never| match never {}).boxed());
+    request.headers_mut().insert("idempotency-key", "\"k\"".parse().unwrap());
+    let response = connect(&gateway.address).await.send_request(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["grpc-status"]),
+        (200, &"14".parse().unwrap())
+    );
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
