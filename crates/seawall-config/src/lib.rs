@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use seawall_core::call;
+use seawall_core::time::Span;
 use serde_json::{Value, json};
 
 use reader::{Field, Section};
@@ -60,6 +61,10 @@ pub const SCHEMA: &str = include_str!("schema.json");
 
 /// The largest file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
+/// The share of traces that are sampled when nothing else is said, in parts per million.
+const TRACES: u32 = 10_000;
+/// How often metrics are sent when nothing else is said.
+const METRICS_EVERY: Span = Span::from_secs(10);
 /// The upstream and route that stand in when there is no file.
 const DEFAULT_NAME: &str = "default";
 
@@ -82,6 +87,8 @@ pub struct Config {
     pub headers: Headers,
     /// What is logged of requests.
     pub log: Log,
+    /// Where traces and metrics are sent; default nowhere.
+    pub otlp: Option<Otlp>,
     /// The services, by name; at least one.
     pub upstreams: BTreeMap<String, Upstream>,
     /// The routes, at least one, the most specific first: the first that matches takes a request.
@@ -112,6 +119,17 @@ pub struct Log {
     pub access: u32,
     /// Of those that were refused; default none.
     pub refusals: u32,
+}
+
+/// The collector that gets traces and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// Where it takes OTLP over HTTP, without a path.
+    pub endpoint: Url,
+    /// Of the traces that begin here, this share is sampled, in parts per million; default 1 %.
+    pub traces: u32,
+    /// How often metrics are sent; default 10 s.
+    pub metrics_every: Span,
 }
 
 /// The families of headers that Seawall adds to responses and requests, or obeys.
@@ -157,6 +175,7 @@ impl Config {
             identity: identity::Identity::default(),
             headers: Headers::default(),
             log: Log::default(),
+            otlp: None,
             upstreams: BTreeMap::from([(DEFAULT_NAME.to_owned(), Upstream::new(hosts))]),
             routes: vec![Route::new(DEFAULT_NAME, DEFAULT_NAME)],
         }
@@ -211,6 +230,7 @@ impl Config {
         let (identity, users) = identity::read(root.section("identity"));
         let headers = root.section("headers").map(headers_in).unwrap_or_default();
         let log = root.section("log").map(log_in).unwrap_or_default();
+        let otlp = root.section("otlp").and_then(otlp_in);
         let upstreams = root.named("upstream");
         // A name counts even if its table is wrong: routes to it are right.
         let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name).collect();
@@ -223,7 +243,7 @@ impl Config {
             // Only now: what is missing may just be misspelt.
             complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
         }
-        Config { listen, listeners, admin, state, hand_over, identity, headers, log, upstreams, routes }
+        Config { listen, listeners, admin, state, hand_over, identity, headers, log, otlp, upstreams, routes }
     }
 }
 
@@ -268,6 +288,21 @@ fn log_in(mut section: Section<'_>) -> Log {
     };
     section.finish();
     log
+}
+
+fn otlp_in(mut section: Section<'_>) -> Option<Otlp> {
+    let endpoint = section.required("endpoint", "\"http://127.0.0.1:4318\"", |field| {
+        let url = field.parsed("a URL such as `http://127.0.0.1:4318`", Url::parse)?;
+        if url.is_secure() {
+            let malformed = Malformed::new("OTLP is sent without TLS");
+            return Err(malformed.help("send it to a collector on this machine, which sends it on"));
+        }
+        Ok(url)
+    });
+    let traces = section.value("traces", TRACES, upstream::percentage);
+    let metrics_every = section.value("metrics_every", METRICS_EVERY, upstream::duration);
+    section.finish();
+    Some(Otlp { endpoint: endpoint?, traces, metrics_every })
 }
 
 /// The path of a file.

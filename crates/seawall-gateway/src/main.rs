@@ -8,6 +8,11 @@ mod dependability;
 mod handover;
 mod lab;
 mod operate;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "otlp_off.rs"]
+mod otlp;
 mod proxy;
 mod run;
 mod sample;

@@ -35,6 +35,7 @@ use crate::admin::{self, Order};
 use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
 use crate::handover::Offer;
+use crate::otlp::Exports;
 use crate::proxy::greeting::Greeting;
 use crate::proxy::listen::{Phase, Serving, serve};
 use crate::proxy::road::{Kept, Road};
@@ -88,6 +89,8 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut sockets =
         Sockets::open(&config, workers).map_err(|(what, error)| RunError::System(what, error))?;
+    let exports = config.otlp.as_ref().map(Exports::new).transpose();
+    let exports = exports.map_err(|error| system("cannot export by OTLP")(io::Error::other(error)))?;
     let mut kept = Kept::default();
     let road = kept.road(&config);
     if let Some(before) = sockets.predecessor.take() {
@@ -104,9 +107,11 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         blocks,
         sockets,
         has_sample: sample.is_some(),
+        exports: exports.clone(),
     };
     let code = runtime.block_on(plan.carry_out(args, colour, phase, &to_phase));
     to_phase.send_replace(Phase::Stop);
+    exports.iter().for_each(Exports::finish);
     if let Some(sample) = sample {
         sample.join();
     }
@@ -122,6 +127,7 @@ struct Plan {
     blocks: Blocks,
     sockets: Sockets,
     has_sample: bool,
+    exports: Option<Exports>,
 }
 
 impl Plan {
@@ -132,7 +138,7 @@ impl Plan {
         phase: watch::Receiver<Phase>,
         to_phase: &watch::Sender<Phase>,
     ) -> Result<ExitCode, RunError> {
-        let Plan { road, text, config, kept, blocks, sockets, has_sample } = self;
+        let Plan { road, text, config, kept, blocks, sockets, has_sample, exports } = self;
         let signals = || Ok((Ending::new()?, signal(SignalKind::hangup())?));
         let (ending, reload) = signals().map_err(system("cannot listen to signals"))?;
         let (control, mut orders) = mpsc::channel(1);
@@ -142,7 +148,7 @@ impl Plan {
         });
         let offer = offer.transpose().map_err(system("cannot offer a hand-over"))?;
         let admin = sockets.admin.local_addr().map_err(system("cannot listen"))?;
-        let (serving, certificates) = listen(&config, sockets.listeners, &phase, &road)?;
+        let (serving, certificates) = listen(&config, sockets.listeners, &phase, &road, &exports)?;
         let readers = Readers::default();
         let view = admin::View {
             road: road.clone(),
@@ -172,6 +178,7 @@ impl Plan {
             addresses,
             colour,
             attendants,
+            exports,
         };
         control.attend();
         let successor = control.until_drain(ending, reload, &mut orders, file(args), to_phase).await;
@@ -194,6 +201,7 @@ fn listen(
     sockets: Vec<Vec<std::net::TcpListener>>,
     phase: &watch::Receiver<Phase>,
     stack: &Arc<ArcSwap<Road>>,
+    exports: &Option<Exports>,
 ) -> Result<(Vec<Serving>, Vec<Arc<Certificates>>), RunError> {
     let (mut serving, mut certificates) = (Vec::new(), Vec::new());
     for (listener, sockets) in config.listeners.iter().zip(sockets) {
@@ -203,7 +211,8 @@ fn listen(
         certificates.extend(shown);
         let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
         let (stack, address) = (stack.clone(), listener.address);
-        let make = move || Stack::new(stack.clone());
+        let tracer = exports.as_ref().map(Exports::tracer);
+        let make = move || Stack::new(stack.clone(), tracer.clone());
         let started = serve(sockets, GRACE, phase.clone(), greeting, make);
         serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
     }
@@ -305,6 +314,7 @@ struct Control {
     colour: Colour,
     /// What goes on beside the road in force.
     attendants: JoinSet<()>,
+    exports: Option<Exports>,
 }
 
 impl Control {
@@ -346,6 +356,7 @@ impl Control {
                 },
                 _ = events.tick() => self.log_events(),
                 _ = seconds.tick() => {
+                    self.exports.iter().for_each(|exports| exports.discover(&self.road));
                     self.road.load().routes.iter().for_each(|route| route.stats.second(seawall::now()));
                 }
                 _ = files.tick() => self.certificates.iter().for_each(|certificates| certificates.refresh()),
@@ -395,8 +406,9 @@ impl Control {
         if config == self.config {
             return Ok(kept);
         }
-        if (&config.listeners, &config.admin) != (&self.config.listeners, &self.config.admin) {
-            tracing::warn!("`listen` and `admin` change with a restart only");
+        let fixed = |config: &Config| (config.listeners.clone(), config.admin.clone(), config.otlp.clone());
+        if fixed(&config) != fixed(&self.config) {
+            tracing::warn!("`listen`, `admin` and `otlp` change with a restart only");
         }
         let road = self.kept.road(&config);
         self.blocks.prepare(&road);

@@ -97,7 +97,7 @@ fn unknown_keys() {
             1 | colour = true
               | ^^^^^^
               |
-              = help: known here: `listen`, `admin`, `state`, `identity`, `headers`, `log`, `upstream`, `route`"#]],
+              = help: known here: `listen`, `admin`, `state`, `hand_over`, `identity`, `headers`, `log`, `otlp`, `upstream`, `route`"#]],
     );
     check(
         r#"[upstreams.u]

@@ -22,7 +22,7 @@ use seawall::core::decision::{Policy, Reason, Rejection, Standing};
 use seawall::core::hedge::HEDGES_MAX;
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{self, Key};
-use seawall::core::time::Span;
+use seawall::core::time;
 use seawall::http::{Full, Held};
 use seawall::{Guard, enter, instant, now};
 
@@ -37,6 +37,7 @@ use super::outbound::{Fault, Outbound, Patience};
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome};
 use super::upstream::{Failure, FailureKind, Lease, Pool, Target, copy};
+use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
 /// How long before the deadline a body that has not come is given up: then it is not the upstream that is late.
@@ -46,12 +47,13 @@ const LAST_WORD: Duration = Duration::from_millis(5);
 pub(crate) struct Stack {
     road: RefCell<Cache<Arc<ArcSwap<Road>>, Arc<Road>>>,
     pools: RefCell<HashMap<Target, Rc<Pool>>>,
+    tracer: Option<Tracer>,
 }
 
 impl Stack {
     /// A worker of this road.
-    pub(crate) fn new(road: Arc<ArcSwap<Road>>) -> Stack {
-        Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::default() }
+    pub(crate) fn new(road: Arc<ArcSwap<Road>>, tracer: Option<Tracer>) -> Stack {
+        Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::default(), tracer }
     }
 
     fn pools(&self, route: &Route) -> Vec<Rc<Pool>> {
@@ -97,6 +99,7 @@ impl Stack {
         if let Some(asked) = asked {
             request.extensions_mut().insert(asked);
         }
+        let span = self.tracer.as_ref().map(|tracer| begin(tracer, &mut request, route));
         let mirrored = parent.mirror.as_ref().filter(|mirror| mirror.is_due());
         if let Err(fault) = bound(route, &seen, &mut request, mirrored.is_some()) {
             return faulty(fault);
@@ -119,6 +122,9 @@ impl Stack {
             mirror.send(self, copied, seen, &response);
         }
         route.stats.answered(response.status());
+        if let Some(span) = span {
+            span.end(response.status(), response.headers());
+        }
         if let (Some(log), Some(line)) = (&road.log, &line) {
             log.tell(line, &route.matching.name, response.status(), response.headers());
         }
@@ -184,7 +190,7 @@ impl Stack {
         }
         let connecting = match &ended.answer {
             Some(Ok((_, connection))) => connection.connecting().into(),
-            _ => Span::ZERO,
+            _ => time::Span::ZERO,
         };
         if known(faults.as_ref()).is_some() {
             front.report(Outcome::Ignored, ended.waited);
@@ -198,7 +204,7 @@ impl Stack {
             }
             (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
             (Verdict::Expired | Verdict::Answered { .. }, _) => {
-                refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, Span::from_secs(1)))
+                refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
             }
         }
     }
@@ -225,6 +231,12 @@ fn found<'a>(
     }
     let found = road.route(host_of(request), request.uri().path(), request.method(), request.headers());
     found.ok_or((StatusCode::NOT_FOUND, "no route for this host and path\n"))
+}
+
+/// Begins the span of a request.
+fn begin(tracer: &Tracer, request: &mut Request<Outbound>, route: &Route) -> Span {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    tracer.begin(request.headers_mut(), &method, &path, &route.matching.name)
 }
 
 /// Bounds a body in size and time, and keeps it as it passes if it may have to be sent again, or is copied.
@@ -340,7 +352,7 @@ fn streamed(
         match streams.take(bounds.streams) {
             Some(stream) => Place::Stream(stream),
             None => {
-                return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, Span::from_secs(1)));
+                return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));
             }
         }
     } else {

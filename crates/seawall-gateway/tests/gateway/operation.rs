@@ -1,6 +1,6 @@
 //! What operators do to a running gateway.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use crate::harness::{Gateway, ask, config, get, origin, quota, token};
@@ -139,6 +139,24 @@ fn the_dashboard_shows_only_metrics_that_there_are() {
 }
 
 #[test]
+fn every_metric_is_documented() {
+    let mirror = "mirror = { upstream = \"orders\" }\n";
+    let text = format!("{}{mirror}", quota(&origin(), "1/s", 9));
+    let gateway = Gateway::start(&[&config("documented.toml", &text)]);
+    let metrics = get(&gateway.admin, "/metrics", "").body;
+    let documented = include_str!("../../../../deploy/metrics.md");
+    for (name, kind) in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+        let total = if kind == "counter" { "_total" } else { "" };
+        assert!(documented.contains(&format!("| `{name}{total}` | {kind} |")), "{name}");
+    }
+    for line in documented.lines().filter_map(|line| line.strip_prefix("| `seawall_")) {
+        let name = line.split('`').next().unwrap().trim_end_matches("_total");
+        let is_shown = metrics.contains(&format!("# TYPE seawall_{name} "));
+        assert!(is_shown || name == "time_to_recover_seconds", "{name}");
+    }
+}
+
+#[test]
 fn requests_and_refusals_are_logged_and_counted_against_the_objective() {
     let log = "[log]\naccess = \"100%\"\n";
     let text = quota(&origin(), "1/h", 1).replace("[upstream", &format!("{log}[upstream"));
@@ -148,4 +166,60 @@ fn requests_and_refusals_are_logged_and_counted_against_the_objective() {
     gateway.get("/", "");
     gateway.await_log("status=429 reason=\"throttled\" policy=\"user\"");
     assert!(gateway.state().contains("\"availability\":1.0"), "{}", gateway.state());
+}
+
+/// A collector that notes what it is sent, by path; says its address.
+fn collector() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, tell) = (BufReader::new(stream.unwrap()), tell.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        if stream.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let head = head.to_ascii_lowercase();
+                    let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
+                    let mut body = vec![0; length.parse().unwrap()];
+                    stream.read_exact(&mut body).unwrap();
+                    let _ = tell.send((head.split(' ').nth(1).unwrap().to_owned(), body));
+                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                }
+            });
+        }
+    });
+    (address, told)
+}
+
+#[test]
+fn a_collector_gets_traces_and_metrics_and_the_upstream_its_parent() {
+    let (address, told) = collector();
+    let text = format!(
+        "[otlp]\nendpoint = \"http://{address}\"\ntraces = \"0%\"\nmetrics_every = \"50ms\"\n{}",
+        quota(&origin(), "1/s", 9).replace("listen = \"127.0.0.1:0\"\n", "")
+    );
+    let mut gateway = Gateway::start(&[&config("otlp.toml", &text)]);
+    let parent =
+        |flags| format!("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}\r\n");
+    let seen =
+        gateway.get("/path", &format!("{}tracestate: a=b\r\n", parent("01"))).body.to_ascii_lowercase();
+    let named = seen.split("traceparent: 00-0af7651916cd43dd8448eb211c80319c-").nth(1).unwrap();
+    let span = named[..16].to_owned();
+    assert!(span != "b7ad6b7169203331" && named[16..].starts_with("-01\r\n"), "{seen}");
+    assert!(seen.contains("tracestate: a=b"), "{seen}");
+    let seen = gateway.get("/", "traceparent: ff-nonsense\r\ntracestate: a=b\r\n").body.to_ascii_lowercase();
+    assert!(seen.contains("traceparent: 00-") && !seen.contains("tracestate"), "{seen}");
+    let has = |body: &[u8], wanted: &[u8]| body.windows(wanted.len()).any(|window| window == wanted);
+    while !told.iter().any(|(path, body)| path == "/v1/metrics" && has(&body, b"seawall_requests")) {}
+    gateway.signal("-TERM");
+    assert!(gateway.child.wait().unwrap().success());
+    let (_, traces) = told.iter().find(|(path, _)| path == "/v1/traces").unwrap();
+    let id: Vec<u8> = (0..8).map(|at| u8::from_str_radix(&span[2 * at..2 * at + 2], 16).unwrap()).collect();
+    assert!(has(&traces, &id) && has(&traces, b"GET orders") && has(&traces, b"http.response.status_code"));
 }

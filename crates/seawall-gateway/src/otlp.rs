@@ -1,0 +1,227 @@
+//! Traces and metrics for an OpenTelemetry collector, by OTLP over HTTP.
+//!
+//! **Mechanics.** A request's `traceparent` (W3C Trace Context) is continued, or a trace begins where there is
+//! none that is valid; the upstream is told this span as its parent. A trace that its caller samples is
+//! sampled, of those that begin here a share. Spans and metrics leave in batches, on threads of their own.
+//! The metrics are those of `/metrics`, with the same names and labels.
+//!
+//! **Edges.** A collector that does not answer costs the spans that it would have got: what waits for it is
+//! bounded, and no request waits at all.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+    TraceState, Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use seawall_config::Otlp;
+
+use crate::proxy::road::Road;
+use crate::telemetry;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+/// How long the collector may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is sent to a collector.
+#[derive(Clone, Debug)]
+pub(crate) struct Exports {
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+    meter: Meter,
+    /// The metrics that it knows already.
+    known: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Exports {
+    /// To the collector that the config names.
+    pub(crate) fn new(config: &Otlp) -> Result<Exports, ExporterBuildError> {
+        let resource = || Resource::builder().with_service_name("seawall").build();
+        let at = |path: &str| format!("{}/{path}", config.endpoint);
+        let spans = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+        let spans = spans.with_endpoint(at("v1/traces")).with_timeout(TIMEOUT).build()?;
+        let share = Sampler::TraceIdRatioBased(f64::from(config.traces) / 1e6);
+        let traces = SdkTracerProvider::builder()
+            .with_batch_exporter(spans)
+            .with_sampler(Sampler::ParentBased(Box::new(share)))
+            .with_resource(resource())
+            .build();
+        let points = MetricExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
+        let points = points.with_endpoint(at("v1/metrics")).with_timeout(TIMEOUT).build()?;
+        let reader = PeriodicReader::builder(points).with_interval(config.metrics_every.into()).build();
+        let metrics = SdkMeterProvider::builder().with_reader(reader).with_resource(resource()).build();
+        let meter = metrics.meter("seawall");
+        Ok(Exports { traces, metrics, meter, known: Arc::default() })
+    }
+
+    /// What begins spans.
+    pub(crate) fn tracer(&self) -> Tracer {
+        Tracer(self.traces.tracer("seawall"))
+    }
+
+    /// Takes up the metrics that there are by now.
+    pub(crate) fn discover(&self, road: &Arc<ArcSwap<Road>>) {
+        let text = telemetry::metrics(&road.load());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, kind) in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+            if known.insert(name.to_owned()) {
+                self.observe(name.to_owned(), kind == "counter", road.clone());
+            }
+        }
+    }
+
+    fn observe(&self, name: String, is_counter: bool, road: Arc<ArcSwap<Road>>) {
+        let line_of = if is_counter { format!("{name}_total") } else { name.clone() };
+        let read = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
+            let text = telemetry::metrics(&road.load());
+            for (labels, value) in text.lines().filter_map(|line| sample(line, &line_of)) {
+                observer.observe(value, &labels);
+            }
+        };
+        if is_counter {
+            self.meter.f64_observable_counter(name).with_callback(read).build();
+        } else {
+            self.meter.f64_observable_gauge(name).with_callback(read).build();
+        }
+    }
+
+    /// Sends what is left. Takes as long as the collector may.
+    pub(crate) fn finish(&self) {
+        let ended = [self.traces.shutdown(), self.metrics.shutdown()];
+        for error in ended.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "the collector did not take the last of it");
+        }
+    }
+}
+
+/// Labels and value of a line of `/metrics` about this name.
+fn sample(line: &str, name: &str) -> Option<(Vec<KeyValue>, f64)> {
+    let rest = line.strip_prefix(name)?;
+    let (labels, value) = match rest.strip_prefix('{') {
+        Some(rest) => rest.split_once("} ")?,
+        None => ("", rest.strip_prefix(' ')?),
+    };
+    let label = |label: &str| {
+        let (name, value) = label.split_once("=\"")?;
+        Some(KeyValue::new(name.to_owned(), value.trim_end_matches('"').to_owned()))
+    };
+    let labels = labels.split("\",").filter_map(label).collect();
+    Some((labels, value.split(' ').next()?.parse().ok()?))
+}
+
+/// Begins spans.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracer(SdkTracer);
+
+/// The time from a request to the beginning of its answer.
+pub(crate) struct Span(opentelemetry_sdk::trace::Span);
+
+impl Tracer {
+    /// A request of this route has come; its headers are made to name the span.
+    pub(crate) fn begin(&self, headers: &mut HeaderMap, method: &Method, path: &str, route: &str) -> Span {
+        let mut lines = headers.get_all(TRACEPARENT).iter();
+        let parent = lines.next().filter(|_| lines.next().is_none()).and_then(parent);
+        let context = match parent {
+            Some(parent) => Context::new().with_remote_span_context(parent),
+            None => {
+                // It belonged to the trace that was not valid.
+                headers.remove(TRACESTATE);
+                Context::new()
+            }
+        };
+        let attributes = vec![
+            KeyValue::new("http.request.method", method.to_string()),
+            KeyValue::new("http.route", route.to_owned()),
+            KeyValue::new("url.path", path.to_owned()),
+        ];
+        let name = format!("{method} {route}");
+        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes(attributes);
+        let span = self.0.build_with_context(builder, &context);
+        let named = span.span_context();
+        let (trace, id, flags) = (named.trace_id(), named.span_id(), named.trace_flags().to_u8());
+        if let Ok(value) = HeaderValue::try_from(format!("00-{trace}-{id}-{flags:02x}")) {
+            headers.insert(TRACEPARENT, value);
+        }
+        Span(span)
+    }
+}
+
+impl Span {
+    /// It was answered.
+    pub(crate) fn end(mut self, status: StatusCode, headers: &HeaderMap) {
+        self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+        if let Some(reason) = headers.get(REASON).and_then(|reason| reason.to_str().ok()) {
+            self.0.set_attribute(KeyValue::new("seawall.reason", reason.to_owned()));
+        }
+        if status.is_server_error() {
+            self.0.set_status(Status::error(""));
+        }
+        self.0.end();
+    }
+}
+
+/// The span that a request comes from, if what it says is valid.
+fn parent(value: &HeaderValue) -> Option<SpanContext> {
+    let text = value.to_str().ok()?;
+    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let (known, rest) = text.split_at_checked(55)?;
+    let mut parts = known.split('-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let (span, flags) = (parts.next()?, parts.next()?);
+    let lengths = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2);
+    let is_known = version == "00" && rest.is_empty();
+    let is_newer = version != "00" && version != "ff" && (rest.is_empty() || rest.starts_with('-'));
+    if !lengths || !(is_known || is_newer) || ![version, trace, span, flags].into_iter().all(is_hex) {
+        return None;
+    }
+    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()? & 1);
+    let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+    let parent = SpanContext::new(trace, span, flags, true, TraceState::default());
+    parent.is_valid().then_some(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_valid_parent_is_continued() {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let valid = |text: &str| parent(&HeaderValue::from_str(text).unwrap()).is_some();
+        assert!(valid(&format!("00-{trace}-b7ad6b7169203331-01")));
+        assert!(valid(&format!("cc-{trace}-b7ad6b7169203331-01-what-comes")));
+        for wrong in [
+            format!("ff-{trace}-b7ad6b7169203331-01"),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
+            format!("00-{trace}-b7ad6b7169203331-01-more"),
+            format!("cc-{trace}-b7ad6b7169203331-01more"),
+            format!("00-{}-b7ad6b7169203331-01", trace.to_uppercase()),
+            format!("00-{trace}-b7ad6b7169203331"),
+            String::new(),
+        ] {
+            assert!(!valid(&wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lines_of_metrics_are_read_back() {
+        let read = |line, name| sample(line, name).map(|(labels, value)| (labels.len(), value));
+        assert_eq!(read("seawall_x_total{route=\"r\",reason=\"shed\"} 7", "seawall_x_total"), Some((2, 7.0)));
+        assert_eq!(read("seawall_up 0.5", "seawall_up"), Some((0, 0.5)));
+        assert_eq!(read("seawall_up_total 1", "seawall_up"), None);
+        assert_eq!(read("# HELP seawall_up", "seawall_up"), None);
+    }
+}
