@@ -1,18 +1,21 @@
-//! The project's own commands: `cargo xtask test`, the suite, and `cargo xtask overload`, the bench.
+//! The project's own commands: `cargo xtask test`, the suite, and the benches `overload` and `compare`.
 
+mod compare;
 mod overload;
 mod suite;
 #[cfg(test)]
 mod tidy;
 
-use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 /// What a command that could not do its work returns; `main` prints it.
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type Result<T> = std::result::Result<T, Error>;
+
+/// Any error, to be printed.
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -27,6 +30,11 @@ enum Command {
     Test,
     /// Measure what is left of a service under overload, through the gateway or without it
     Overload(overload::Args),
+    /// Compare what a request costs in the gateway with nginx, HAProxy and Envoy
+    Compare(compare::Args),
+    /// The comparison's load at a given rate
+    #[command(hide = true)]
+    ComparePaced(compare::PacedArgs),
     /// The bench's service
     #[command(hide = true)]
     OverloadOrigin(overload::origin::Args),
@@ -44,6 +52,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test => suite::run(),
         Command::Overload(args) => overload::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::ComparePaced(args) => compare::paced(&args).map(|()| ExitCode::SUCCESS),
         Command::OverloadOrigin(args) => overload::origin::run(&args).map(|()| ExitCode::SUCCESS),
         Command::OverloadGenerator(args) => overload::generator::run(&args).map(|()| ExitCode::SUCCESS),
     };

@@ -14,7 +14,7 @@
 mod client;
 pub(crate) mod generator;
 pub(crate) mod origin;
-mod processes;
+pub(crate) mod processes;
 mod report;
 mod wire;
 

@@ -26,20 +26,20 @@ use crate::{Result, root};
 mod tests;
 
 /// The unit of processor time in `/proc`, the same on every Linux that matters: 1/100 s.
-const TICKS_PER_S: f64 = 100.0;
+pub(crate) const TICKS_PER_S: f64 = 100.0;
 /// How long a child may take until it serves.
 const START_WITHIN: Duration = Duration::from_secs(10);
 const START_POLL: Duration = Duration::from_millis(50);
 
 /// Where cargo put this program and puts the others, by profile.
-fn built(profile: &str, program: &str) -> Result<PathBuf> {
+pub(crate) fn built(profile: &str, program: &str) -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let target = this.parent().and_then(Path::parent).ok_or("this program lies in no target folder")?;
     Ok(target.join(profile).join(program))
 }
 
 /// Builds `package` as it would be shipped.
-pub(super) async fn build(package: &str) -> Result<()> {
+pub(crate) async fn build(package: &str) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--release", "--package", package]).current_dir(root());
     let status = cargo.kill_on_drop(true).status().await?;
@@ -47,7 +47,7 @@ pub(super) async fn build(package: &str) -> Result<()> {
 }
 
 /// Lets this process and its children open as many sockets as the system permits.
-pub(super) fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // What remains is enough for small loads; a real lack shows as failed requests.
@@ -203,7 +203,7 @@ fn cpu_seconds(child: &Child) -> Result<f64> {
 }
 
 /// `utime + stime` of a line of `/proc/PID/stat`.
-fn ticks(stat: &str) -> Option<u64> {
+pub(crate) fn ticks(stat: &str) -> Option<u64> {
     // The name before the last parenthesis may hold anything, even parentheses.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
