@@ -282,7 +282,8 @@ hosts = ["http://ORIGIN"]
 upstream = "origin"
 "#;
 
-/// Quotas that hold, by user and by route.
+/// Everything that a route can have, far from refusing; a fixed answer would show as a wrong status. There is no
+/// guard for the CPU, which the bench saturates.
 const ALL: &str = r#"
 [upstream.origin]
 hosts = ["http://ORIGIN"]
@@ -299,10 +300,10 @@ throttle = [
   { per = "route", rate = "1000000/s" },
 ]
 limit = { max = 512, queue = 512 }
-shed = { queue_delay = "16ms", cpu = "100%", memory = "99%" }
+shed = { queue_delay = "16ms", memory = "99%" }
 retry = { attempts = 3, per_attempt = "800ms" }
 hedge = { after = "p95" }
-fallback = [{ stale = "5m" }, { status = 200, body = "[]", content_type = "application/json" }]
+fallback = [{ stale = "5m" }, { status = 404, body = "[]", content_type = "application/json" }]
 "#;
 
 /// A quota that is spent at once.

@@ -33,6 +33,7 @@ use tokio_rustls::client::TlsStream;
 use super::dialling::{self, Dialling, PROOF, Stood, Turn};
 use super::listen::Local;
 use super::outbound::Outbound;
+use super::wire::poll_send;
 use crate::tls::Secure;
 use seawall_config::Protocol;
 
@@ -106,7 +107,7 @@ impl AsyncWrite for Link {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Link::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Link::Plain(stream) => poll_send(Pin::new(stream), cx, bufs),
             Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }

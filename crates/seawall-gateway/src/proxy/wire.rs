@@ -75,6 +75,31 @@ impl AsyncRead for Wire {
     }
 }
 
+/// The most bytes that are copied together to be sent as one: one `send` costs less than one `writev`.
+const TOGETHER_MAX: usize = 2_048;
+
+/// Sends what lies in several places: as one piece where it is small, or lies in one place after all.
+pub(super) fn poll_send<S: AsyncWrite>(
+    stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    bufs: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut filled = bufs.iter().filter(|buf| !buf.is_empty());
+    match (filled.next(), filled.next()) {
+        (first, None) => return stream.poll_write(cx, first.map_or(&[], |first| first)),
+        _ if bufs.iter().map(|buf| buf.len()).sum::<usize>() > TOGETHER_MAX => {
+            return stream.poll_write_vectored(cx, bufs);
+        }
+        _ => {}
+    }
+    let (mut together, mut len) = ([0; TOGETHER_MAX], 0);
+    for buf in bufs {
+        together[len..len + buf.len()].copy_from_slice(buf);
+        len += buf.len();
+    }
+    stream.poll_write(cx, &together[..len])
+}
+
 impl Wire {
     fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &polled {
@@ -97,7 +122,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let polled = poll_send(Pin::new(&mut self.stream), cx, bufs);
         self.wrote(polled)
     }
 
