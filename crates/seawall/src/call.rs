@@ -328,8 +328,13 @@ impl<X: Exchange> Drive<X> {
 
     /// The same, not hedged although other calls to its upstream are.
     pub fn unhedged(mut self) -> Drive<X> {
-        self.course.call.unhedge();
+        self.unhedge();
         self
+    }
+
+    /// The same where it stands: it is large.
+    pub fn unhedge(&mut self) {
+        self.course.call.unhedge();
     }
 
     /// Takes in the answer of an attempt, if one is there; says when that was.

@@ -39,7 +39,7 @@ impl Handler for Bare {
             says_forwarded: false,
         };
         headers::forwarded(request.headers_mut(), &hop);
-        match pool.send(request).await {
+        match pool.send(Box::new(request)).await {
             Ok((response, lease)) => {
                 let mut response = response.map(|body| Held::new(body, lease));
                 headers::strip_hop_by_hop(response.headers_mut());

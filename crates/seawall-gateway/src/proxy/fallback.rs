@@ -35,6 +35,7 @@ use super::inbound::Inbound;
 use super::outbound::{Broken, Outbound};
 use super::road::Route;
 use super::stack::Stack;
+use super::upstream::Outgoing;
 
 /// What a worker answers by itself.
 pub(super) type Plain = Held<Inbound, ()>;
@@ -83,12 +84,12 @@ pub(super) async fn answer(
     layer: &Layer,
     route: &Arc<Route>,
     seen: request::Request,
-    mut request: Request<Outbound>,
+    mut request: Outgoing,
 ) -> Response<Payload> {
     HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
     let asking = Asking { route: route.clone(), seen };
     request.extensions_mut().insert(Arc::new(asking));
-    let Ok(mut response) = layer.layer(Worker).call(request).await;
+    let Ok(mut response) = layer.layer(Worker).call(*request).await;
     let standing = response.extensions_mut().remove::<Standing>();
     route.refusals.annotate(response.headers_mut(), standing);
     response.map(|body| Payload::Replayed(Box::pin(body)))
@@ -101,7 +102,7 @@ struct Worker;
 type Answering = SendWrapper<Pin<Box<dyn Future<Output = Result<Response<OnThread>, Infallible>>>>>;
 
 fn ask(request: Request<Outbound>, of: impl Fn(&Route) -> Option<Arc<Route>> + 'static) -> Answering {
-    let worker = HERE.with_borrow(Weak::upgrade);
+    let (worker, request) = (HERE.with_borrow(Weak::upgrade), Box::new(request));
     SendWrapper::new(Box::pin(async move {
         let asking = request.extensions().get::<Arc<Asking>>().cloned();
         let response = match (worker, asking) {

@@ -107,7 +107,7 @@ struct Alarm {
 /// The body of an answer.
 pub(crate) struct Inbound {
     body: Incoming,
-    riders: Option<Riders>,
+    riders: Option<Box<Riders>>,
     bounds: Bounds,
     streams: Arc<Streams>,
     alarm: Option<Alarm>,
@@ -115,7 +115,7 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
-        Inbound { body, riders: Some(riders), bounds, streams, alarm: None }
+        Inbound { body, riders: Some(Box::new(riders)), bounds, streams, alarm: None }
     }
 
     /// Nothing has come: ready when the upstream is waited for no longer.

@@ -15,15 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use hyper::body::Body as _;
 use prometheus_client::metrics::counter::Counter;
 use seawall::core::request;
 use seawall::now;
 
-use super::outbound::Outbound;
 use super::road::Route;
 use super::stack::Stack;
+use super::upstream::Outgoing;
 
 const MIRROR: HeaderName = HeaderName::from_static("x-seawall-mirror");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
@@ -83,7 +83,7 @@ impl Mirror {
     pub(super) fn send<B>(
         &self,
         worker: &Rc<Stack>,
-        copied: Option<Request<Outbound>>,
+        copied: Option<Outgoing>,
         seen: request::Request,
         answer: &Response<B>,
     ) {
@@ -92,7 +92,7 @@ impl Mirror {
         });
         let whole = copied.and_then(|request| {
             let body = request.body().whole()?;
-            Some(request.map(|_| body))
+            Some(Box::new(request.map(|_| body)))
         });
         let Some(mut request) = whole else {
             self.stats.skipped.inc();

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use http::{Request, Response};
+use http::Response;
 use hyper::body::Incoming;
 use seawall::call::{Ended, Exchange, Judgement};
 use seawall::core::call::{Attempt, Repeat, Verdict};
@@ -15,8 +15,8 @@ use seawall::now;
 
 use super::envoy::{self, RetryOn, Unanswered};
 use super::grpc;
-use super::outbound::{Fault, Faults, Outbound};
-use super::upstream::{Failure, FailureKind, Lease, Pool, copy, renewed};
+use super::outbound::{Fault, Faults};
+use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, copy, renewed};
 
 pub(super) type Answer = Result<(Response<Incoming>, Lease), Failure>;
 
@@ -35,7 +35,7 @@ pub(super) fn outcome(ended: &Ended<Answer>) -> Outcome {
 /// Sends a request to the hosts that the call picks.
 pub(super) struct Sending {
     pub(super) pools: Vec<Rc<Pool>>,
-    pub(super) request: Option<Request<Outbound>>,
+    pub(super) request: Option<Outgoing>,
     pub(super) repeat: Repeat,
     pub(super) attempts: u32,
     pub(super) is_grpc: bool,
@@ -65,7 +65,7 @@ impl Exchange for Sending {
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
         let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
         let mut request =
-            if again { self.request.as_ref().and_then(copy) } else { self.request.take().map(renewed) };
+            if again { self.request.as_deref().and_then(copy) } else { self.request.take().map(renewed) };
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
         if self.is_grpc

@@ -36,7 +36,7 @@ use super::listen::Handler;
 use super::outbound::{Fault, Outbound, Patience};
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome};
-use super::upstream::{Failure, FailureKind, Lease, Pool, Target, copy};
+use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, Target, copy};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
@@ -95,7 +95,7 @@ impl Stack {
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
         let hop = Hop { peer: client.ip(), trusted, scheme, says_forwarded: road.forwarded };
-        let mut request = outgoing(request, &hop);
+        let mut request = Box::new(outgoing(request, &hop));
         if let Some(asked) = asked {
             request.extensions_mut().insert(asked);
         }
@@ -141,7 +141,7 @@ impl Stack {
         &self,
         route: &Route,
         seen: request::Request,
-        mut request: Request<Outbound>,
+        mut request: Outgoing,
     ) -> (Response<Plain>, Option<Standing>) {
         let front = match enter(&route.gate, seen).await {
             Ok(front) => front,
@@ -159,7 +159,7 @@ impl Stack {
         route: &Route,
         mut front: Guard,
         seen: request::Request,
-        request: Request<Outbound>,
+        request: Outgoing,
     ) -> Response<Plain> {
         let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
@@ -181,7 +181,7 @@ impl Stack {
         let mut drive = Drive::new(route.upstream.clone(), config, seen, repeat, sending);
         // Two attempts at a time cannot read one body.
         if route.matching.hedge.is_none() || faults.is_some() {
-            drive = drive.unhedged();
+            drive.unhedge();
         }
         let ended = drive.await;
         route.stats.attempts.inc_by(u64::from(ended.attempts));

@@ -162,13 +162,16 @@ impl FailureKind {
     }
 }
 
+/// A request on its way. In a box, because it is handed on a dozen times.
+pub(crate) type Outgoing = Box<Request<Outbound>>;
+
 /// A request that was not answered.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// Why.
     pub(crate) kind: FailureKind,
     /// The request, when nothing of it was sent.
-    pub(crate) unsent: RefCell<Option<Request<Outbound>>>,
+    pub(crate) unsent: RefCell<Option<Outgoing>>,
 }
 
 enum Sender {
@@ -234,7 +237,7 @@ impl Pool {
     /// Sends a request in origin form and waits for the answer's header.
     pub(crate) async fn send(
         self: &Rc<Self>,
-        mut request: Request<Outbound>,
+        mut request: Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         if let Some(sender) = self.reuse() {
             // The host may have closed it a moment ago: what may be repeated is kept for that.
@@ -251,6 +254,15 @@ impl Pool {
                 settled => return settled,
             }
         }
+        // In a box, because it is large and rare.
+        Box::pin(self.send_fresh(request)).await
+    }
+
+    /// The same where no idle connection is ready.
+    async fn send_fresh(
+        self: &Rc<Self>,
+        mut request: Outgoing,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let began = Instant::now();
         loop {
             let (sender, turn) = match self.sender().await {
@@ -306,13 +318,13 @@ impl Pool {
     async fn exchange(
         self: &Rc<Self>,
         sender: Sender,
-        mut request: Request<Outbound>,
+        mut request: Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let (sent, sender) = match sender {
-            Sender::Http1(mut sender) => (sender.try_send_request(request).await, Some(sender)),
+            Sender::Http1(mut sender) => (sender.try_send_request(*request).await, Some(sender)),
             Sender::H2c(mut sender) => {
                 self.name_host(&mut request);
-                let sent = sender.try_send_request(request).await;
+                let sent = sender.try_send_request(*request).await;
                 (sent, None)
             }
         };
@@ -320,7 +332,7 @@ impl Pool {
             Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
-                let unsent = error.take_message().map(unname_host);
+                let unsent = error.take_message().map(|unsent| Box::new(unname_host(unsent)));
                 Err(Failure { kind, unsent: RefCell::new(unsent) })
             }
         }
@@ -404,22 +416,25 @@ impl Pool {
     }
 }
 
-fn can_begin(request: &Request<Outbound>) -> bool {
+fn can_begin(request: &Outgoing) -> bool {
     request.body().is_repeatable()
 }
 
 /// A copy of a request whose body can be sent again.
-pub(crate) fn copy(request: &Request<Outbound>) -> Option<Request<Outbound>> {
+pub(crate) fn copy(request: &Request<Outbound>) -> Option<Outgoing> {
     let mut copy = Request::new(request.body().again()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    Some(Box::new(copy))
 }
 
 /// The request itself, with its body from the beginning if that is kept.
-pub(crate) fn renewed(request: Request<Outbound>) -> Request<Outbound> {
-    request.map(|body| body.again().unwrap_or(body))
+pub(crate) fn renewed(mut request: Outgoing) -> Outgoing {
+    if let Some(again) = request.body().again() {
+        *request.body_mut() = again;
+    }
+    request
 }
 
 /// Back to the origin form that every host understands.

@@ -105,7 +105,9 @@ where
         }
     }
     loop {
-        let kept = way.key.as_ref().and_then(|key| way.shared.cache.kept(key));
+        // Whoever asks anew has looked already, and found nothing that it could use.
+        let sought = way.key.as_ref().filter(|_| state != State::New);
+        let kept = sought.and_then(|key| way.shared.cache.kept(key));
         // Whoever wants a newer one than is kept gets that only in trouble.
         let new = matches!(state, State::New | State::Dimmed);
         let usable = kept.as_ref().filter(|kept| !new || kept.age <= oldest);
@@ -158,7 +160,8 @@ where
     /// Looks into the cache, waiting for whoever is asking already.
     async fn look(&mut self, oldest: Span) -> Looked<A::Key, A::Kept, A::Response> {
         let Some(key) = self.key.clone() else { return Looked::Ask(None) };
-        if self.shared.cache.kept(&key).is_some_and(|kept| kept.age > oldest) {
+        let is_choosy = oldest < Span::MAX;
+        if is_choosy && self.shared.cache.kept(&key).is_some_and(|kept| kept.age > oldest) {
             return Looked::Ask(Some(self.shared.cache.alone(&key)));
         }
         match self.shared.cache.ask(&key, self.seen.deadline) {
@@ -170,7 +173,7 @@ where
                 Looked::Served(self.serve(kept, Source::Revalidating))
             }
             Found::Ask(flight) => Looked::Ask(Some(flight)),
-            Found::Wait(seat) => match seat.wait().await {
+            Found::Wait(seat) => match Box::pin(seat.wait()).await {
                 Waited::Hit(kept) => Looked::Served(self.serve(kept, Source::Joined)),
                 Waited::Failed => Looked::Trouble(Trouble::Failed),
                 Waited::Late => Looked::Trouble(Trouble::NoAnswer),

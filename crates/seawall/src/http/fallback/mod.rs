@@ -47,6 +47,7 @@ mod control;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -121,10 +122,19 @@ pub struct Fixed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served(pub Source);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Authority, path and query.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Address {
-    authority: Box<str>,
-    path: Box<str>,
+    /// Of what follows, made once: it is asked for several times a request.
+    hash: Key,
+    /// With a space between authority and path, which neither has.
+    text: Box<str>,
+}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.0.hash(state);
+    }
 }
 
 /// What tells answers apart: method, authority, path, query and the fields that vary.
@@ -158,16 +168,8 @@ impl Resource {
             name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len)
         };
         let fields: usize = self.varying.iter().map(varying).sum();
-        (self.address.authority.len() + self.address.path.len() + fields) as u64
+        (self.address.text.len() + fields) as u64
     }
-}
-
-fn address<B>(request: &Request<B>) -> Arc<Address> {
-    let uri = request.uri();
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let authority = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Arc::new(Address { authority: authority.to_ascii_lowercase().into(), path: path.into() })
 }
 
 /// All values of a field as one, as a list field means it.
@@ -180,6 +182,12 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let all: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
 }
+
+/// What became of an answer.
+type TakenIn<RB> = Taken<Resource, Arc<Copy>, Response<Replayed<RB>>>;
+
+/// An answer that is being read.
+type Reading<'a, RB> = Pin<Box<dyn Future<Output = TakenIn<RB>> + Send + 'a>>;
 
 /// A kept answer, whole.
 #[derive(Debug)]
@@ -255,20 +263,28 @@ impl<F, H> HttpFallback<F, H> {
 }
 
 impl Shared {
-    fn hash(&self, address: &Address) -> Key {
-        self.keys.key(format!("{} {}", address.authority, address.path).as_bytes())
+    fn address<B>(&self, request: &Request<B>) -> Arc<Address> {
+        let uri = request.uri();
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let authority = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut text = String::with_capacity(authority.len() + 1 + path.len());
+        text.push_str(authority);
+        text.make_ascii_lowercase();
+        text.push(' ');
+        text.push_str(path);
+        Arc::new(Address { hash: self.keys.key(text.as_bytes()), text: text.into() })
     }
 
     fn known(&self, address: &Arc<Address>) -> Known {
-        let hash = self.hash(address);
-        let kept = self.known.with(Key(0), |known| known.kept(now(), hash, address, Span::MAX));
+        let kept = self.known.with(Key(0), |known| known.kept(now(), address.hash, address, Span::MAX));
         kept.map_or_else(Known::default, |kept| kept.value)
     }
 
     fn learn(&self, address: &Arc<Address>, value: Known) {
-        let (hash, now) = (self.hash(address), now());
+        let (hash, now) = (address.hash, now());
         let freshness = Freshness::for_span(Span::MAX);
-        let bytes = 64 + (address.authority.len() + address.path.len()) as u64;
+        let bytes = 64 + address.text.len() as u64;
         self.known.with(Key(0), |known| {
             let errand = known.ask_alone(now, hash, address.clone());
             known.fill(now, errand, Fill { value, bytes, age: Span::ZERO, freshness });
@@ -276,9 +292,65 @@ impl Shared {
     }
 
     fn key<B>(&self, request: &Request<B>) -> Resource {
-        let address = address(request);
+        let address = self.address(request);
         let known = self.known(&address);
         Resource::new(request, address, &known)
+    }
+
+    /// Takes an answer in. Most are not kept, which their head says: only one that is read is worth an
+    /// allocation.
+    fn take<'a, B: Sync, RB>(
+        &'a self,
+        request: &'a Request<B>,
+        sought: &'a Resource,
+        response: Response<RB>,
+        until: Time,
+    ) -> Result<TakenIn<RB>, Reading<'a, RB>>
+    where
+        RB: Body<Data = Bytes> + Send + 'static,
+        RB::Error: Send,
+    {
+        let (head, body) = response.into_parts();
+        let untouched = |head, body| Response::from_parts(head, Replayed::untouched(body));
+        let status = head.status;
+        if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
+            return Ok(Taken::Unrelated(untouched(head, body)));
+        }
+        let settings = &self.settings;
+        let freshness = control::freshness(request.headers(), status, &head.headers, settings.unmarked);
+        let (Some(freshness), Some(names)) = (freshness, control::vary(&head.headers)) else {
+            return Ok(Taken::Apart(untouched(head, body)));
+        };
+        if body.size_hint().lower() > settings.body_max {
+            return Ok(Taken::Apart(untouched(head, body)));
+        }
+        Err(Box::pin(async move {
+            match read(Box::pin(body), settings.body_max, until).await {
+                Read::Whole(bytes) => {
+                    // Under the changes that were known when it was asked for: it may be older than the last.
+                    let known = Known { names: names.into(), changes: sought.changes };
+                    let key = Resource::new(request, sought.address.clone(), &known);
+                    let before = self.known(&sought.address);
+                    if before.names != known.names {
+                        self.learn(&sought.address, Known { changes: before.changes, ..known });
+                    }
+                    let age = control::age(&head.headers);
+                    let copy = Copy { status, headers: kept_fields(&head.headers), body: bytes.clone() };
+                    let bytes_kept = bytes.len() as u64 + key.bytes() + weight(&copy.headers);
+                    let fill = Fill { value: Arc::new(copy), bytes: bytes_kept, age, freshness };
+                    let mut response = Response::from_parts(head, Replayed::whole(bytes));
+                    append(response.headers_mut(), CACHE_STATUS, "seawall; fwd=miss; stored");
+                    Taken::Keep { key, fill, response: conditional(request, response) }
+                }
+                Read::Partly(frames, rest) => {
+                    Taken::Apart(Response::from_parts(head, Replayed::resumed(frames, rest)))
+                }
+                Read::Late(frames, rest) => {
+                    Taken::Unrelated(Response::from_parts(head, Replayed::resumed(frames, rest)))
+                }
+                Read::Broken => Taken::Broken,
+            }
+        }))
     }
 }
 
@@ -352,44 +424,9 @@ where
         response: Response<RB>,
         until: Time,
     ) -> Taken<Resource, Arc<Copy>, Self::Response> {
-        let (head, body) = response.into_parts();
-        let untouched = |head, body| Response::from_parts(head, Replayed::untouched(body));
-        let status = head.status;
-        if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
-            return Taken::Unrelated(untouched(head, body));
-        }
-        let settings = &self.shared.settings;
-        let freshness = control::freshness(request.headers(), status, &head.headers, settings.unmarked);
-        let (Some(freshness), Some(names)) = (freshness, control::vary(&head.headers)) else {
-            return Taken::Apart(untouched(head, body));
-        };
-        if body.size_hint().lower() > settings.body_max {
-            return Taken::Apart(untouched(head, body));
-        }
-        match read(Box::pin(body), settings.body_max, until).await {
-            Read::Whole(bytes) => {
-                // Under the changes that were known when it was asked for: it may be older than the last.
-                let known = Known { names: names.into(), changes: sought.changes };
-                let key = Resource::new(request, sought.address.clone(), &known);
-                let before = self.shared.known(&sought.address);
-                if before.names != known.names {
-                    self.shared.learn(&sought.address, Known { changes: before.changes, ..known });
-                }
-                let age = control::age(&head.headers);
-                let copy = Copy { status, headers: kept_fields(&head.headers), body: bytes.clone() };
-                let bytes_kept = bytes.len() as u64 + key.bytes() + weight(&copy.headers);
-                let fill = Fill { value: Arc::new(copy), bytes: bytes_kept, age, freshness };
-                let mut response = Response::from_parts(head, Replayed::whole(bytes));
-                append(response.headers_mut(), CACHE_STATUS, "seawall; fwd=miss; stored");
-                Taken::Keep { key, fill, response: conditional(request, response) }
-            }
-            Read::Partly(frames, rest) => {
-                Taken::Apart(Response::from_parts(head, Replayed::resumed(frames, rest)))
-            }
-            Read::Late(frames, rest) => {
-                Taken::Unrelated(Response::from_parts(head, Replayed::resumed(frames, rest)))
-            }
-            Read::Broken => Taken::Broken,
+        match self.shared.take(request, sought, response, until) {
+            Ok(taken) => taken,
+            Err(reading) => reading.await,
         }
     }
 
