@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    b"HTTP/1.1 408 Request Timeout\r\nx-seawall-reason: slow\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How connections are served: the same for all of a worker.
 pub(super) struct Protocols {
@@ -160,6 +160,7 @@ fn service<H: Handler>(
 fn ambiguous<B>() -> Response<Tracked<B>> {
     let mut response = Response::new(Tracked { body: None, _busy: None });
     *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert("x-seawall-reason", HeaderValue::from_static("malformed"));
     response.headers_mut().insert(header::CONNECTION, CLOSE);
     response
 }

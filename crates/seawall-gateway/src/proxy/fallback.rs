@@ -175,7 +175,6 @@ impl Body for OnThread {
 }
 
 /// The body of an answer.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Payload {
     /// As the upstream sent it, or one of our own.
     Plain(Plain),

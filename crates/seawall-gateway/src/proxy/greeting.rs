@@ -53,7 +53,7 @@ fn nonsense() -> io::Error {
 }
 
 /// The address that the header names, if it names one.
-async fn proxied(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn proxied(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let mut head = [0; 12];
     stream.read_exact(&mut head).await?;
     if &head != SIGNATURE {

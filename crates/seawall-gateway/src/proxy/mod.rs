@@ -7,6 +7,7 @@ mod connection;
 mod dialling;
 mod envoy;
 pub(crate) mod fallback;
+mod fitness;
 pub(crate) mod greeting;
 mod grpc;
 mod head;

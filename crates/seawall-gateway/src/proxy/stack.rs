@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use seawall::call::Drive;
 use seawall::core::call::{Repeat, Verdict};
@@ -29,6 +29,7 @@ use seawall::{Guard, enter, instant, now};
 use super::connection::Secure;
 use super::envoy;
 use super::fallback::{self, Payload, Plain};
+use super::fitness::{self, Unfit};
 use super::grpc;
 use super::headers::{self, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
@@ -42,6 +43,11 @@ use seawall_config::UserSource;
 
 /// How long before the deadline a body that has not come is given up: then it is not the upstream that is late.
 const LAST_WORD: Duration = Duration::from_millis(5);
+
+const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+/// The usual methods, for those who ask for one that is not offered; others pass as well.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// One worker's view of the road.
 pub(crate) struct Stack {
@@ -73,7 +79,7 @@ impl Stack {
         let road = self.road.borrow_mut().load().clone();
         let parent = match found(&road, &request) {
             Ok(route) => route,
-            Err((status, text)) => return plain(status, text),
+            Err(unfit) => return unfit_answer(unfit),
         };
         let route = parent.in_turn();
         route.stats.requests.inc();
@@ -219,18 +225,10 @@ impl Handler for Stack {
 }
 
 /// The route of a request, or why it has none.
-fn found<'a>(
-    road: &'a Road,
-    request: &Request<Incoming>,
-) -> Result<&'a Arc<Route>, (StatusCode, &'static str)> {
-    if headers::ambiguous_length(request.headers()) {
-        return Err((StatusCode::BAD_REQUEST, "a request has one length\n"));
-    }
-    if request.method() == Method::CONNECT {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "tunnels are not offered\n"));
-    }
+fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<&'a Arc<Route>, Unfit> {
+    fitness::check(request)?;
     let found = road.route(host_of(request), request.uri().path(), request.method(), request.headers());
-    found.ok_or((StatusCode::NOT_FOUND, "no route for this host and path\n"))
+    found.ok_or(Unfit::NO_ROUTE)
 }
 
 /// Begins the span of a request.
@@ -406,15 +404,23 @@ pub(super) fn gone() -> Response<Plain> {
 
 /// The answer to a body that is the client's own fault.
 fn faulty(fault: Fault) -> Response<Payload> {
-    match fault {
-        Fault::TooLong => plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than this route allows\n"),
-        Fault::Slow => plain(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
-        Fault::Broken => plain(StatusCode::BAD_REQUEST, "the body broke off\n"),
-    }
+    unfit_answer(match fault {
+        Fault::TooLong => Unfit::TOO_LARGE,
+        Fault::Slow => Unfit::SLOW,
+        Fault::Broken => Unfit::BROKEN,
+    })
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Payload> {
+fn unfit_answer(Unfit { status, reason, text }: Unfit) -> Response<Payload> {
     let mut response = Response::new(Payload::Plain(Held::full(Full::new(text.into()))));
     *response.status_mut() = status;
+    response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+    if status == StatusCode::BAD_REQUEST {
+        // Whoever sends this may mean what follows otherwise, too.
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, METHODS);
+    }
     response
 }

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -320,6 +320,7 @@ impl Pool {
         sender: Sender,
         mut request: Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let asks_to_upgrade = request.headers().contains_key(header::UPGRADE);
         let (sent, sender) = match sender {
             Sender::Http1(mut sender) => (sender.try_send_request(*request).await, Some(sender)),
             Sender::H2c(mut sender) => {
@@ -329,6 +330,10 @@ impl Pool {
             }
         };
         match sent {
+            // What follows would be taken for an answer to the next request.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_to_upgrade => {
+                Err(Failure { kind: FailureKind::Invalid, unsent: RefCell::default() })
+            }
             Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod frames;
 mod grpc;
 mod harness;
 mod lossless;
@@ -10,6 +11,7 @@ mod paths;
 mod resilience;
 mod secure;
 mod streams;
+mod strict;
 mod wire;
 
 use std::net::{TcpListener, TcpStream};

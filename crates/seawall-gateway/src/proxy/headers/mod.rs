@@ -23,12 +23,11 @@ const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// What belongs to one hop.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
@@ -40,7 +39,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Few heads have more than one of these: to look for them costs less than to remove them in vain.
     let find = |headers: &HeaderMap| headers.keys().find(|name| HOP_BY_HOP.contains(name)).cloned();
     let Some(mut found) = find(headers) else { return };
-    let trailers = headers.get(header::TE).is_some_and(|te| te == TRAILERS);
+    let trailers = headers.get_all(header::TE).iter().any(|te| names(te).any(|name| name == "trailers"));
     if headers.contains_key(header::CONNECTION) {
         strip_named(headers);
     }
@@ -61,12 +60,17 @@ fn strip_named(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(header::CONNECTION).iter().cloned();
     let (first, more) = (lines.next(), lines.collect::<Vec<_>>());
     for line in first.iter().chain(&more) {
-        for name in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if let Ok(name) = std::str::from_utf8(name) {
-                headers.remove(name);
-            }
+        // A request without its host would be another one, and its length is said anew anyway.
+        for name in names(line).filter(|name| !name.eq_ignore_ascii_case("host")) {
+            headers.remove(name);
         }
     }
+}
+
+/// The names in a list.
+fn names(list: &HeaderValue) -> impl Iterator<Item = &str> {
+    let parts = list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    parts.filter_map(|name| std::str::from_utf8(name).ok())
 }
 
 /// The other protocol that is asked for on this connection, or agreed on. An offer of `h2c` may be

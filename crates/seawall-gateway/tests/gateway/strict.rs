@@ -1,0 +1,249 @@
+//! HTTP/1 to the letter, over raw sockets: what is refused, what is forwarded, and as what.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Gateway, origin};
+
+/// What the gateway waits for in vain shows as an answer that does not come.
+const WITHIN: Duration = Duration::from_secs(5);
+
+fn before(origin: &str) -> Gateway {
+    Gateway::start(&["--upstream", &format!("http://{origin}")])
+}
+
+/// Sends bytes on a connection of its own, and reads until the gateway closes it.
+fn exchange(gateway: &Gateway, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.set_read_timeout(Some(WITHIN)).unwrap();
+    // The gateway may have closed already: what it said is still there.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> u16 {
+    answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+/// An origin that says one thing to every request, whatever that is; says its address.
+fn origin_that_says(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+            let _ = stream.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+/// What is wrong, and with what.
+const MALFORMED: &[(&str, &[u8])] = &[
+    ("no host", b"GET / HTTP/1.1\r\n\r\n"),
+    ("two hosts", b"GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n"),
+    ("two hosts in one", b"GET / HTTP/1.1\r\nhost: a, b\r\n\r\n"),
+    ("a host with a path", b"GET / HTTP/1.1\r\nhost: a/b\r\n\r\n"),
+    ("a host with a user", b"GET / HTTP/1.1\r\nhost: u@a\r\n\r\n"),
+    ("bare line feeds", b"GET / HTTP/1.1\nhost: a\n\n"),
+    ("a bare line feed among others", b"GET / HTTP/1.1\r\nhost: a\nx: b\r\n\r\n"),
+    ("a bare carriage return", b"GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n"),
+    ("a folded line", b"GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n"),
+    ("a first line that is folded", b"GET / HTTP/1.1\r\n x: a\r\nhost: a\r\n\r\n"),
+    ("a space before the colon", b"GET / HTTP/1.1\r\nhost: a\r\nx : a\r\n\r\n"),
+    ("a field without a colon", b"GET / HTTP/1.1\r\nhost: a\r\nx\r\n\r\n"),
+    ("a field without a name", b"GET / HTTP/1.1\r\nhost: a\r\n: a\r\n\r\n"),
+    ("a null byte", b"GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n"),
+    ("a null byte in the path", b"GET /\0 HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a name that is no token", b"GET / HTTP/1.1\r\nhost: a\r\nx[]: a\r\n\r\n"),
+    ("a method that is no token", b"G(T / HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("no version", b"GET /\r\nhost: a\r\n\r\n"),
+    ("version 1.2", b"GET / HTTP/1.2\r\nhost: a\r\n\r\n"),
+    ("version 2.0", b"GET / HTTP/2.0\r\nhost: a\r\n\r\n"),
+    ("two spaces", b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a negative length", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n"),
+    ("a signed length", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\nx"),
+    ("a length that is no number", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1x\r\n\r\nx"),
+    ("an endless length", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\nx"),
+    ("two lengths", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx"),
+    ("two lengths in one", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 2\r\n\r\nxx"),
+    (
+        "a length and chunks",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "an unknown coding",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: x-chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "chunks that are not the last coding",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "a coding that is hidden",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    ),
+    ("chunks in 1.0", b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (
+        "a chunk of no size",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk of endless size",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n10000000000000001\r\nx\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk of negative size",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk that is longer than it says",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n",
+    ),
+];
+
+#[test]
+fn a_malformed_request_is_refused_and_its_connection_closed() {
+    let gateway = before(&origin());
+    for (what, bytes) in MALFORMED {
+        let answer = exchange(&gateway, bytes);
+        assert!(matches!(status(&answer), 400 | 501 | 505), "{what}: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer:?}");
+        assert!(answer.contains("connection: close\r\n"), "{what}: {answer:?}");
+    }
+    assert_eq!(gateway.get("/", "").status, 200);
+}
+
+#[test]
+fn what_follows_a_refused_request_is_not_read() {
+    let gateway = before(&origin());
+    let smuggled = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n\
+                    GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = exchange(&gateway, smuggled.as_bytes());
+    assert!(status(&answer) == 400 && !answer.contains("smuggled"), "{answer:?}");
+}
+
+#[test]
+fn what_is_too_large_is_told_so() {
+    let gateway = before(&origin());
+    let long = "x".repeat(70_000);
+    let path = exchange(&gateway, format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+    assert!(matches!(status(&path), 414 | 431), "{path:?}");
+    let field = exchange(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\nx: {long}\r\n\r\n").as_bytes());
+    assert_eq!(status(&field), 431, "{field:?}");
+    let many = "x: y\r\n".repeat(1_000);
+    let fields = exchange(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n").as_bytes());
+    assert_eq!(status(&fields), 431, "{fields:?}");
+}
+
+#[test]
+fn targets_and_methods_are_understood_or_refused() {
+    let gateway = before(&origin());
+    let close = "connection: close\r\n\r\n";
+    let seen = |request: String| exchange(&gateway, request.as_bytes()).to_ascii_lowercase();
+    let absolute = seen(format!("GET http://real.example:81/a?b HTTP/1.1\r\nhost: other\r\n{close}"));
+    assert!(absolute.contains("get /a?b http/1.1\r\n"), "{absolute}");
+    assert!(absolute.contains("host: real.example:81\r\n") && !absolute.contains("other"), "{absolute}");
+    let bare = seen(format!("GET http://real.example HTTP/1.1\r\nhost: other\r\n{close}"));
+    assert!(bare.contains("get / http/1.1\r\n"), "{bare}");
+    let all = seen(format!("OPTIONS * HTTP/1.1\r\nhost: a\r\n{close}"));
+    assert!(all.contains("options * http/1.1\r\n"), "{all}");
+    let own = seen(format!("PURGE / HTTP/1.1\r\nhost: a\r\n{close}"));
+    assert!(own.contains("purge / http/1.1\r\n"), "{own}");
+    for refused in ["CONNECT a:443", "TRACE /"] {
+        let answer = seen(format!("{refused} HTTP/1.1\r\nhost: a\r\n{close}"));
+        assert!(status(&answer) == 405 && answer.contains("allow: get, head, "), "{answer}");
+    }
+}
+
+#[test]
+fn versions_differ_in_how_long_a_connection_lives() {
+    let gateway = before(&origin());
+    let closed = exchange(&gateway, b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(status(&closed), 200, "{closed}");
+    let kept = "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    let twice = exchange(&gateway, format!("{kept}GET / HTTP/1.0\r\n\r\n").as_bytes());
+    assert_eq!(twice.matches(" 200 OK").count(), 2, "{twice}");
+    let pipelined = "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n\
+                     GET /3 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answers = exchange(&gateway, pipelined.as_bytes());
+    let places = ["GET /1", "POST /2", "GET /3"].map(|line| answers.find(line));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{answers}");
+}
+
+#[test]
+fn hop_by_hop_fields_end_here() {
+    let gateway = before(&origin());
+    let headers = "connection: close, x-named, host, X-Other\r\nx-named: 1\r\nx-other: 2\r\nx-end: 3\r\n\
+                   keep-alive: timeout=1\r\nproxy-connection: keep-alive\r\nte: gzip, trailers\r\nupgrade: h2c\r\n";
+    let seen = exchange(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\n{headers}\r\n").as_bytes());
+    let seen = seen.to_ascii_lowercase();
+    assert!(seen.contains("x-end: 3\r\n") && seen.contains("\r\nhost: a\r\n"), "{seen}");
+    assert!(seen.contains("te: trailers\r\n"), "{seen}");
+    for gone in ["x-named", "x-other", "keep-alive", "proxy-connection", "gzip", "upgrade", "h2c"] {
+        assert!(!seen.contains(gone), "{gone}: {seen}");
+    }
+}
+
+#[test]
+fn some_answers_have_no_body() {
+    for (method, said) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\nx: y\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n"),
+        ("GET", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"),
+    ] {
+        let gateway = before(&origin_that_says(said));
+        let asking = format!("{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let answer = exchange(&gateway, asking.as_bytes());
+        assert!(answer.ends_with("\r\n\r\n"), "{answer:?}");
+        assert_eq!(answer.contains("content-length: 5\r\n"), method == "HEAD", "{answer:?}");
+        assert!(!answer.contains("transfer-encoding"), "{answer:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_makes_no_sense_is_a_502() {
+    for said in [
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nx y: z\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n",
+        "",
+    ] {
+        let gateway = before(&origin_that_says(said));
+        let answer = gateway.get("/", "");
+        assert_eq!((answer.status, answer.field("x-seawall-reason")), (502, "upstream"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_never_looks_whole() {
+    for said in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        let gateway = before(&origin_that_says(said));
+        let answer = exchange(&gateway, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let whole = answer.ends_with("0\r\n\r\n") || answer.ends_with("half\r\n");
+        assert!(!whole, "{said:?}: {answer:?}");
+    }
+}
+
+#[test]
+fn trailers_reach_who_takes_them() {
+    let said = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
+    let gateway = before(&origin_that_says(said));
+    let answer =
+        exchange(&gateway, b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te, close\r\n\r\n");
+    assert!(answer.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{answer:?}");
+}
