@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask test`, the suite, and the benches `overload` and `compare`.
+//! The project's own commands: `cargo xtask test`, the suite, and the benches `overload` and `compare`, and `storm`.
 
 mod compare;
 mod overload;
+mod storm;
 mod suite;
 #[cfg(test)]
 mod tidy;
@@ -35,6 +36,8 @@ enum Command {
     /// The comparison's load at a given rate
     #[command(hide = true)]
     ComparePaced(compare::PacedArgs),
+    /// Put the gateway under mixed load with faults and abuse: memory stays flat, every refusal has a reason
+    Storm(storm::Args),
     /// The bench's service
     #[command(hide = true)]
     OverloadOrigin(overload::origin::Args),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Overload(args) => overload::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Command::ComparePaced(args) => compare::paced(&args).map(|()| ExitCode::SUCCESS),
+        Command::Storm(args) => storm::run(&args).map(|()| ExitCode::SUCCESS),
         Command::OverloadOrigin(args) => overload::origin::run(&args).map(|()| ExitCode::SUCCESS),
         Command::OverloadGenerator(args) => overload::generator::run(&args).map(|()| ExitCode::SUCCESS),
     };

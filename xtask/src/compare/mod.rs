@@ -11,7 +11,7 @@
 mod figures;
 mod paced;
 mod peers;
-mod process;
+pub(crate) mod process;
 mod sections;
 
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use crate::overload::processes::{TICKS_PER_S, ticks};
 const START_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running process.
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a program on one core; it ends when this process does, however that happens.
-    pub(super) fn start(name: &str, core: u32, folder: &Path, command: &[&str]) -> Result<Process> {
+    pub(crate) fn start(name: &str, core: u32, folder: &Path, command: &[&str]) -> Result<Process> {
         let log_path = folder.join(format!("{name}.log"));
         let log = File::create(&log_path)?;
         let mut pinned = Command::new("setpriv");
@@ -33,7 +33,7 @@ impl Process {
     }
 
     /// Waits until somebody listens at this address.
-    pub(super) fn serves(&mut self, address: SocketAddr) -> Result<()> {
+    pub(crate) fn serves(&mut self, address: SocketAddr) -> Result<()> {
         let until = Instant::now() + START_WITHIN;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait()? {
@@ -49,19 +49,29 @@ impl Process {
     }
 
     /// Processor time so far, in seconds.
-    pub(super) fn cpu(&self) -> Result<f64> {
+    pub(crate) fn cpu(&self) -> Result<f64> {
         let all = self.family()?;
         let sum = all.iter().filter_map(|pid| ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?));
         Ok(sum.sum::<u64>() as f64 / TICKS_PER_S)
     }
 
     /// Resident memory, in MiB.
-    pub(super) fn resident(&self) -> Result<f64> {
+    pub(crate) fn resident(&self) -> Result<f64> {
         let all = self.family()?;
         let sum = all
             .iter()
             .filter_map(|pid| resident_kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?));
         Ok(sum.sum::<u64>() as f64 / 1024.0)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Its own id and those of all its descendants.
