@@ -128,11 +128,12 @@ async fn new_keys(address: SocketAddr, per_s: u32, tally: Rc<Tally>, end: Instan
             let (tally, streams) = (tally.clone(), streams.clone());
             tokio::task::spawn_local(async move {
                 let request = format!("GET / HTTP/1.1\r\nhost: storm\r\nx-api-key: new-{key}\r\n\r\n");
+                // One that was idle for long may be closed by now.
                 let idle = streams.borrow_mut().pop();
                 let asked = async {
                     let mut stream = match idle {
-                        Some(stream) => stream,
-                        None => BufReader::new(TcpStream::connect(address).await?),
+                        Some(stream) if is_open(&stream) => stream,
+                        Some(_) | None => BufReader::new(TcpStream::connect(address).await?),
                     };
                     stream.get_mut().write_all(request.as_bytes()).await?;
                     let (answer, closes) = answer(&mut stream).await?;
@@ -146,6 +147,12 @@ async fn new_keys(address: SocketAddr, per_s: u32, tally: Rc<Tally>, end: Instan
             });
         }
     }
+}
+
+/// Whether the gateway has not closed a connection while it was idle.
+fn is_open(stream: &BufReader<TcpStream>) -> bool {
+    let polled = stream.get_ref().try_read(&mut [0]);
+    polled.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Begins a head, and adds to it now and then.
