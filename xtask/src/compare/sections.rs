@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Args;
 use super::figures::{Table, median, target};
@@ -17,6 +17,9 @@ const FLOOD: f64 = 20_000.0;
 const PROBES: f64 = 100.0;
 /// How long a proxy is loaded to see what it can do, before it is loaded with half of that.
 const GAUGE_S: u64 = 2;
+
+/// How long idle connections are opened: some proxies take their time for each.
+const OPEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// One run of the generator that asks as fast as it is answered.
 #[derive(Clone, Copy)]
@@ -174,8 +177,8 @@ pub(super) fn memory(stage: &Stage, args: &Args) -> Result<()> {
     let mut table = Table::new(&["idle MiB", "connections", "MiB then", "KiB each"]);
     for proxy in taking_part(stage, args, &[Does::Pass, Does::Limit]) {
         let before = proxy.process.resident()?;
-        let mut streams = Vec::new();
-        for _ in 0..args.idle {
+        let (mut streams, until) = (Vec::new(), Instant::now() + OPEN_WITHIN);
+        while streams.len() < args.idle as usize && Instant::now() < until {
             // Each has been served once: what a client of a mobile app leaves behind.
             let Some(stream) = asked_once(proxy.address)? else { break };
             streams.push(stream);
