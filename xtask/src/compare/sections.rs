@@ -21,6 +21,8 @@ const GAUGE_S: u64 = 2;
 /// How long idle connections are opened: some proxies take their time for each.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
 
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
 /// One run of the generator that asks as fast as it is answered.
 #[derive(Clone, Copy)]
 struct Run {
@@ -193,8 +195,8 @@ pub(super) fn memory(stage: &Stage, args: &Args) -> Result<()> {
 
 /// A connection on which one request was served; `None` when it was not.
 fn asked_once(address: SocketAddr) -> Result<Option<TcpStream>> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, ANSWERED_WITHIN) else { return Ok(None) };
+    stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
     write!(stream, "GET / HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
     let mut answer = [0; 4096];
     let served = stream.read(&mut answer).is_ok_and(|read| answer[..read].starts_with(b"HTTP/1.1 200"));
