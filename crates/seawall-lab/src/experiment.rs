@@ -3,7 +3,8 @@
 //! **Mechanics.** For each seed and config there is a control run without the trigger, a run with it,
 //! and, if that stays down, one in which all clients stay away for a while. Seeds are played in
 //! parallel, and their results are taken together in their order. Seeds are added, twenty at a time,
-//! until every verdict is decided or there are [`SEEDS_CAP`].
+//! until every verdict is decided or there are [`SEEDS_CAP`]. Scenarios that differ only in what happens
+//! share their control.
 
 use rayon::prelude::*;
 use seawall_config::Config;
@@ -11,7 +12,7 @@ use seawall_core::rng::mix;
 use seawall_core::time::{Span, Time};
 
 use crate::contender::Contender;
-use crate::outcomes::{Counts, Gauge, Latencies, MEASURED, Outcomes, Phases};
+use crate::outcomes::{Counts, Gauge, Latencies, MEASURED, Outcomes, Passed, Phases};
 use crate::scenario::{Metric, Phase, Quantity, Scenario};
 use crate::verdict::{Fate, Verdict, fate, recovery, verdict};
 use crate::world::{self, Keep, Play};
@@ -55,6 +56,24 @@ pub struct ConfigResult {
     pub gauges: Vec<Vec<Gauge>>,
     /// Calls in the first seed, by the second.
     pub timeline: Vec<Counts>,
+    /// Requests that reached each service in the first seed, by the second.
+    pub load: Vec<Vec<u32>>,
+}
+
+impl ConfigResult {
+    fn new(name: &str) -> ConfigResult {
+        ConfigResult {
+            name: name.to_owned(),
+            fates: Vec::new(),
+            run: Total::default(),
+            control: Total::default(),
+            goodput: Vec::new(),
+            after: Vec::new(),
+            gauges: Vec::new(),
+            timeline: Vec::new(),
+            load: Vec::new(),
+        }
+    }
 }
 
 /// Runs over seeds, taken together.
@@ -66,8 +85,10 @@ pub struct Total {
     /// By service and phase, requests a second, summed over runs.
     loads: Vec<[f64; MEASURED.len()]>,
     latencies: Vec<[Latencies; MEASURED.len()]>,
-    tries: u64,
-    calls: u64,
+    /// By link and phase, counts a second in the order of [`PASSED`], summed over runs.
+    edges: Vec<[[f64; PASSED.len()]; MEASURED.len()]>,
+    /// By phase, attempts a second for calls of clients, summed over runs.
+    tries: [f64; MEASURED.len()],
 }
 
 type Count = fn(&Counts) -> u32;
@@ -83,12 +104,40 @@ const COUNTS: [(Quantity, Count); 7] = [
     (Quantity::Abandoned, |counts| counts.abandoned),
 ];
 
+/// What is counted of each link.
+const PASSED: [fn(&Passed) -> u32; 6] = [
+    |passed| passed.made,
+    |passed| passed.attempts,
+    |passed| passed.answered,
+    |passed| passed.failed,
+    |passed| passed.refused,
+    |passed| passed.expired,
+];
+
+/// Calls over a link in a phase, a second: the mean over runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Flow {
+    /// Begun.
+    pub made: f64,
+    /// Attempts of them that the caller sent.
+    pub attempts: f64,
+    /// Answered.
+    pub answered: f64,
+    /// Failed.
+    pub failed: f64,
+    /// Refused.
+    pub refused: f64,
+    /// Given up by the caller.
+    pub expired: f64,
+}
+
 impl Total {
     fn add(&mut self, outcomes: &Outcomes, phases: &Phases) {
         self.runs += 1;
         self.rates.resize(outcomes.populations.len(), [[0.0; COUNTS.len()]; MEASURED.len()]);
         self.latencies.resize_with(outcomes.populations.len(), Default::default);
         self.loads.resize(outcomes.load.len(), [0.0; MEASURED.len()]);
+        self.edges.resize(outcomes.edges.len(), [[0.0; PASSED.len()]; MEASURED.len()]);
         for (index, phase) in MEASURED.into_iter().enumerate() {
             let (from, to) = phases.seconds(phase);
             for (place, rates) in self.rates.iter_mut().enumerate() {
@@ -99,12 +148,16 @@ impl Total {
             for (place, loads) in self.loads.iter_mut().enumerate() {
                 loads[index] += outcomes.load(Some(place), from, to);
             }
+            for (edge, sums) in outcomes.edges.iter().zip(&mut self.edges) {
+                for (sum, count) in sums[index].iter_mut().zip(PASSED) {
+                    *sum += edge.rate(from, to, count);
+                }
+            }
+            self.tries[index] += outcomes.tries(from, to);
             for (all, population) in self.latencies.iter_mut().zip(&outcomes.populations) {
                 all[index].join(&population.latencies[index]);
             }
         }
-        self.tries += outcomes.tries;
-        self.calls += outcomes.calls();
     }
 
     /// The mean over runs of a count a second.
@@ -135,8 +188,18 @@ impl Total {
     }
 
     /// Attempts for each call of a client.
-    pub fn amplification(&self) -> f64 {
-        self.tries as f64 / self.calls.max(1) as f64
+    pub fn amplification(&self, phase: Phase) -> Option<f64> {
+        let index = MEASURED.iter().position(|measured| *measured == phase)?;
+        let calls = self.rate(Quantity::Offered, phase, None)? * f64::from(self.runs.max(1));
+        (calls > 0.0).then(|| self.tries[index] / calls)
+    }
+
+    /// Calls over a link, by its place.
+    pub fn flow(&self, link: usize, phase: Phase) -> Option<Flow> {
+        let index = MEASURED.iter().position(|measured| *measured == phase)?;
+        let mean = self.edges.get(link)?[index].map(|sum| sum / f64::from(self.runs.max(1)));
+        let [made, attempts, answered, failed, refused, expired] = mean;
+        Some(Flow { made, attempts, answered, failed, refused, expired })
     }
 }
 
@@ -164,7 +227,7 @@ impl ConfigResult {
             Quantity::P99 => latency(0.99),
             Quantity::P999 => latency(0.999),
             Quantity::Load => total.load(metric.phase, metric.of),
-            Quantity::Amplification => Some(total.amplification()),
+            Quantity::Amplification => total.amplification(metric.phase),
             Quantity::Collapse => Some(self.verdict().1.estimate),
             Quantity::RecoveryP50 => self.recovery(50).map(|seconds| seconds as f64),
             Quantity::RecoveryP95 => self.recovery(95).map(|seconds| seconds as f64),
@@ -190,12 +253,14 @@ pub struct Results {
     pub events: u64,
     /// Each config, in the order given.
     pub configs: Vec<ConfigResult>,
+    /// Who calls which service, by its place.
+    pub links: Vec<(String, usize)>,
 }
 
-struct Played {
-    fate: Fate,
-    control: Outcomes,
-    run: Outcomes,
+/// One seed of one scenario with one config.
+pub(crate) struct Played {
+    pub(crate) fate: Fate,
+    pub(crate) run: Outcomes,
     fingerprint: u64,
     events: u64,
 }
@@ -207,61 +272,94 @@ pub fn run(
     seeds: Seeds,
     on_progress: &(dyn Fn() + Sync),
 ) -> Results {
-    let phases = Phases::of(scenario);
-    let result = |contender: &Contender| ConfigResult {
-        name: contender.name.clone(),
-        fates: Vec::new(),
-        run: Total::default(),
-        control: Total::default(),
-        goodput: Vec::new(),
-        after: Vec::new(),
-        gauges: Vec::new(),
-        timeline: Vec::new(),
-    };
-    let mut results = Results {
-        phases,
-        seeds: Seeds { count: 0, ..seeds },
-        fingerprint: 0,
-        events: 0,
-        configs: contenders.iter().map(result).collect(),
-    };
+    let mut results = run_all(std::slice::from_ref(scenario), contenders, seeds, on_progress);
+    results.pop().expect("a result for each scenario")
+}
+
+/// Plays scenarios that differ only in what happens, each with each config.
+pub fn run_all(
+    scenarios: &[Scenario],
+    contenders: &[Contender],
+    seeds: Seeds,
+    on_progress: &(dyn Fn() + Sync),
+) -> Vec<Results> {
+    let mut all: Vec<Results> =
+        scenarios.iter().map(|scenario| Results::new(scenario, contenders, seeds)).collect();
     let mut wanted = seeds.count.max(1);
+    let mut open: Vec<usize> = (0..scenarios.len()).collect();
+    let mut played = 0;
     loop {
         // Twenty at a time, so that what is kept of each run stays bounded.
-        while results.seeds.count < wanted {
-            let until = wanted.min(results.seeds.count + SEEDS_MORE);
-            let batch: Vec<Vec<Played>> = (results.seeds.count..until)
-                .into_par_iter()
-                .map(|seed| {
-                    let keep = if seed == 0 { Keep::Gauges } else { Keep::Counts };
-                    let seed = seeds.first.wrapping_add(u64::from(seed));
-                    let all = contenders
-                        .iter()
-                        .map(|contender| play(scenario, contender.config.as_ref(), phases, keep, seed));
-                    let all = all.collect();
-                    on_progress();
-                    all
-                })
-                .collect();
-            batch.into_iter().for_each(|seed| results.add(seed));
-            results.seeds.count = until;
+        while played < wanted {
+            let until = wanted.min(played + SEEDS_MORE);
+            let batch = (played..until).into_par_iter().map(|seed| {
+                let keep = if seed == 0 { Keep::Gauges } else { Keep::Counts };
+                let seed = seeds.first.wrapping_add(u64::from(seed));
+                let done = play_seed(scenarios, &open, contenders, keep, seed);
+                on_progress();
+                done
+            });
+            for (controls, runs) in batch.collect::<Vec<_>>() {
+                for (place, run) in open.iter().zip(runs) {
+                    all[*place].add(&controls, run);
+                }
+            }
+            open.iter().for_each(|place| all[*place].seeds.count = until);
+            played = until;
         }
-        let open = |result: &ConfigResult| result.verdict().0 == Verdict::Inconclusive;
-        if !seeds.adds || wanted >= SEEDS_CAP || !results.configs.iter().any(open) {
-            return results;
+        let undecided = |result: &ConfigResult| result.verdict().0 == Verdict::Inconclusive;
+        open.retain(|place| all[*place].configs.iter().any(undecided));
+        if !seeds.adds || wanted >= SEEDS_CAP || open.is_empty() {
+            return all;
         }
         wanted = (wanted + SEEDS_MORE).min(SEEDS_CAP);
     }
 }
 
+/// One seed: the control of each config, and for each scenario its run with each config.
+fn play_seed(
+    scenarios: &[Scenario],
+    open: &[usize],
+    contenders: &[Contender],
+    keep: Keep,
+    seed: u64,
+) -> (Vec<Outcomes>, Vec<Vec<Played>>) {
+    let first = &scenarios[open[0]];
+    let controls: Vec<Outcomes> =
+        contenders.iter().map(|contender| control(first, contender.config.as_ref(), seed)).collect();
+    let runs = open.iter().map(|place| {
+        let with = contenders.iter().zip(&controls);
+        with.map(|(contender, control)| {
+            play(&scenarios[*place], contender.config.as_ref(), keep, seed, control)
+        })
+        .collect()
+    });
+    let runs = runs.collect();
+    (controls, runs)
+}
+
 impl Results {
-    fn add(&mut self, seed: Vec<Played>) {
-        for (result, played) in self.configs.iter_mut().zip(seed) {
-            self.fingerprint = mix(self.fingerprint ^ played.fingerprint);
-            self.events += played.events;
-            let Played { fate, control, mut run, .. } = played;
+    fn new(scenario: &Scenario, contenders: &[Contender], seeds: Seeds) -> Results {
+        Results {
+            phases: Phases::of(scenario),
+            seeds: Seeds { count: 0, ..seeds },
+            fingerprint: 0,
+            events: 0,
+            configs: contenders.iter().map(|contender| ConfigResult::new(&contender.name)).collect(),
+            links: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, controls: &[Outcomes], seed: Vec<Played>) {
+        for ((result, control), played) in self.configs.iter_mut().zip(controls).zip(seed) {
+            let Played { fate, mut run, fingerprint, events } = played;
+            self.fingerprint = mix(self.fingerprint ^ fingerprint);
+            self.events += events;
+            if self.links.is_empty() {
+                self.links = run.edges.iter().map(|edge| (edge.from.clone(), edge.to)).collect();
+            }
             result.fates.push(fate);
-            result.control.add(&control, &self.phases);
+            result.control.add(control, &self.phases);
             result.run.add(&run, &self.phases);
             let (from, to) = self.phases.seconds(Phase::After);
             result.after.push(run.served(from, to));
@@ -272,57 +370,51 @@ impl Results {
             result.goodput.push(seconds.collect());
             if result.fates.len() == 1 {
                 result.gauges = std::mem::take(&mut run.gauges);
-                result.timeline =
-                    (0..self.phases.end as usize).map(|second| in_second(&run, second)).collect();
+                result.timeline = (0..self.phases.end as usize).map(|second| run.in_second(second)).collect();
+                result.load = std::mem::take(&mut run.load);
             }
         }
     }
 }
 
-fn in_second(run: &Outcomes, second: usize) -> Counts {
-    run.populations.iter().fold(Counts::default(), |sum, population| {
-        let counts = population.seconds[second];
-        Counts {
-            offered: sum.offered + counts.offered,
-            ok: sum.ok + counts.ok,
-            degraded: sum.degraded + counts.degraded,
-            failed: sum.failed + counts.failed,
-            throttled: sum.throttled + counts.throttled,
-            shed: sum.shed + counts.shed,
-            abandoned: sum.abandoned + counts.abandoned,
-        }
-    })
+/// Plays a scenario without what happens in it.
+pub(crate) fn control(scenario: &Scenario, config: Option<&Config>, seed: u64) -> Outcomes {
+    let calm = Scenario { events: Vec::new(), ..scenario.clone() };
+    let phases = Phases::of(scenario);
+    let outcomes =
+        world::run(Play { scenario: &calm, config, phases, release: None, keep: Keep::Counts }, seed);
+    assert!(outcomes.is_conserved(), "seed {seed}: calls are lost or counted twice");
+    outcomes
 }
 
-/// Plays one seed with one config.
-fn play(scenario: &Scenario, config: Option<&Config>, phases: Phases, keep: Keep, seed: u64) -> Played {
-    let calm = Scenario { events: Vec::new(), ..scenario.clone() };
-    let calm_play = Play { scenario: &calm, config, phases, release: None, keep: Keep::Counts };
-    let control = world::run(calm_play, seed);
-    let run = match scenario.events.is_empty() {
-        false => world::run(Play { scenario, keep, ..calm_play }, seed),
-        true => world::run(Play { keep, ..calm_play }, seed),
-    };
-    let mut fingerprint = 0;
-    for outcomes in [&control, &run] {
-        assert!(outcomes.is_conserved(), "seed {seed}: calls are lost or counted twice");
-        fingerprint = mix(fingerprint ^ outcomes.fingerprint);
-    }
+/// Plays one seed with one config, against its control.
+pub(crate) fn play(
+    scenario: &Scenario,
+    config: Option<&Config>,
+    keep: Keep,
+    seed: u64,
+    control: &Outcomes,
+) -> Played {
+    let phases = Phases::of(scenario);
+    let play = Play { scenario, config, phases, release: None, keep };
+    let run = world::run(play, seed);
+    assert!(run.is_conserved(), "seed {seed}: calls are lost or counted twice");
+    let fingerprint = mix(mix(control.fingerprint) ^ run.fingerprint);
     let mut events = control.events + run.events;
-    let mut fate = fate(&control, &run, &phases);
+    let mut fate = fate(control, &run, &phases);
     if fate == Fate::Metastable {
         // The same run goes on, but for a while nobody comes.
         let away = (scenario.end, scenario.end + RELEASE);
         let longer = Scenario { end: away.1 + RELEASED, ..scenario.clone() };
-        let calm = Scenario { end: longer.end, ..calm.clone() };
-        let release = Play { scenario: &longer, release: Some(away), ..calm_play };
-        let released = world::run(release, seed);
-        let reference = world::run(Play { scenario: &calm, ..calm_play }, seed);
+        let calm = Scenario { events: Vec::new(), ..longer.clone() };
+        let play = Play { keep: Keep::Counts, ..play };
+        let released = world::run(Play { scenario: &longer, release: Some(away), ..play }, seed);
+        let reference = world::run(Play { scenario: &calm, ..play }, seed);
         events += released.events + reference.events;
         let second = |time: Time| time.as_nanos() / 1_000_000_000;
         if recovery(&reference, &released, second(away.1) + 5, second(longer.end)).is_none() {
             fate = Fate::Broken;
         }
     }
-    Played { fate, control, run, fingerprint, events }
+    Played { fate, run, fingerprint, events }
 }

@@ -19,4 +19,4 @@ pub mod verdict;
 pub mod world;
 
 pub use contender::Contender;
-pub use outcomes::{Attempts, Counts, Gauge, Latencies, Outcomes, Phases, Population};
+pub use outcomes::{Attempts, Counts, Edge, Gauge, Latencies, Outcomes, Passed, Phases, Population};

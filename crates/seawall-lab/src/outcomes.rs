@@ -168,6 +168,64 @@ pub struct Population {
     pub in_flight: u64,
 }
 
+/// What became of the calls over a link in one second: of their beginning for those made and attempted,
+/// of their end for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Calls begun.
+    pub made: u32,
+    /// Attempts of them that the caller sent.
+    pub attempts: u32,
+    /// Answered, in full or with less.
+    pub answered: u32,
+    /// Failed.
+    pub failed: u32,
+    /// Refused for want of quota or capacity.
+    pub refused: u32,
+    /// Given up by the caller, who waited as long as it would.
+    pub expired: u32,
+}
+
+/// From a caller to a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edge {
+    /// The clients or the service that calls.
+    pub from: String,
+    /// The service that is called, by its place.
+    pub to: usize,
+    /// By the second.
+    pub seconds: Vec<Passed>,
+    /// Under way at the end.
+    pub in_flight: u64,
+}
+
+impl Edge {
+    pub(crate) fn new(from: &str, to: u32, seconds: usize) -> Edge {
+        Edge {
+            from: from.to_owned(),
+            to: to as usize,
+            seconds: vec![Passed::default(); seconds],
+            in_flight: 0,
+        }
+    }
+
+    /// A count a second, over the seconds from `from` to `to`.
+    pub fn rate(&self, from: u64, to: u64, count: fn(&Passed) -> u32) -> f64 {
+        mean(self.seconds.iter().map(count), from, to)
+    }
+
+    fn is_conserved(&self) -> bool {
+        let made: u64 = self.seconds.iter().map(|passed| u64::from(passed.made)).sum();
+        let ended = |passed: &Passed| {
+            [passed.answered, passed.failed, passed.refused, passed.expired]
+                .map(u64::from)
+                .iter()
+                .sum::<u64>()
+        };
+        made == self.seconds.iter().map(ended).sum::<u64>() + self.in_flight
+    }
+}
+
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcomes {
@@ -179,8 +237,11 @@ pub struct Outcomes {
     pub gauges: Vec<Vec<Gauge>>,
     /// Where attempts went.
     pub attempts: Attempts,
-    /// Attempts made for calls of clients: by themselves and by Seawall in front of what they call.
-    pub tries: u64,
+    /// Attempts made for calls of clients, by themselves and by Seawall in front of what they call, by the
+    /// second.
+    pub tries: Vec<u32>,
+    /// What became of the calls over each link: those of populations first, in their order.
+    pub edges: Vec<Edge>,
     /// Sojourn times of answers in time, in their order, if they were asked for.
     pub sojourns: Vec<Span>,
     /// A hash over all events.
@@ -198,6 +259,7 @@ impl Outcomes {
             populations: scenario.clients.iter().map(|_| population()).collect(),
             load: scenario.services.iter().map(|_| vec![0; seconds]).collect(),
             gauges: scenario.services.iter().map(|_| Vec::new()).collect(),
+            tries: vec![0; seconds],
             phases: MEASURED.iter().map(|phase| phases.seconds(*phase)).collect(),
             ..Outcomes::default()
         }
@@ -244,9 +306,30 @@ impl Outcomes {
         all.map(|(_, seconds)| mean(seconds.iter().copied(), from, to)).sum()
     }
 
+    /// Attempts made for calls of clients, per second.
+    pub fn tries(&self, from: u64, to: u64) -> f64 {
+        mean(self.tries.iter().copied(), from, to)
+    }
+
     /// Calls begun in all.
     pub fn calls(&self) -> u64 {
         self.sum(|counts| counts.offered)
+    }
+
+    /// What became of calls in one second, of all populations.
+    pub fn in_second(&self, second: usize) -> Counts {
+        self.populations.iter().fold(Counts::default(), |sum, population| {
+            let counts = population.seconds[second];
+            Counts {
+                offered: sum.offered + counts.offered,
+                ok: sum.ok + counts.ok,
+                degraded: sum.degraded + counts.degraded,
+                failed: sum.failed + counts.failed,
+                throttled: sum.throttled + counts.throttled,
+                shed: sum.shed + counts.shed,
+                abandoned: sum.abandoned + counts.abandoned,
+            }
+        })
     }
 
     /// A count over the whole run.
@@ -262,7 +345,8 @@ impl Outcomes {
             offered == population.seconds.iter().map(Counts::ended).sum::<u64>() + population.in_flight
         });
         let Attempts { sent, answered, failed, refused, withdrawn, lost, in_flight } = self.attempts;
-        calls && sent == answered + failed + refused + withdrawn + lost + in_flight
+        let attempts = sent == answered + failed + refused + withdrawn + lost + in_flight;
+        calls && attempts && self.edges.iter().all(Edge::is_conserved)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::checked;
 use super::{Outcome, Report, goodput};
+use crate::scenario::Phase;
 use crate::verdict::Interval;
 
 /// As a Markdown table.
@@ -22,7 +23,7 @@ pub fn markdown(report: &Report) -> String {
             estimate * 1e2,
             low * 1e2,
             high * 1e2,
-            config.run.amplification(),
+            config.run.amplification(Phase::Whole).unwrap_or_default(),
         );
     }
     text.push('\n');

@@ -8,7 +8,7 @@ mod text;
 use serde_json::{Value, json};
 
 use crate::experiment::{ConfigResult, Results};
-use crate::scenario::{Assertion, Expression, Metric, Scenario};
+use crate::scenario::{Assertion, Expression, Metric, Phase, Quantity, Scenario};
 use crate::verdict::{Interval, Verdict};
 
 pub use formats::{github, junit, markdown};
@@ -129,7 +129,7 @@ impl Report {
             "verdict": verdict.name(),
             "collapse": { "estimate": estimate, "low": low, "high": high, "seeds": config.fates.len() },
             "goodput": { "before": before, "during": during, "after": after },
-            "amplification": config.run.amplification(),
+            "amplification": config.run.amplification(Phase::Whole),
             "recovery_s": { "p50": config.recovery(50), "p95": config.recovery(95) },
             "assertions": checks,
         });
@@ -144,7 +144,8 @@ impl Report {
     }
 
     /// How much more a config serves after the trigger than the first one does, per second: the mean of
-    /// the paired differences over seeds with its 95 % interval; `None` for the first itself.
+    /// the paired differences over seeds with its 95 % interval by Student's t; `None` for the first
+    /// itself, and for a single seed.
     pub fn change(&self, place: usize) -> Option<Interval> {
         let (first, config) = (self.results.configs.first()?, self.results.configs.get(place)?);
         if place == 0 {
@@ -152,18 +153,37 @@ impl Report {
         }
         let differences: Vec<f64> =
             config.after.iter().zip(&first.after).map(|(mine, theirs)| mine - theirs).collect();
-        let count = differences.len().max(1) as f64;
-        let mean = differences.iter().sum::<f64>() / count;
-        let square: f64 =
-            differences.iter().map(|difference| (difference - mean) * (difference - mean)).sum();
-        let half = 1.96 * libm::sqrt(square / (count - 1.0).max(1.0) / count);
-        Some(Interval { estimate: mean, low: mean - half, high: mean + half })
+        mean_interval(&differences)
     }
+}
+
+/// The mean of a sample with its 95 % interval by Student's t; `None` for less than two.
+fn mean_interval(sample: &[f64]) -> Option<Interval> {
+    let degrees = sample.len().checked_sub(1).filter(|degrees| *degrees > 0)?;
+    let count = sample.len() as f64;
+    let mean = sample.iter().sum::<f64>() / count;
+    let square: f64 = sample.iter().map(|value| (value - mean) * (value - mean)).sum();
+    let half = student(degrees) * libm::sqrt(square / degrees as f64 / count);
+    Some(Interval { estimate: mean, low: mean - half, high: mean + half })
+}
+
+/// The quantile at 97.5 % of Student's t with so many degrees of freedom, at least 1.
+fn student(degrees: usize) -> f64 {
+    const EXACT: [f64; 4] = [12.706_204_736, 4.302_652_730, 3.182_446_305, 2.776_445_105];
+    const Z: f64 = 1.959_963_984_540_054;
+    if let Some(exact) = degrees.checked_sub(1).and_then(|place| EXACT.get(place)) {
+        return *exact;
+    }
+    // Cornish and Fisher's expansion, within a thousandth from five degrees on.
+    let (nu, z2) = (degrees as f64, Z * Z);
+    let first = Z * (z2 + 1.0) / 4.0;
+    let second = Z * (5.0 * z2 * z2 + 16.0 * z2 + 3.0) / 96.0;
+    let third = Z * (3.0 * z2 * z2 * z2 + 19.0 * z2 * z2 + 17.0 * z2 - 15.0) / 384.0;
+    Z + first / nu + second / (nu * nu) + third / (nu * nu * nu)
 }
 
 /// Answers in time a second, full or degraded, before, during and after the trigger.
 pub fn goodput(config: &ConfigResult) -> [f64; 3] {
-    use crate::scenario::{Phase, Quantity};
     [Phase::Before, Phase::During, Phase::After].map(|phase| {
         let rate = |quantity| config.run.rate(quantity, phase, None).unwrap_or_default();
         rate(Quantity::Goodput) + rate(Quantity::Degraded)
@@ -180,3 +200,6 @@ fn first_metric(assertion: &Assertion) -> Option<&Metric> {
     }
     of(&assertion.left).or_else(|| of(&assertion.right))
 }
+
+#[cfg(test)]
+mod tests;

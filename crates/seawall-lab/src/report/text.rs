@@ -93,7 +93,7 @@ fn row(line: &mut impl FnMut(std::fmt::Arguments<'_>), width: usize, config: &Co
     line(format_args!(
         "{:width$}  {down:>22}  {before:>10.1} {during:>10.1} {after:>10.1}  {p99:>9} {back:>9}  {:>8.2}×",
         config.name,
-        config.run.amplification(),
+        config.run.amplification(Phase::Whole).unwrap_or_default(),
     ));
 }
 

@@ -163,11 +163,7 @@ impl Quantity {
     fn has_phases(self) -> bool {
         !matches!(
             self,
-            Quantity::Amplification
-                | Quantity::Collapse
-                | Quantity::RecoveryP50
-                | Quantity::RecoveryP95
-                | Quantity::Verdict
+            Quantity::Collapse | Quantity::RecoveryP50 | Quantity::RecoveryP95 | Quantity::Verdict
         )
     }
 }

@@ -96,6 +96,8 @@ impl World<'_> {
             }
         };
         let plain = matches!(kind, Kind::Plain);
+        let second = self.second();
+        self.outcomes.edges[link as usize].seconds[second].made += 1;
         let link = Some(link);
         let (sent, last) = (Vec::new(), Reply::TimedOut);
         let leg = self.legs.add(Leg { owner, who, service, link, deadline, begun: now, kind, sent, last });
@@ -177,7 +179,11 @@ impl World<'_> {
         self.outcomes.attempts.sent += 1;
         // Of what a station sends for a client only that is counted that comes on top.
         let again = link.is_some() || attempt.is_some_and(|attempt| attempt.number > 1);
-        self.outcomes.tries += u64::from(counted && again);
+        let second = self.second();
+        self.outcomes.tries[second] += u32::from(counted && again);
+        if let Some(link) = link {
+            self.outcomes.edges[link as usize].seconds[second].attempts += 1;
+        }
         let Some(later) = self.leaves(link, service, route.is_some()) else {
             self.outcomes.attempts.lost += 1;
             return;
@@ -291,10 +297,24 @@ impl World<'_> {
         for (_, message) in leg.sent {
             self.disown(message);
         }
+        if let Some(link) = leg.link {
+            self.count_over(link as usize, reply);
+        }
         if let Owner::Client { population } = leg.owner {
             self.count(population as usize, leg.begun, reply);
         }
         self.reply(leg.owner, reply);
+    }
+
+    fn count_over(&mut self, link: usize, reply: Reply) {
+        let second = self.second();
+        let passed = &mut self.outcomes.edges[link].seconds[second];
+        *match reply {
+            Reply::Ok | Reply::Degraded => &mut passed.answered,
+            Reply::Failed => &mut passed.failed,
+            Reply::Shed { .. } | Reply::Throttled { .. } => &mut passed.refused,
+            Reply::TimedOut => &mut passed.expired,
+        } += 1;
     }
 
     fn count(&mut self, population: usize, begun: Time, reply: Reply) {

@@ -34,7 +34,7 @@ use seawall_core::request::{Key, Tier};
 use seawall_core::rng::{Rng, mix};
 use seawall_core::time::{Span, Time};
 
-use crate::outcomes::{Gauge, Outcomes, Phases};
+use crate::outcomes::{Edge, Gauge, Outcomes, Phases};
 use crate::queue::Queue;
 use crate::scenario::Scenario;
 use crate::slab::{Id, Slab};
@@ -239,6 +239,9 @@ impl<'a> World<'a> {
         let (links, of_population, of_services) = link::all(scenario, &stations);
         let services = (scenario.services.iter().zip(of_services).enumerate())
             .map(|(place, (service, links))| Service::new(service, &links, seed, place));
+        let mut outcomes = Outcomes::new(scenario, &play.phases);
+        let seconds = outcomes.tries.len();
+        outcomes.edges = links.iter().map(|link| Edge::new(&link.from, link.to, seconds)).collect();
         World {
             seed,
             now: Time::ZERO,
@@ -254,7 +257,7 @@ impl<'a> World<'a> {
             services: services.collect(),
             stations,
             begun: 0,
-            outcomes: Outcomes::new(scenario, &play.phases),
+            outcomes,
             play,
         }
     }
@@ -345,6 +348,9 @@ impl<'a> World<'a> {
         self.outcomes.attempts.in_flight = attempts;
         for (place, population) in self.outcomes.populations.iter_mut().enumerate() {
             population.in_flight = self.legs.count(|leg| leg.is_of(place));
+        }
+        for (place, edge) in self.outcomes.edges.iter_mut().enumerate() {
+            edge.in_flight = self.legs.count(|leg| leg.link == Some(place as u32));
         }
     }
 }
