@@ -33,6 +33,9 @@ pub const USERS_MAX: u64 = 10_000_000;
 /// The most samples of an empirical distribution.
 const SAMPLES_MAX: usize = 1_000_000;
 
+/// Finds the text of a file that another names.
+pub type TextOf<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
 /// How long one piece of work takes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -94,11 +97,10 @@ impl Work {
         }
     }
 
-    /// Reads the times of an empirical distribution; `base` is the folder of the file that names it.
-    pub fn load(&mut self, base: &Path) -> Result<(), String> {
-        let Work::Empirical { file, times } = self else { return Ok(()) };
-        let path = base.join(&*file);
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    /// Reads the times of an empirical distribution; `text_of` finds the text of the file that is named.
+    pub fn load(&mut self, text_of: TextOf<'_>) -> Result<(), String> {
+        let Work::Empirical { file: path, times } = self else { return Ok(()) };
+        let text = text_of(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut read = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match units::duration(line.trim()) {
@@ -241,8 +243,8 @@ impl Service {
     }
 
     /// Reads the files that its distribution names.
-    pub fn load(&mut self, base: &Path) -> Result<(), String> {
-        self.time.load(base)
+    pub fn load(&mut self, text_of: TextOf<'_>) -> Result<(), String> {
+        self.time.load(text_of)
     }
 }
 

@@ -20,10 +20,10 @@ mod sockets;
 mod telemetry;
 mod tls;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
-use cli::Command;
+use cli::{Command, File};
 use run::RunError;
 use seawall_config::Colour;
 use tracing_subscriber::EnvFilter;
@@ -59,17 +59,9 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::Check(path) => match check::run(&path) {
-            Ok((text, code)) => {
-                say(text.as_bytes());
-                code
-            }
-            Err(error) => {
-                eprintln!("{}", error.render(colour()));
-                ExitCode::from(BAD_INPUT)
-            }
-        },
-        Command::Schema => say(seawall_config::SCHEMA.as_bytes()),
+        Command::Check(args) => answer(check::run(&args, colour_of(&std::io::stdout()))),
+        Command::Schema(File::Config) => say(seawall_config::SCHEMA.as_bytes()),
+        Command::Schema(File::Scenario) => say(seawall_lab::scenario::SCHEMA.as_bytes()),
         Command::Completions(shell) => say(&cli::completions(shell)),
         Command::Ask { gateway, method, target } => match operate::ask(&gateway, method, &target) {
             Ok(answer) => say(answer.as_bytes()),
@@ -78,11 +70,11 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Lab(verb) => answer(lab::run(&verb)),
+        Command::Lab(verb) => answer(lab::run(&verb, colour_of(&std::io::stdout()))),
     }
 }
 
-/// Says what a command of the lab found.
+/// Says what a check or a command of the lab found.
 fn answer(found: Result<(String, ExitCode), lab::Problem>) -> ExitCode {
     match found {
         Ok((text, code)) => {
@@ -121,8 +113,13 @@ fn log() {
         .init();
 }
 
-/// Colours only for a terminal whose user did not opt out (<https://no-color.org>).
+/// The colours of standard error.
 fn colour() -> Colour {
+    colour_of(&std::io::stderr())
+}
+
+/// Colours only for a terminal whose user did not opt out (<https://no-color.org>).
+fn colour_of(stream: &impl IsTerminal) -> Colour {
     let opted_out = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stderr().is_terminal() && !opted_out { Colour::Always } else { Colour::Never }
+    if stream.is_terminal() && !opted_out { Colour::Always } else { Colour::Never }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use seawall_config::{Config, ConfigError};
 
+use crate::gallery::Files;
 use crate::scenario::{NAIVE, PROTECTED, Scenario};
 
 /// What stands in front of the services, under its name.
@@ -17,25 +18,41 @@ pub struct Contender {
 }
 
 impl Contender {
+    /// Nothing at all.
+    pub fn naive() -> Contender {
+        Contender { name: NAIVE.to_owned(), config: None }
+    }
+
     /// What a scenario means by `naive`, `protected`, or the path of a file beside it.
-    pub fn named(name: &str, scenario: &Scenario, base: &Path) -> Result<Contender, ConfigError> {
-        match name {
-            NAIVE => Ok(Contender { name: name.to_owned(), config: None }),
-            PROTECTED => Ok(Contender { name: name.to_owned(), config: Some(protected(scenario)?) }),
-            file => Contender::read(&base.join(file)),
+    pub fn named(name: &str, scenario: &Scenario, files: &Files) -> Result<Contender, ConfigError> {
+        let text = Contender::text(name, scenario, files)?;
+        Contender::of(name, text.as_deref())
+    }
+
+    /// The text of its config; `None` for nothing.
+    pub fn text(name: &str, scenario: &Scenario, files: &Files) -> Result<Option<String>, ConfigError> {
+        match (name, files) {
+            (NAIVE, _) => Ok(None),
+            (PROTECTED, _) => Ok(Some(protected(scenario))),
+            (file, Files::Folder(folder)) => Config::text(&folder.join(file)).map(Some),
+            (file, Files::Gallery) => {
+                let path = Path::new(file);
+                files.text(path).map(Some).map_err(|problem| ConfigError::unreadable(path, problem))
+            }
         }
     }
 
-    /// A config file.
-    pub fn read(path: &Path) -> Result<Contender, ConfigError> {
-        let config = Config::from_toml(&Config::text(path)?, path)?;
+    /// A config by its text; `name` is that of its file.
+    pub fn of(name: &str, text: Option<&str>) -> Result<Contender, ConfigError> {
+        let path = Path::new(name);
+        let config = text.map(|text| Config::from_toml(text, path)).transpose()?;
         let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Contender { name, config: Some(config) })
+        Ok(Contender { name, config })
     }
 }
 
 /// Seawall in front of every service, with every default.
-fn protected(scenario: &Scenario) -> Result<Config, ConfigError> {
+fn protected(scenario: &Scenario) -> String {
     let mut text = String::new();
     for service in &scenario.services {
         let name = &service.name;
@@ -44,5 +61,5 @@ fn protected(scenario: &Scenario) -> Result<Config, ConfigError> {
         _ = write!(text, "[upstream.{name}]\nhosts = [{}]\n", hosts.join(", "));
         _ = write!(text, "[route.{name}]\npath = \"/{name}/*\"\nupstream = \"{name}\"\n");
     }
-    Config::from_toml(&text, Path::new(PROTECTED))
+    text
 }

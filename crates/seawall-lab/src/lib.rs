@@ -7,16 +7,26 @@
 //! [`verdict`] asks over many seeds whether the services come back when the trigger has gone, and
 //! [`report`] says so.
 
+mod case;
 mod chance;
 mod contender;
 pub mod experiment;
+pub mod explain;
+pub mod gallery;
+pub mod map;
+pub mod margin;
 mod outcomes;
 mod queue;
 pub mod report;
 pub mod scenario;
 mod slab;
+pub mod standard;
+mod telling;
+mod vary;
 pub mod verdict;
 pub mod world;
 
+pub use case::Case;
 pub use contender::Contender;
 pub use outcomes::{Attempts, Counts, Edge, Gauge, Latencies, Outcomes, Passed, Phases, Population};
+pub use vary::Vary;

@@ -11,23 +11,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::operate::Gateway;
 use seawall_config::{self as config, Config, Hosts, Malformed, Url, admin_address, listen_address, units};
 
-pub(crate) use lab::{Format, LabVerb, PlayArgs};
+pub(crate) use lab::{CaseArgs, ExplainArgs, Format, LabVerb, MarginArgs, PlayArgs, SweepArgs};
 
 /// What is to be done, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Command {
     /// Run the gateway.
     Run(RunArgs),
-    /// Say whether a config is valid, and whether its settings fit together.
-    Check(PathBuf),
-    /// Print the JSON schema of the config.
-    Schema,
+    /// Say whether a config is valid, its settings fit together, and what it protects survives.
+    Check(CheckArgs),
+    /// Print the JSON schema of a file.
+    Schema(File),
     /// Print completions for this shell.
     Completions(Shell),
     /// Say a word to a gateway that runs.
@@ -109,17 +109,20 @@ enum Verb {
                        seawall run seawall.toml                        as a file says"
     )]
     Run(RawRun),
-    /// Say whether a config is valid, and whether its settings fit together; exits with 1 when a policy
-    /// is defeated, with 2 when the config is wrong
-    #[command(before_help = "Example: seawall check seawall.toml")]
-    Check {
-        /// The config file
-        #[arg(value_name = "CONFIG")]
-        config: PathBuf,
+    /// Say whether a config is valid, whether its settings fit together, and whether what it protects
+    /// survives; exits with 0 when it does, 1 when not, 2 when the config is wrong, 3 when the seeds do not tell
+    #[command(before_help = "Examples:\n  seawall check seawall.toml\n  \
+                             seawall check seawall.toml --scenario my-storm.toml --format junit\n  \
+                             seawall check seawall.toml --compare base.json")]
+    Check(CheckArgs),
+    /// Print the JSON schema of the config, or of scenario files
+    #[command(before_help = "Examples:\n  seawall schema > seawall.schema.json\n  \
+                             seawall schema scenario > scenario.schema.json")]
+    Schema {
+        /// Of which file
+        #[arg(value_name = "FILE", value_enum, default_value_t)]
+        file: File,
     },
-    /// Print the JSON schema of the config
-    #[command(before_help = "Example: seawall schema > seawall.schema.json")]
-    Schema,
     /// Print completions for a shell
     #[command(before_help = "Example: seawall completions bash > /etc/bash_completion.d/seawall")]
     Completions {
@@ -134,14 +137,52 @@ enum Verb {
     #[command(before_help = "Examples:\n  seawall admit orders\n  seawall admit orders 50% --over 5m")]
     Admit(AdmitArgs),
     /// Play scenarios in the simulator
-    #[command(
-        before_help = "Example: seawall lab run scenarios/retry-storm.toml --seeds 20",
-        arg_required_else_help = true
-    )]
+    #[command(before_help = "Example: seawall lab demo", arg_required_else_help = true)]
     Lab {
         #[command(subcommand)]
         verb: LabVerb,
     },
+}
+
+/// What is to be checked, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct CheckArgs {
+    /// The config file
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Play this scenario, by its file or its name in the gallery, instead of the standard ones; may be repeated
+    #[arg(long, value_name = "FILE", conflicts_with = "lint")]
+    pub(crate) scenario: Vec<PathBuf>,
+    /// Begin with so many seeds; more are added until the verdicts are decided, unless it is one alone
+    /// [default: 20]
+    #[arg(long, value_name = "N", value_parser = lab::seeds(), conflicts_with = "lint")]
+    pub(crate) seeds: Option<u32>,
+    /// The first seed
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Only validate and lint, and play nothing
+    #[arg(long)]
+    pub(crate) lint: bool,
+    /// Say what got better or worse since the check that was written to this file by `--json`; worse exits
+    /// with 1
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
+    /// Write the result as JSON to this file, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// How to say what came of it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// The files that have a schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum File {
+    /// `seawall.toml`
+    #[default]
+    Config,
+    /// What the lab plays
+    Scenario,
 }
 
 #[derive(Debug, Args)]
@@ -203,8 +244,8 @@ where
 {
     match Cli::try_parse_from(arguments)?.verb {
         Verb::Run(raw) => Ok(Command::Run(raw.checked()?)),
-        Verb::Check { config } => Ok(Command::Check(config)),
-        Verb::Schema => Ok(Command::Schema),
+        Verb::Check(args) => Ok(Command::Check(args)),
+        Verb::Schema { file } => Ok(Command::Schema(file)),
         Verb::Completions { shell } => Ok(Command::Completions(shell)),
         Verb::Block(BlockArgs { route, gateway }) => {
             Ok(Command::Ask { gateway, method: "PUT", target: format!("/api/block/{route}") })

@@ -1,7 +1,7 @@
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 
-use super::{Addresses, Cli, Command, Format, LabVerb, PlayArgs, RunArgs, Target, parse};
+use super::{Addresses, CaseArgs, Cli, Command, File, Format, LabVerb, PlayArgs, RunArgs, Target, parse};
 use seawall_config::{Config, Hosts, Url};
 
 fn hosts(urls: &[&str]) -> Hosts {
@@ -49,11 +49,13 @@ fn addresses_win_over_the_config() {
 #[test]
 fn lab_run_takes_seeds_and_a_file_for_json() {
     let args = PlayArgs {
-        scenario: "s.toml".into(),
-        config: Vec::new(),
+        case: CaseArgs { scenario: "s.toml".into(), config: Vec::new() },
         seeds: None,
         seed: 1,
+        html: None,
         json: None,
+        csv: None,
+        svg: None,
         format: Format::Text,
     };
     assert_eq!(accepted("seawall lab run s.toml"), Command::Lab(LabVerb::Run(args.clone())));
@@ -67,7 +69,7 @@ fn lab_run_takes_seeds_and_a_file_for_json() {
 #[test]
 fn what_cannot_be_used_is_refused() {
     refused("seawall", expect!["Example: seawall run --upstream http://127.0.0.1:3000"]);
-    refused("seawall lab", expect!["Example: seawall lab run scenarios/retry-storm.toml --seeds 20"]);
+    refused("seawall lab", expect!["Example: seawall lab demo"]);
     refused("seawall serve", expect!["error: unrecognized subcommand 'serve'"]);
     refused("seawall run a.toml b.toml", expect!["error: unexpected argument 'b.toml' found"]);
     refused(
@@ -105,19 +107,44 @@ fn what_cannot_be_used_is_refused() {
         "seawall lab run s.toml --seeds 10001",
         expect!["error: invalid value '10001' for '--seeds <N>': 10001 is not in 1..=10000"],
     );
+    refused(
+        "seawall lab sweep s.toml --vary clients.web.rate=20",
+        expect![
+            "error: invalid value 'clients.web.rate=20' for '--vary <KEY=A..B:N>': there is no number of values; write it as `clients.web.rate=20..80:7`"
+        ],
+    );
+    refused(
+        "seawall check a.toml --lint --seeds 3",
+        expect!["error: the argument '--lint' cannot be used with '--seeds <N>'"],
+    );
     refused("seawall lab run s.toml --seed -1", expect!["error: unexpected argument '-1' found"]);
 }
 
 #[test]
+fn a_schema_is_that_of_the_config_or_of_scenarios() {
+    assert_eq!(accepted("seawall schema"), Command::Schema(File::Config));
+    assert_eq!(accepted("seawall schema scenario"), Command::Schema(File::Scenario));
+}
+
+const VERBS: [&str; 13] = [
+    "seawall --help",
+    "seawall run --help",
+    "seawall check --help",
+    "seawall schema --help",
+    "seawall block --help",
+    "seawall admit --help",
+    "seawall lab --help",
+    "seawall lab run --help",
+    "seawall lab list --help",
+    "seawall lab demo --help",
+    "seawall lab explain --help",
+    "seawall lab margin --help",
+    "seawall lab sweep --help",
+];
+
+#[test]
 fn help_begins_with_an_example_and_succeeds() {
-    for arguments in [
-        "seawall --help",
-        "seawall run --help",
-        "seawall block --help",
-        "seawall admit --help",
-        "seawall lab --help",
-        "seawall lab run --help",
-    ] {
+    for arguments in VERBS {
         let help = parse(arguments.split_whitespace()).unwrap_err();
         assert_eq!(help.exit_code(), 0);
         assert!(help.to_string().starts_with("Example"), "{help}");
@@ -127,21 +154,14 @@ fn help_begins_with_an_example_and_succeeds() {
 /// Each example of the help is a command line that works.
 #[test]
 fn the_examples_of_the_help_parse() {
-    let help = [
-        "seawall --help",
-        "seawall run --help",
-        "seawall block --help",
-        "seawall admit --help",
-        "seawall lab --help",
-    ]
-    .map(|arguments| parse(arguments.split_whitespace()).unwrap_err().to_string())
-    .join("\n");
+    let help = VERBS.map(|arguments| parse(arguments.split_whitespace()).unwrap_err().to_string()).join("\n");
     let examples: Vec<&str> = (help.lines())
         .map(|line| line.trim_start().trim_start_matches("Example: "))
         .filter(|line| line.starts_with("seawall "))
+        .map(|line| line.split(" > ").next().unwrap_or_default())
         .map(|line| line.split("    ").next().unwrap_or_default())
         .collect();
-    assert_eq!(examples.len(), 8, "{help}");
+    assert_eq!(examples.len(), 21, "{help}");
     for example in examples {
         accepted(example);
     }

@@ -5,6 +5,7 @@
 mod frames;
 mod grpc;
 mod harness;
+mod lab;
 mod lossless;
 mod operation;
 mod paths;

@@ -97,7 +97,7 @@ fn events_are_told_as_they_happen() {
 fn a_config_is_checked_before_it_is_used() {
     let check = |name: &str, text: &str| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"))
-            .args(["check", &config(name, text)])
+            .args(["check", "--lint", &config(name, text)])
             .output()
             .unwrap();
         let said = [output.stdout, output.stderr].concat();

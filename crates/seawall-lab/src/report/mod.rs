@@ -1,8 +1,13 @@
-//! The report: what came of an experiment, as text, Markdown, JSON, JUnit or for GitHub.
+//! The report: what came of an experiment, as text, Markdown, JSON, CSV, JUnit or for GitHub.
 //!
 //! All are views of one struct, and the same seeds give the same bytes.
 
+mod csv;
+mod explanation;
 mod formats;
+mod html;
+mod margins;
+mod sweep;
 mod text;
 
 use serde_json::{Value, json};
@@ -11,8 +16,13 @@ use crate::experiment::{ConfigResult, Results};
 use crate::scenario::{Assertion, Expression, Metric, Phase, Quantity, Scenario};
 use crate::verdict::{Interval, Verdict};
 
-pub use formats::{github, junit, markdown};
-pub use text::{spark, text};
+pub use csv::files as csv;
+pub use explanation::{json as explanation_json, text as explanation};
+pub use formats::{github, junit, junit_with, markdown, workflow};
+pub use html::{Details, html, svg};
+pub use margins::{json as margins_json, text as margins};
+pub use sweep::Sweep;
+pub use text::{checked, painted, spark, text};
 
 /// A scenario and what came of it.
 #[derive(Clone, Debug)]
@@ -86,14 +96,17 @@ impl Report {
 
     /// How it went as a whole.
     pub fn outcome(&self) -> Outcome {
-        let verdict = self.results.configs.last().map(|config| config.verdict().0);
         let checked = if self.checks.iter().all(|check| check.holds) { Outcome::Ok } else { Outcome::Fails };
-        let judged = match verdict {
+        checked.max(self.judged())
+    }
+
+    /// What the verdict of the last config says.
+    pub fn judged(&self) -> Outcome {
+        match self.results.configs.last().map(|config| config.verdict().0) {
             Some(Verdict::Stable) => Outcome::Ok,
             Some(Verdict::Inconclusive) | None => Outcome::Inconclusive,
             Some(Verdict::Overloaded | Verdict::Metastable | Verdict::Vulnerable) => Outcome::Fails,
-        };
-        checked.max(judged)
+        }
     }
 
     /// As one JSON object.
@@ -118,27 +131,14 @@ impl Report {
     }
 
     fn config(&self, place: usize, config: &ConfigResult) -> Value {
-        let (verdict, Interval { estimate, low, high }) = config.verdict();
-        let [before, during, after] = goodput(config);
         let checks = self.checks.iter().filter(|check| check.config == place).map(|check| {
             json!({ "that": check.text, "holds": check.holds, "left": check.left, "right": check.right })
         });
         let checks: Vec<Value> = checks.collect();
-        let mut object = json!({
-            "name": config.name,
-            "verdict": verdict.name(),
-            "collapse": { "estimate": estimate, "low": low, "high": high, "seeds": config.fates.len() },
-            "goodput": { "before": before, "during": during, "after": after },
-            "amplification": config.run.amplification(Phase::Whole),
-            "recovery_s": { "p50": config.recovery(50), "p95": config.recovery(95) },
-            "assertions": checks,
-        });
+        let mut object = measured(config);
+        object["assertions"] = Value::from(checks);
         if let (Some(change), Value::Object(object)) = (self.change(place), &mut object) {
-            let Interval { estimate, low, high } = change;
-            object.insert(
-                "after_minus_first".to_owned(),
-                json!({ "estimate": estimate, "low": low, "high": high }),
-            );
+            object.insert("after_minus_first".to_owned(), interval(&change));
         }
         object
     }
@@ -155,6 +155,27 @@ impl Report {
             config.after.iter().zip(&first.after).map(|(mine, theirs)| mine - theirs).collect();
         mean_interval(&differences)
     }
+}
+
+/// What was measured of a config, as JSON.
+fn measured(config: &ConfigResult) -> Value {
+    let (verdict, collapse) = config.verdict();
+    let [before, during, after] = goodput(config);
+    let mut share = interval(&collapse);
+    share["seeds"] = Value::from(config.fates.len());
+    json!({
+        "name": config.name,
+        "verdict": verdict.name(),
+        "collapse": share,
+        "goodput": { "before": before, "during": during, "after": after },
+        "amplification": config.run.amplification(Phase::Whole),
+        "recovery_s": { "p50": config.recovery(50), "p95": config.recovery(95) },
+    })
+}
+
+fn interval(interval: &Interval) -> Value {
+    let Interval { estimate, low, high } = interval;
+    json!({ "estimate": estimate, "low": low, "high": high })
 }
 
 /// The mean of a sample with its 95 % interval by Student's t; `None` for less than two.
@@ -180,6 +201,11 @@ fn student(degrees: usize) -> f64 {
     let second = Z * (5.0 * z2 * z2 + 16.0 * z2 + 3.0) / 96.0;
     let third = Z * (3.0 * z2 * z2 * z2 + 19.0 * z2 * z2 + 17.0 * z2 - 15.0) / 384.0;
     Z + first / nu + second / (nu * nu) + third / (nu * nu * nu)
+}
+
+/// One side of an assertion.
+fn checked_value(value: Option<f64>) -> String {
+    value.map_or_else(|| "no data".to_owned(), |value| format!("{value:.4}"))
 }
 
 /// Answers in time a second, full or degraded, before, during and after the trigger.

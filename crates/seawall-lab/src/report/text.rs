@@ -3,10 +3,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Check, Report, goodput};
+use seawall_config::Colour;
+
+use super::{Check, Report, checked_value, goodput};
 use crate::experiment::ConfigResult;
 use crate::scenario::Phase;
-use crate::verdict::Interval;
+use crate::verdict::{Interval, Verdict};
 
 /// The width of a sparkline, in characters.
 const SPARK_WIDTH: usize = 48;
@@ -27,7 +29,7 @@ pub fn spark(values: &[f64], top: f64) -> String {
 }
 
 /// The mean over seeds of answers in time, by the second.
-fn means(config: &ConfigResult) -> Vec<f64> {
+pub(super) fn means(config: &ConfigResult) -> Vec<f64> {
     let seconds = config.goodput.first().map_or(0, Vec::len);
     let mean = |second: usize| {
         let sum: f64 = config.goodput.iter().map(|seed| f64::from(seed[second])).sum();
@@ -36,8 +38,21 @@ fn means(config: &ConfigResult) -> Vec<f64> {
     (0..seconds).map(mean).collect()
 }
 
+/// A verdict's word, in the colour of a terminal.
+pub fn painted(verdict: Verdict, colour: Colour) -> String {
+    let code = match verdict {
+        Verdict::Stable => "32",
+        Verdict::Inconclusive => "33",
+        Verdict::Overloaded | Verdict::Metastable | Verdict::Vulnerable => "31",
+    };
+    match colour {
+        Colour::Always => format!("\x1b[1;{code}m{}\x1b[0m", verdict.name()),
+        Colour::Never => verdict.name().to_owned(),
+    }
+}
+
 /// As text.
-pub fn text(report: &Report) -> String {
+pub fn text(report: &Report, colour: Colour) -> String {
     let mut text = String::new();
     let mut line = |line: std::fmt::Arguments<'_>| _ = writeln!(text, "{line}");
     let results = &report.results;
@@ -49,7 +64,8 @@ pub fn text(report: &Report) -> String {
     line(format_args!("{:width$}  {}", "offered", spark(&offered, top)));
     for config in &results.configs {
         let sparks = spark(&means(config), top);
-        line(format_args!("{:width$}  {sparks}  {}", config.name, config.verdict().0.name()));
+        let word = painted(config.verdict().0, colour);
+        line(format_args!("{:width$}  {sparks}  {word}", config.name));
     }
     line(format_args!(""));
     line(format_args!(
@@ -98,8 +114,7 @@ fn row(line: &mut impl FnMut(std::fmt::Arguments<'_>), width: usize, config: &Co
 }
 
 /// An assertion in a line.
-pub(super) fn checked(check: &Check) -> String {
-    let side = |value: Option<f64>| value.map_or_else(|| "no data".to_owned(), |value| format!("{value:.4}"));
+pub fn checked(check: &Check) -> String {
     let word = if check.holds { "holds" } else { "FAILS" };
-    format!("{word}  {}  ({} against {})", check.text, side(check.left), side(check.right))
+    format!("{word}  {}  ({} against {})", check.text, checked_value(check.left), checked_value(check.right))
 }

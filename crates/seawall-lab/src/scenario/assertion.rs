@@ -96,7 +96,7 @@ pub enum Phase {
 }
 
 /// The phases and their names.
-pub(super) const PHASES: [(&str, Phase); 4] =
+pub(crate) const PHASES: [(&str, Phase); 4] =
     [("before", Phase::Before), ("during", Phase::During), ("after", Phase::After), ("whole", Phase::Whole)];
 
 /// What is measured.

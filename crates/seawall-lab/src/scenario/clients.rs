@@ -1,6 +1,6 @@
 //! `[[clients]]`: a population that calls a service.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use seawall_config::model::{self, Users};
@@ -67,10 +67,9 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub(super) fn load(&mut self, base: &Path) -> Result<(), String> {
-        let Arrivals::Trace { file, at } = &mut self.arrivals else { return Ok(()) };
-        let path = base.join(&*file);
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    pub(super) fn load(&mut self, text_of: model::TextOf<'_>) -> Result<(), String> {
+        let Arrivals::Trace { file: path, at } = &mut self.arrivals else { return Ok(()) };
+        let text = text_of(path).map_err(|error| format!("{}: {error}", path.display()))?;
         *at = trace(&text).map_err(|problem| format!("{}:{problem}", path.display()))?.into();
         Ok(())
     }

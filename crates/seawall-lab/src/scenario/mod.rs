@@ -46,9 +46,12 @@ use seawall_config::report::{Malformed, Report, parse};
 use seawall_config::{ConfigError, duration};
 use seawall_core::time::{Span, Time};
 
+pub(crate) use assertion::PHASES;
 pub use assertion::{Assertion, Expression, Metric, Phase, Quantity};
 pub use clients::{Arrivals, Clients};
 pub use event::{Event, Link, What};
+
+use crate::gallery::Files;
 use names::Names;
 
 /// The JSON schema of the file.
@@ -109,11 +112,16 @@ pub struct Service {
 }
 
 impl Scenario {
-    /// Parses a file's text; `name` is what errors call it, and where the files stand that it names.
+    /// Parses a file's text; `name` is what errors call it, and the files that it names stand beside it.
     pub fn from_toml(source: &str, name: &Path) -> Result<Scenario, ConfigError> {
-        let mut scenario = parse(source, name, Scenario::read)?;
         let base = name.parent().unwrap_or(Path::new(""));
-        scenario.load(base).map_err(|problem| ConfigError::unreadable(name, problem))?;
+        Scenario::from_text(source, name, &Files::Folder(base.to_owned()))
+    }
+
+    /// The same, with the files that it names somewhere else.
+    pub fn from_text(source: &str, name: &Path, files: &Files) -> Result<Scenario, ConfigError> {
+        let mut scenario = parse(source, name, Scenario::read)?;
+        scenario.load(files).map_err(|problem| ConfigError::unreadable(name, problem))?;
         Ok(scenario)
     }
 
@@ -140,9 +148,10 @@ impl Scenario {
         self
     }
 
-    fn load(&mut self, base: &Path) -> Result<(), String> {
-        self.services.iter_mut().try_for_each(|service| service.model.load(base))?;
-        self.clients.iter_mut().try_for_each(|clients| clients.load(base))
+    fn load(&mut self, files: &Files) -> Result<(), String> {
+        let text_of = &|path: &Path| files.text(path);
+        self.services.iter_mut().try_for_each(|service| service.model.load(text_of))?;
+        self.clients.iter_mut().try_for_each(|clients| clients.load(text_of))
     }
 
     fn read(root: &mut Section<'_>, report: &Report) -> Scenario {

@@ -1,33 +1,15 @@
-//! `seawall check`: whether a config is valid, and whether its settings fit together.
-
-use std::path::Path;
-use std::process::ExitCode;
+//! The lint: whether the settings of a route and its upstream fit together.
 
 use seawall_core::decision::Policy;
 use seawall_core::enforcement::Enforcement;
-use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quota, Scope, Severity};
+use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quota, Scope};
 use seawall_core::throttle::Per;
 use seawall_core::{breaker, hedge};
 
-use seawall_config::{Config, ConfigError, Route, Upstream};
+use seawall_config::{Config, Route, Upstream};
 
-/// What was found, as text, and the code to exit with: 1 when a policy is defeated.
-pub(crate) fn run(path: &Path) -> Result<(String, ExitCode), ConfigError> {
-    let config = Config::from_toml(&Config::text(path)?, path)?;
-    let mut text = String::new();
-    let mut worst = None;
-    for (route, finding) in findings(&config) {
-        text += &format!("route {route}: {finding}\n");
-        worst = worst.max(Some(finding.severity));
-    }
-    let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
-    text += &format!("{}: valid; {routes} routes, {upstreams} upstreams", path.display());
-    text += if worst.is_some() { "\n" } else { "; nothing to find fault with\n" };
-    let code = if worst == Some(Severity::Error) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    Ok((text, code))
-}
-
-fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)> {
+/// What is to be found fault with, by route.
+pub(super) fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)> {
     config.routes.iter().flat_map(|route| {
         let upstream = config.upstreams.get(&route.upstream);
         let found = upstream.map(|upstream| lint::check(&composition(route, upstream))).unwrap_or_default();
