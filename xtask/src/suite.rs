@@ -23,10 +23,14 @@ struct Need {
     install: &'static [&'static str],
 }
 
-/// Debian packages would be `["apt-get", "install", "--yes", PACKAGE]`; no test needs one.
-const NEEDS: [Need; 2] = [
+const NEEDS: [Need; 3] = [
     Need { program: "cargo-fmt", install: &["rustup", "component", "add", "rustfmt"] },
     Need { program: "cargo-clippy", install: &["rustup", "component", "add", "clippy"] },
+    // The lab's report is looked at in a browser.
+    Need {
+        program: "chromium",
+        install: &["apt-get", "install", "--yes", "--no-install-recommends", "chromium"],
+    },
 ];
 
 /// How the outcome of a step is read.

@@ -16,7 +16,7 @@ use crate::verdict::Fate;
 use crate::world::Keep;
 
 /// The most events that a map may take.
-const EVENTS_MAX: f64 = 6e7;
+const EVENTS_MAX: f64 = 3e7;
 /// Loads in times of the scenario's own, the most telling first.
 const LOADS: [f64; 7] = [1.0, 0.75, 1.25, 0.5, 1.5, 0.9, 1.1];
 /// Triggers in times of the scenario's own.

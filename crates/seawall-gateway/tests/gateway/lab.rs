@@ -36,7 +36,7 @@ at = "10s"
 for = "2s"
 surge = { clients = "web", factor = 4.0 }
 [[assert]]
-that = "goodput.after >= 0.9 * goodput.before"
+that = "goodput.after >= 0.5 * goodput.before"
 "#;
 
 const CONFIG: &str = r#"
@@ -99,7 +99,7 @@ fn exit_codes_say_how_it_went() {
     assert_eq!(code(&["lab", "run", &wrong]).0, Some(2));
     let (missing, text) = code(&["lab", "run", "retri-storm"]);
     assert!(missing == Some(2) && text.contains("did you mean `retry-storm`?"), "{text}");
-    let failing = config("codes-failing.toml", &STORM.replace(">= 0.9", ">= 1.9"));
+    let failing = config("codes-failing.toml", &STORM.replace(">= 0.5", ">= 9.5"));
     assert_eq!(code(&["lab", "run", &failing, "--seeds", "1"]).0, Some(1));
 }
 
@@ -120,7 +120,7 @@ fn a_margin_a_sweep_and_an_explanation() {
     assert!(text.contains("\n 20/s ") || text.contains("   20 "), "{text}");
     let unknown = seawall(&["lab", "sweep", &storm, "--vary", "clients.web.ratio=1..2:2"]);
     assert!(
-        unknown.status.code() == Some(2) && said(&unknown).contains("did you mean"),
+        unknown.status.code() == Some(2) && said(&unknown).contains("unknown key `ratio`"),
         "{}",
         said(&unknown)
     );

@@ -4,6 +4,7 @@
 
 mod frames;
 mod grpc;
+mod browser;
 mod harness;
 mod lab;
 mod lossless;

@@ -52,6 +52,21 @@ pub struct Check {
     pub left: Option<f64>,
     /// The right side.
     pub right: Option<f64>,
+    /// Whether its sides are verdicts, by their place among [`Verdict::ALL`].
+    pub of_verdicts: bool,
+}
+
+impl Check {
+    /// One of its sides in words.
+    pub fn side(&self, value: Option<f64>) -> String {
+        match value {
+            None => "no data".to_owned(),
+            Some(place) if self.of_verdicts => {
+                Verdict::ALL.get(place as usize).map_or_else(String::new, |verdict| verdict.name().to_owned())
+            }
+            Some(value) => format!("{}", libm::round(value * 1e4) / 1e4),
+        }
+    }
 }
 
 /// How it went as a whole.
@@ -87,8 +102,10 @@ impl Report {
         let measured = |metric: &Metric| results.configs.get(place(metric)?)?.measured(metric);
         let checks = scenario.assertions.iter().map(|assertion| {
             let (holds, left, right) = assertion.check(&measured);
-            let config = first_metric(assertion).and_then(place).unwrap_or(last);
-            Check { config, text: assertion.text.clone(), holds, left, right }
+            let first = first_metric(assertion);
+            let config = first.and_then(place).unwrap_or(last);
+            let of_verdicts = first.is_some_and(|metric| metric.quantity == Quantity::Verdict);
+            Check { config, text: assertion.text.clone(), holds, left, right, of_verdicts }
         });
         let checks = checks.collect();
         Report { scenario, results, checks, assumptions, replay }
@@ -201,11 +218,6 @@ fn student(degrees: usize) -> f64 {
     let second = Z * (5.0 * z2 * z2 + 16.0 * z2 + 3.0) / 96.0;
     let third = Z * (3.0 * z2 * z2 * z2 + 19.0 * z2 * z2 + 17.0 * z2 - 15.0) / 384.0;
     Z + first / nu + second / (nu * nu) + third / (nu * nu * nu)
-}
-
-/// One side of an assertion.
-fn checked_value(value: Option<f64>) -> String {
-    value.map_or_else(|| "no data".to_owned(), |value| format!("{value:.4}"))
 }
 
 /// Answers in time a second, full or degraded, before, during and after the trigger.

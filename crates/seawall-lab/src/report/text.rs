@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use seawall_config::Colour;
 
-use super::{Check, Report, checked_value, goodput};
+use super::{Check, Report, goodput};
 use crate::experiment::ConfigResult;
 use crate::scenario::Phase;
 use crate::verdict::{Interval, Verdict};
@@ -116,5 +116,5 @@ fn row(line: &mut impl FnMut(std::fmt::Arguments<'_>), width: usize, config: &Co
 /// An assertion in a line.
 pub fn checked(check: &Check) -> String {
     let word = if check.holds { "holds" } else { "FAILS" };
-    format!("{word}  {}  ({} against {})", check.text, checked_value(check.left), checked_value(check.right))
+    format!("{word}  {}  ({} against {})", check.text, check.side(check.left), check.side(check.right))
 }

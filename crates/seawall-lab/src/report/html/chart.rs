@@ -10,9 +10,9 @@ use crate::telling::short;
 /// The most points of a line.
 const POINTS_MAX: usize = 200;
 /// The size of the picture, in its own units: on a phone they are pixels.
-const SIZE: (f64, f64) = (400.0, 220.0);
+const SIZE: (f64, f64) = (360.0, 205.0);
 /// The margins of the plot: left, top, right, bottom.
-const MARGINS: (f64, f64, f64, f64) = (46.0, 10.0, 8.0, 40.0);
+const MARGINS: (f64, f64, f64, f64) = (46.0, 10.0, 14.0, 40.0);
 
 /// A line over seconds.
 #[derive(Clone, Debug)]
@@ -113,11 +113,15 @@ impl Chart {
                 h3 { (title) }
                 div id=(self.id) { (self.svg(false)) }
                 ul.keys {
-                    @for line in self.lines.iter().filter(|line| line.look != Look::High) {
+                    @for (place, line) in self.lines.iter().enumerate().filter(|(_, line)| line.look != Look::High) {
                         @let wide = (line.look == Look::Low).then_some("wide");
-                        li { i class=[wide] style={ "background:var(" (line.colour) ")" } {} (line.label) }
+                        li {
+                            i class=[wide] style={ "background:var(" (line.colour) ")" } {}
+                            (line.label) b data-line=(place) {}
+                        }
                     }
                     li { i.wide style="background:var(--shade)" {} "trigger" }
+                    li { b data-when {} }
                 }
                 figcaption { (caption) }
             }
@@ -153,12 +157,12 @@ impl Chart {
                 @for value in ticks(plot.top, 4) {
                     line.axis x1=(left) x2=(width - right) y1=(round(plot.y(value))) y2=(round(plot.y(value)))
                         stroke=(colour("--line")) {}
-                    text.soft x=(left - 6.0) y=(round(plot.y(value) + 3.5)) text-anchor="end" font-size="10.5"
+                    text.soft x=(left - 6.0) y=(round(plot.y(value) + 3.5)) text-anchor="end" font-size="11"
                         fill=(colour("--soft")) { (short(value)) }
                 }
                 @for value in ticks(plot.seconds, 5) {
                     text.soft x=(round(plot.x(value))) y=(height - below + 15.0) text-anchor="middle"
-                        font-size="10.5" fill=(colour("--soft")) { (short(value)) }
+                        font-size="11" fill=(colour("--soft")) { (short(value)) }
                 }
                 text.soft x=(round((left + width - right) / 2.0)) y=(height - 6.0) text-anchor="middle" font-size="11"
                     fill=(colour("--soft")) { "seconds since the start" }

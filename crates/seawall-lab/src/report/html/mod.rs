@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::csv::{band, word};
 use super::formats::share;
-use super::{Report, checked_value, goodput};
+use super::{Report, goodput};
 use crate::experiment::{ConfigResult, Flow};
 use crate::explain::Explanation;
 use crate::map::Map;
@@ -269,8 +269,8 @@ fn assertions(report: &Report) -> Markup {
                         @for check in report.checks.iter().take(ROWS_MAX) {
                             tr {
                                 td { code { (check.text) } }
-                                td data-label="measured" { (checked_value(check.left)) }
-                                td data-label="against" { (checked_value(check.right)) }
+                                td data-label="measured" { (check.side(check.left)) }
+                                td data-label="against" { (check.side(check.right)) }
                                 td data-label="" {
                                     @if check.holds { span.word.good style="font-size:1rem" { "✓ holds" } }
                                     @else { span.word.bad style="font-size:1rem" { "✕ fails" } }
@@ -288,22 +288,23 @@ fn assertions(report: &Report) -> Markup {
 /// Calls begun in the first seed, and goodput: the band of seeds and its middle.
 fn goodput_lines(report: &Report, config: &ConfigResult) -> Vec<Line> {
     let seconds = report.results.phases.end as usize;
-    // Whole bins of seconds, so that chance within a second is no band.
+    // Chance within a second is no band.
     let smooth = 5.min(seconds.max(1));
     let mut bands = [const { Vec::new() }; 3];
-    for from in 0..seconds {
-        let to = (from + smooth).min(seconds);
+    for second in 0..seconds {
+        // Looking back, so that nothing seems to begin before it does.
+        let from = (second + 1).saturating_sub(smooth);
         let mut sums = [0.0; 3];
-        for second in from..to {
+        for second in from..=second {
             band(config, second).iter().zip(&mut sums).for_each(|(value, sum)| *sum += value);
         }
-        bands.iter_mut().zip(sums).for_each(|(line, sum)| line.push(sum / (to - from) as f64));
+        bands.iter_mut().zip(sums).for_each(|(line, sum)| line.push(sum / (second + 1 - from) as f64));
     }
     let [low, middle, high] = bands;
     let offered: Vec<f64> = config.timeline.iter().map(|counts| f64::from(counts.offered)).collect();
-    let smoothed = (0..offered.len()).map(|from| {
-        let slice = &offered[from..(from + smooth).min(offered.len())];
-        slice.iter().sum::<f64>() / slice.len().max(1) as f64
+    let smoothed = (0..offered.len()).map(|second| {
+        let slice = &offered[(second + 1).saturating_sub(smooth)..=second];
+        slice.iter().sum::<f64>() / slice.len() as f64
     });
     let line = |label: String, colour, values, look| Line { label, colour, values, look };
     vec![
@@ -334,7 +335,7 @@ fn storm_section(report: &Report, storms: &[Chart]) -> Markup {
             div.pair {
                 @for (config, chart) in report.results.configs.iter().zip(storms) {
                     @let verdict = config.verdict().0;
-                    (chart.figure(&format!("{}: {}", config.name, verdict.name()), "Means of five seconds."))
+                    (chart.figure(&format!("{}: {}", config.name, verdict.name()), "Means of the last five seconds."))
                 }
             }
         }
