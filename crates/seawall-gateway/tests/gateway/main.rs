@@ -10,6 +10,7 @@ mod lab;
 mod lossless;
 mod operation;
 mod paths;
+mod readme;
 mod resilience;
 mod secure;
 mod streams;

@@ -168,6 +168,12 @@ impl Chart {
                     fill=(colour("--soft")) { "seconds since the start" }
                 text.soft x="0" y="0" text-anchor="middle" font-size="11" fill=(colour("--soft"))
                     transform={ "translate(11 " (round((height - below + above) / 2.0)) ") rotate(-90)" } { (self.axis) }
+                @if alone {
+                    @for (place, line) in self.lines.iter().filter(|line| line.look == Look::Plain).enumerate() {
+                        text x=(width - right - 4.0) y=(above + 12.0 + 14.0 * place as f64) text-anchor="end" font-size="11.5"
+                            font-weight="600" fill=(colour(line.colour)) { (line.label) }
+                    }
+                }
                 @for (place, line) in self.lines.iter().enumerate() {
                     @let stroke = colour(line.colour);
                     @match line.look {

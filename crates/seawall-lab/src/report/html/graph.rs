@@ -146,7 +146,7 @@ pub(super) fn verdicts(map: &Map, rows: &[Vec<Cell>], name: &str) -> Markup {
         |cell: &Cell| if cell.overloaded { "over".to_owned() } else { format!("{:.0} %", cell.down * 1e2) };
     let down = rows.iter().flatten().filter(|cell| cell.down >= 0.5).count();
     html! {
-        svg viewBox={ "0 0 " (round(width)) " " (round(height)) } role="img" style="max-width:520px"
+        svg viewBox={ "0 0 " (round(width)) " " (round(height)) } role="img" style={ "max-width:" (round(width * 1.25)) "px" }
             aria-label={ "Map for " (name) ": stays down in half of the cases or more in " (down) " of " (rows.iter().flatten().count()) " cells" } {
             @for (row, (cells, trigger)) in rows.iter().zip(&map.triggers).rev().enumerate() {
                 @let y = top + row as f64 * cell.1;

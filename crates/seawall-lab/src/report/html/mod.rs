@@ -112,7 +112,10 @@ pub fn svg(report: &Report) -> String {
         if let Some(config) = configs.get(place).filter(|_| place == last || last > 0) {
             let mut some = goodput_lines(report, config);
             some.retain(|line| line.look != Look::Dashed);
-            some.iter_mut().for_each(|line| line.colour = colour);
+            for line in &mut some {
+                line.colour = colour;
+                line.label.clone_from(&config.name);
+            }
             lines.extend(some);
         }
     }
