@@ -12,8 +12,8 @@ use crate::telling::short;
 /// The most callers and services of a graph; more are only in the table.
 const NODES_MAX: usize = 24;
 /// A node and the room around it.
-const NODE: (f64, f64) = (118.0, 40.0);
-const STEP: (f64, f64) = (150.0, 104.0);
+const NODE: (f64, f64) = (122.0, 40.0);
+const STEP: (f64, f64) = (166.0, 104.0);
 
 struct Node<'a> {
     name: &'a str,
@@ -60,11 +60,10 @@ pub(super) fn calls(report: &Report, config: &ConfigResult) -> Option<Markup> {
                             stroke-dasharray=[(share < 0.5).then_some("5 3")] {}
                         path d={ "M" (round(x2 - 4.0)) " " (round(y2 - 7.0)) " L" (round(x2)) " " (round(y2)) " L" (round(x2 + 4.0)) " " (round(y2 - 7.0)) }
                             fill="none" stroke={ "var(" (colour) ")" } stroke-width="2" {}
-                        @let (x, y) = ((x1 + x2) / 2.0 + if (x1 - x2).abs() < 1.0 { 7.0 } else { 0.0 }, middle + 4.0);
-                        text x=(round(x)) y=(round(y)) font-size="11"
-                            text-anchor=(if (x1 - x2).abs() < 1.0 { "start" } else { "middle" })
+                        // Beside the arrow's end, where those of two callees do not meet.
+                        text x=(round(x2 + 8.0)) y=(round(y2 - 11.0)) font-size="10.5"
                             stroke="var(--card)" stroke-width="4" paint-order="stroke" {
-                            (short(round(flow.made))) "/s, " (format!("{:.0} %", share.min(9.99) * 1e2)) " answered"
+                            (short(round(flow.made))) "/s, " (format!("{:.0} %", share.min(1.0) * 1e2))
                         }
                     }
                 }
@@ -73,8 +72,8 @@ pub(super) fn calls(report: &Report, config: &ConfigResult) -> Option<Markup> {
                         title { (node.name) ": " (node.about) }
                         rect.node x=(round(node.x - NODE.0 / 2.0)) y=(round(node.y - NODE.1 / 2.0)) width=(NODE.0)
                             height=(NODE.1) rx="7" {}
-                        text x=(round(node.x)) y=(round(node.y - 2.0)) text-anchor="middle" font-size="12.5"
-                            font-weight="600" { (cut(node.name, 16)) }
+                        text x=(round(node.x)) y=(round(node.y - 2.0)) text-anchor="middle" font-weight="600"
+                            font-size=(if node.name.len() > 13 { "10.5" } else { "12.5" }) { (cut(node.name, 17)) }
                         text.soft x=(round(node.x)) y=(round(node.y + 13.0)) text-anchor="middle" font-size="10" {
                             (node.about)
                         }
@@ -168,7 +167,7 @@ pub(super) fn verdicts(map: &Map, rows: &[Vec<Cell>], name: &str) -> Markup {
                     text-anchor="middle" font-size="10.5" { (short(*load)) "×" }
             }
             text.soft x=(round(left + columns * cell.0 / 2.0)) y=(round(height - 8.0)) text-anchor="middle" font-size="11" {
-                "load, in times of the scenario's"
+                "load"
             }
             text.soft x="0" y="0" text-anchor="middle" font-size="11"
                 transform={ "translate(12 " (round(top + count * cell.1 / 2.0)) ") rotate(-90)" } { "trigger" }

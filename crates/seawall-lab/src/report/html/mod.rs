@@ -173,7 +173,8 @@ fn why(config: &ConfigResult) -> String {
     let [before, _, after] = goodput(config);
     let seeds = config.fates.len();
     let attempts = config.run.amplification(Phase::After).unwrap_or_default();
-    let stays = format!("It stays down in {} of {seeds} seeds. ", share(&down));
+    let seeds = if seeds == 1 { "one seed".to_owned() } else { format!("{seeds} seeds") };
+    let stays = format!("It stays down in {} of {seeds}. ", share(&down));
     let served = format!(
         "After the trigger it answers {after:.1} calls a second in time; before, it was {before:.1}. "
     );
@@ -354,7 +355,7 @@ fn map_section(report: &Report, details: &Details) -> Markup {
                 Some(map) => {
                     p.note {
                         "The share of " (map.seeds) (if map.seeds == 1 { " seed" } else { " seeds" })
-                        " that stays down, with other loads and triggers than the scenario's own, which has a frame. "
+                        " that stays down, with loads and triggers in times of the scenario's own, which has a frame. "
                         "“over”: fails without any trigger."
                     }
                     div.pair {
@@ -371,12 +372,12 @@ fn map_section(report: &Report, details: &Details) -> Markup {
 fn edges(report: &Report) -> Markup {
     let links = &report.results.links;
     let of = |flow: &Flow, part: f64| {
-        if flow.made > 0.0 { format!("{:.1} %", part / flow.made * 1e2) } else { "–".to_owned() }
+        if flow.made > 0.0 { format!("{:.1} %", (part / flow.made).min(1.0) * 1e2) } else { "–".to_owned() }
     };
     html! {
         section {
             h2 { "Who calls whom" }
-            p.note { "While the trigger lasts. What was begun before and ends in that time is counted where it ends." }
+            p.note { "Calls a second while the trigger lasts, and the share of them that is answered. Calls are counted where they end." }
             div.pair {
                 @for config in report.results.configs.iter().take(2) {
                     @if let Some(graph) = graph::calls(report, config) { figure { h3 { (config.name) } (graph) } }
@@ -517,7 +518,7 @@ fn assumptions(report: &Report) -> Markup {
                 li { "Measured from " (report.results.phases.warm) " s on; “after” is the second half of what follows the trigger." }
             }
             p.note {
-                (report.results.seeds.count) " seeds from " (report.results.seeds.first) " on, " (report.results.events) " events, fingerprint "
+                (report.results.seeds.count) (if report.results.seeds.count == 1 { " seed from " } else { " seeds from " }) (report.results.seeds.first) " on, " (report.results.events) " events, fingerprint "
                 code { (format!("{:016x}", report.results.fingerprint)) } ". The same command gives the same page:"
             }
             code.replay { (report.replay) }
