@@ -66,7 +66,7 @@ impl Span {
 
     /// The nearest whole nanosecond to `secs`; zero when negative or not a number.
     pub fn from_secs_f64(secs: f64) -> Span {
-        Span(libm::round(secs * 1e9) as u64)
+        Span(rounded(secs * 1e9))
     }
 
     /// Whole nanoseconds.
@@ -96,13 +96,19 @@ impl Span {
 
     /// This span scaled by `factor`; zero when the factor is negative or not a number.
     pub fn scaled(self, factor: f64) -> Span {
-        Span(libm::round(self.0 as f64 * factor) as u64)
+        Span(rounded(self.0 as f64 * factor))
     }
 
     /// This span without `other`; zero when `other` is longer.
     pub const fn minus(self, other: Span) -> Span {
         Span(self.0.saturating_sub(other.0))
     }
+}
+
+/// To the nearest whole number; halves up, and nothing below zero.
+fn rounded(value: f64) -> u64 {
+    let whole = value as u64;
+    whole.saturating_add(u64::from(value - whole as f64 >= 0.5))
 }
 
 impl Add<Span> for Time {

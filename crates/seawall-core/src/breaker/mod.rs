@@ -38,6 +38,7 @@ mod keyed;
 mod settings;
 
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::event::{Change, Events};
@@ -77,7 +78,7 @@ enum State {
 
 #[derive(Debug)]
 struct Lease {
-    id: u64,
+    id: NonZeroU64,
     ends: Time,
 }
 
@@ -131,7 +132,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Pass {
     epoch: u64,
-    lease: Option<u64>,
+    lease: Option<NonZeroU64>,
     since: Time,
 }
 
@@ -148,7 +149,7 @@ pub struct Breaker {
     config: Config,
     state: State,
     epoch: u64,
-    next_lease: u64,
+    next_lease: NonZeroU64,
     rng: Rng,
     /// How often the open time has doubled, and the last one.
     doublings: u32,
@@ -164,7 +165,7 @@ impl Breaker {
             config,
             state: State::closed(&config, now),
             epoch: 0,
-            next_lease: 0,
+            next_lease: NonZeroU64::MIN,
             rng: Rng::new(config.0.seed.unwrap_or(0), 0),
             doublings: 0,
             open_time: Span::ZERO,
@@ -191,7 +192,7 @@ impl Breaker {
                 leases.retain(|lease| lease.ends > now);
                 if (leases.len() as u32) + window.tally().calls < self.config.0.probes {
                     let id = self.next_lease;
-                    self.next_lease += 1;
+                    self.next_lease = self.next_lease.saturating_add(1);
                     leases.push(Lease { id, ends: now + self.config.0.lease });
                     Ok(Some(id))
                 } else {

@@ -35,8 +35,9 @@ struct Slice {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     slices: [Slice; SLICES],
-    /// The number of the youngest slice, counted from the origin of time.
+    /// The number of the youngest slice, counted from the origin of time, and when it is over.
     youngest: u64,
+    until: Time,
     /// Failures since the last success.
     pub(super) run: u32,
     pub(super) state: State,
@@ -46,7 +47,14 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn new(now: Time) -> Record {
         let state = State::In { since: now };
-        Record { slices: [Slice::default(); SLICES], youngest: 0, run: 0, state, strikes: 0 }
+        Record {
+            slices: [Slice::default(); SLICES],
+            youngest: 0,
+            until: Time::ZERO,
+            run: 0,
+            state,
+            strikes: 0,
+        }
     }
 
     pub(super) fn is_out(&self) -> bool {
@@ -56,6 +64,7 @@ impl Record {
     /// Forgets all calls.
     pub(super) fn clear(&mut self) {
         self.slices = [Slice::default(); SLICES];
+        (self.youngest, self.until) = (0, Time::ZERO); // The window may be another one.
         self.run = 0;
     }
 
@@ -70,7 +79,7 @@ impl Record {
         if outcome == Outcome::Ignored {
             return false;
         }
-        let slice = self.slice(slice_of(now, window));
+        let slice = self.slice(now, window);
         if !failed || outcome == Outcome::TimedOut {
             slice.timed += 1;
             slice.ended += u32::from(!cut_off);
@@ -84,14 +93,21 @@ impl Record {
         true
     }
 
-    /// The slice of this number; those in between are emptied.
-    fn slice(&mut self, number: u64) -> &mut Slice {
+    /// The slice of this time; those in between are emptied.
+    fn slice(&mut self, now: Time, window: Span) -> &mut Slice {
+        if now >= self.until {
+            self.turn_to(slice_of(now, window));
+            self.until = Time::ZERO + span_of_slice(window).times(self.youngest.saturating_add(1));
+        }
+        &mut self.slices[(self.youngest % SLICES as u64) as usize]
+    }
+
+    fn turn_to(&mut self, number: u64) {
         let first = (self.youngest + 1).max((number + 1).saturating_sub(SLICES as u64));
         for between in first..=number {
             self.slices[(between % SLICES as u64) as usize] = Slice::default();
         }
         self.youngest = self.youngest.max(number);
-        &mut self.slices[(self.youngest % SLICES as u64) as usize]
     }
 
     /// The slices of the window, the youngest first.
@@ -136,7 +152,11 @@ impl Record {
 }
 
 fn slice_of(now: Time, window: Span) -> u64 {
-    now.as_nanos() / (window.as_nanos() / SLICES as u64).max(1)
+    now.as_nanos() / span_of_slice(window).as_nanos()
+}
+
+fn span_of_slice(window: Span) -> Span {
+    Span::from_nanos((window.as_nanos() / SLICES as u64).max(1))
 }
 
 /// The binary logarithm, with [`FRACTION`] fractional bits; between powers of two a straight line,
@@ -157,6 +177,18 @@ pub(super) fn span_of(log: u32) -> Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_change_to_a_longer_window_calls_still_leave_it() {
+        let (short, long) = (Span::from_secs(1), Span::from_secs(100));
+        let at = |second: u64| Time::ZERO + Span::from_secs(second);
+        let mut record = Record::new(at(0));
+        record.add(at(500), short, Outcome::Success, Span::ZERO);
+        record.clear();
+        record.add(at(500), long, Outcome::Success, Span::ZERO);
+        assert_eq!(record.calls(at(590), long), (1, 0));
+        assert_eq!(record.calls(at(610), long), (0, 0));
+    }
 
     #[test]
     fn a_logarithm_and_back() {

@@ -43,7 +43,7 @@ use crate::pressure::Reading;
 use crate::request::{Key, Request, Traffic};
 use crate::rng::Rng;
 use crate::shed;
-use crate::throttle;
+use crate::throttle::{self, Mark, Purse};
 use crate::time::{Span, Time};
 
 use block::{Barrier, Entry};
@@ -84,19 +84,6 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Holds nothing and tells nobody.
-    fn passing(now: Time, request: &Request) -> Ticket {
-        Ticket {
-            standing: None,
-            waited: Span::ZERO,
-            slot: None,
-            pass: None,
-            entry: None,
-            reported: false,
-            taken: Taken::new(now, request),
-        }
-    }
-
     /// Whether any policy learns from its outcome.
     fn teaches(&self) -> bool {
         self.slot.is_some() || self.pass.is_some()
@@ -198,9 +185,9 @@ pub struct Gate<F: Ownership> {
     front: Arc<Front>,
 }
 
-/// What a request brings along on its way through the gate.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Passage {
+/// What a request brings along on its way through the gate, and what it has taken so far.
+#[derive(Clone, Copy, Debug)]
+struct Passage {
     /// The tightest quota that it takes from.
     tightest: Option<Standing>,
     /// How the policies are enforced.
@@ -209,9 +196,24 @@ pub(crate) struct Passage {
     shadowed: Policies,
     /// How the block let it in.
     entry: Option<Entry>,
+    taken: Taken,
+}
+
+/// What lets a request pass.
+#[derive(Debug)]
+enum Held {
+    /// A place in flight, and the breaker's pass.
+    In(Option<limit::Slot>, Option<breaker::Pass>),
+    /// A place in line.
+    Waits(Line),
 }
 
 impl Passage {
+    fn new(now: Time, request: &Request, stance: Stance) -> Passage {
+        let shadowed = Policies::default();
+        Passage { tightest: None, stance, shadowed, entry: None, taken: Taken::new(now, request) }
+    }
+
     /// Whether it brings along nothing but its stance.
     fn is_untouched(&self) -> bool {
         self.entry.is_none() && self.shadowed == Policies::default()
@@ -225,6 +227,27 @@ impl Passage {
                 self.shadowed.add(rejection.policy);
                 Ok(())
             }
+        }
+    }
+
+    /// Notes that the throttle of this index has tokens, which are taken if the rest agrees.
+    fn takes(&mut self, index: usize, standing: Standing, purse: Purse, mark: Mark) {
+        if self.tightest.is_none_or(|tightest| standing.remaining < tightest.remaining) {
+            self.tightest = Some(Standing { quota: index as u8, ..standing });
+        }
+        self.taken.note(index, purse, mark);
+    }
+
+    /// The answer to a request that may pass by what it holds.
+    #[inline]
+    fn ends(self, request: &Request, held: Held) -> Admit {
+        let Passage { tightest: standing, entry, taken, .. } = self;
+        match held {
+            Held::In(slot, pass) => {
+                let waited = Span::ZERO;
+                Admit::Ticket(Ticket { standing, waited, slot, pass, entry, reported: false, taken })
+            }
+            Held::Waits(line) => Admit::Wait(Place { line, request: *request, standing, entry, taken }),
         }
     }
 }
@@ -286,9 +309,10 @@ impl<F: Ownership> Gate<F> {
     /// Asks for admission.
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
         if request.traffic == Traffic::Probe {
-            return Admit::Ticket(Ticket::passing(now, request));
+            let passage = Passage::new(now, request, Stance::default());
+            return passage.ends(request, Held::In(None, None));
         }
-        let mut passage = Passage { stance: self.switch.stance(), ..Passage::default() };
+        let mut passage = Passage::new(now, request, self.switch.stance());
         if let Err(rejection) = self.pass_barrier(now, &mut passage) {
             return Admit::Reject(rejection);
         }
@@ -297,13 +321,15 @@ impl<F: Ownership> Gate<F> {
             && passage.stance.of(Policy::Breaker) == Enforcement::Enforced
             && let Some(pass) = self.front.admit(now)
         {
-            return Admit::Ticket(Ticket { pass: Some(pass), ..Ticket::passing(now, request) });
+            return passage.ends(request, Held::In(None, Some(pass)));
         }
-        let admit = self.admit_from(0, now, request, passage);
-        if let Admit::Reject(rejection) = &admit {
-            self.tell_barrier_refused(passage.entry, rejection);
+        match self.admit_from(0, now, request, &mut passage) {
+            Ok(held) => passage.ends(request, held),
+            Err(rejection) => {
+                self.tell_barrier_refused(passage.entry, &rejection);
+                Admit::Reject(rejection)
+            }
         }
-        admit
     }
 
     fn pass_barrier(&self, now: Time, passage: &mut Passage) -> Result<(), Rejection> {
@@ -332,11 +358,13 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
-    #[expect(
-        clippy::result_large_err,
-        reason = "both sides are the whole answer, on their way to the caller"
-    )]
-    fn admit_from(&self, first: usize, now: Time, request: &Request, mut passage: Passage) -> Admit {
+    fn admit_from(
+        &self,
+        first: usize,
+        now: Time,
+        request: &Request,
+        passage: &mut Passage,
+    ) -> Result<Held, Rejection> {
         let Some(rule) = self.rules.get(first) else {
             return self.on(|shared| shared.admit(now, self.lane, request, passage));
         };
@@ -344,38 +372,24 @@ impl<F: Ownership> Gate<F> {
         if enforcement == Enforcement::Off {
             return self.admit_from(first + 1, now, request, passage);
         }
-        let then = |standing: Standing| {
-            let standing = Standing { quota: first as u8, ..standing };
-            let tightest = passage.tightest.filter(|other| other.remaining <= standing.remaining);
-            let passage = Passage { tightest: tightest.or(Some(standing)), ..passage };
-            match self.admit_from(first + 1, now, request, passage) {
-                reject @ Admit::Reject(_) => Err(reject),
-                agreed => Ok(agreed),
-            }
-        };
-        match rule.ask(now, request, enforcement, then) {
-            Asked::Untaken(admit) => admit,
-            Asked::Taken(mut admit, purse, mark) => {
-                if let Admit::Ticket(Ticket { taken, .. }) | Admit::Wait(Place { taken, .. }) = &mut admit {
-                    taken.note(first, purse, mark);
-                }
-                admit
-            }
+        let mut rest = None;
+        let asked = rule.ask(now, request, enforcement, |standing, purse, mark| {
+            passage.takes(first, standing, purse, mark);
+            rest.insert(self.admit_from(first + 1, now, request, passage)).is_ok()
+        });
+        match asked {
+            Asked::Rest => rest.expect("the rest was asked"),
             Asked::Late(slot, purse) => {
-                let mut taken = Taken::new(now, request);
-                taken.note(first, purse, slot.mark);
-                let line = Line::Tokens { rule: first, at: slot.at };
-                let standing = Some(Standing { quota: first as u8, ..slot.standing });
-                Admit::Wait(Place { line, request: *request, standing, entry: passage.entry, taken })
+                passage.tightest = Some(Standing { quota: first as u8, ..slot.standing });
+                passage.taken.note(first, purse, slot.mark);
+                Ok(Held::Waits(Line::Tokens { rule: first, at: slot.at }))
             }
             Asked::Refused(mut rejection) => {
                 if let Some(standing) = &mut rejection.standing {
                     standing.quota = first as u8;
                 }
-                match passage.overrule(rejection) {
-                    Ok(()) => self.admit_from(first + 1, now, request, passage),
-                    Err(rejection) => Admit::Reject(rejection),
-                }
+                passage.overrule(rejection)?;
+                self.admit_from(first + 1, now, request, passage)
             }
         }
     }
@@ -421,23 +435,21 @@ impl<F: Ownership> Gate<F> {
             self.give_all_back(now, place);
             return Admit::Reject(Rejection::new(Policy::Throttle, Reason::Expired, Span::ZERO));
         }
-        let passage = Passage {
+        let mut passage = Passage {
             tightest: place.standing,
-            stance: self.switch.stance(),
             entry: place.entry,
-            ..Passage::default()
+            ..Passage::new(now, &place.request, self.switch.stance())
         };
-        match self.admit_from(rule + 1, now, &place.request, passage) {
-            Admit::Ticket(mut ticket) => {
-                ticket.taken.after(&place.taken, rule + 1);
-                Admit::Ticket(ticket)
+        match self.admit_from(rule + 1, now, &place.request, &mut passage) {
+            Ok(held) => {
+                passage.taken.after(&place.taken, rule + 1);
+                match passage.ends(&place.request, held) {
+                    // The driver asked in order to have its waiter parked.
+                    Admit::Wait(next) => self.claim(now, next, waiter),
+                    decided => decided,
+                }
             }
-            Admit::Wait(mut next) => {
-                next.taken.after(&place.taken, rule + 1);
-                // The driver asked in order to have its waiter parked.
-                self.claim(now, next, waiter)
-            }
-            Admit::Reject(rejection) => {
+            Err(rejection) => {
                 self.tell_barrier_refused(place.entry, &rejection);
                 self.give_all_back(now, place);
                 Admit::Reject(rejection)

@@ -36,11 +36,9 @@ pub struct Rule<F: Ownership> {
 }
 
 /// How asking a rule, and what lies behind it, ended.
-pub(super) enum Asked<T> {
-    /// The rest agreed, and the tokens are taken.
-    Taken(T, Purse, Mark),
-    /// The rest refused, and nothing is taken.
-    Untaken(T),
+pub(super) enum Asked {
+    /// As what lies behind it says: the tokens are taken if that agreed.
+    Rest,
     /// There are no tokens.
     Refused(Rejection),
     /// They are taken, and will be there at that time.
@@ -101,47 +99,70 @@ impl<F: Ownership> Rule<F> {
         sum
     }
 
-    /// Looks for tokens, lets `then` ask all that lies behind, and takes them if that agrees. Who
+    /// Looks for tokens, lets `rest` ask all that lies behind, and takes them if that agrees. Who
     /// lacks them lines up where that is enforced.
-    pub(super) fn ask<T>(
+    #[inline]
+    pub(super) fn ask(
         &self,
         now: Time,
         request: &Request,
         enforcement: Enforcement,
-        mut then: impl FnMut(Standing) -> Result<T, T>,
-    ) -> Asked<T> {
+        mut rest: impl FnMut(Standing, Purse, Mark) -> bool,
+    ) -> Asked {
         let request = self.keyed(request);
-        let mut mark = Mark::default();
-        let mut purse = Purse::Own;
-        let mut look = |shard: &mut Throttle, purse| {
-            let then = |grant: Grant| {
-                mark = grant.mark;
-                then(grant.standing)
-            };
-            let look = match purse {
-                Purse::Own => shard.admit_if(now, &request, then),
-                Purse::Overflow => shard.overflow_if(now, &request, then),
-            };
-            let late = match (&look, enforcement) {
-                (Look::Refused(refusal), Enforcement::Enforced) => {
-                    self.line_up(shard, now, &request, purse, *refusal)
-                }
-                _ => None,
-            };
-            (look, late)
+        let agreed = |agrees: bool| if agrees { Ok(()) } else { Err(()) };
+        let own = self.shards.with(request.user, |shard| {
+            let look = shard
+                .admit_if(now, &request, |grant: Grant| agreed(rest(grant.standing, Purse::Own, grant.mark)));
+            self.asked(shard, now, &request, Purse::Own, enforcement, look)
+        });
+        own.unwrap_or_else(|| self.ask_overflow(now, &request, enforcement, rest))
+    }
+
+    /// The same of the bucket that all share for whom the table has no place.
+    #[cold]
+    fn ask_overflow(
+        &self,
+        now: Time,
+        request: &Request,
+        enforcement: Enforcement,
+        mut rest: impl FnMut(Standing, Purse, Mark) -> bool,
+    ) -> Asked {
+        let agreed = |agrees: bool| if agrees { Ok(()) } else { Err(()) };
+        let asked = self.shards.with(ONE, |shard| {
+            let look = shard.overflow_if(now, request, |grant: Grant| {
+                agreed(rest(grant.standing, Purse::Overflow, grant.mark))
+            });
+            self.asked(shard, now, request, Purse::Overflow, enforcement, look)
+        });
+        asked.expect("the overflow bucket takes everybody")
+    }
+
+    /// What a look came to; `None` when the overflow bucket must be asked.
+    #[inline]
+    fn asked(
+        &self,
+        shard: &mut Throttle,
+        now: Time,
+        request: &Request,
+        purse: Purse,
+        enforcement: Enforcement,
+        look: Look<()>,
+    ) -> Option<Asked> {
+        let refusal = match look {
+            Look::Taken(()) | Look::Untaken(()) => return Some(Asked::Rest),
+            Look::Overflow => return None,
+            Look::Refused(refusal) => refusal,
         };
-        let mut looked = self.shards.with(request.user, |shard| look(shard, purse));
-        if let Look::Overflow = looked.0 {
-            purse = Purse::Overflow;
-            looked = self.shards.with(ONE, |shard| look(shard, purse));
-        }
-        match looked {
-            (_, Some(Ok(slot))) => Asked::Late(slot, purse),
-            (_, Some(Err(rejection))) | (Look::Refused(rejection), _) => Asked::Refused(rejection),
-            (Look::Taken(value), _) => Asked::Taken(value, purse, mark),
-            (Look::Untaken(value), _) => Asked::Untaken(value),
-            (Look::Overflow, _) => unreachable!("the overflow bucket takes everybody"),
-        }
+        let late = match enforcement {
+            Enforcement::Enforced => self.line_up(shard, now, request, purse, refusal),
+            Enforcement::Shadow | Enforcement::Off => None,
+        };
+        Some(match late {
+            Some(Ok(slot)) => Asked::Late(slot, purse),
+            Some(Err(rejection)) => Asked::Refused(rejection),
+            None => Asked::Refused(refusal),
+        })
     }
 
     /// A slot for who was refused, or another refusal; `None` leaves it as it was.

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Admit, BlockSnapshot, Lane, Line, Passage, Place, Snapshot, Taken, Ticket};
+use super::{BlockSnapshot, Held, Lane, Line, Passage, Snapshot, Ticket};
 use crate::breaker::{self, Breaker, Front, Mode, Pass};
 use crate::decision::{Policy, Rejection};
 use crate::enforcement::{Enforcement, Stance};
@@ -32,9 +32,6 @@ pub struct Settings {
 
 /// The stream of chance of the ramps.
 const RAMPS: u64 = 1;
-
-/// What an admission holds: a place in flight or in line, and the breaker's pass.
-type Held = (Option<Slot>, Option<Pass>, Option<Turn>);
 
 /// Breaker, ramp, limit and shedding. `W` is whatever wakes the driver's waiter.
 #[derive(Debug)]
@@ -175,22 +172,19 @@ impl<W> Shared<W> {
         self.sheds[lane].as_ref().map_or(0.0, |shed| shed.dimmer(now))
     }
 
-    pub(super) fn admit(&mut self, now: Time, lane: usize, request: &Request, mut passage: Passage) -> Admit {
-        let held = self.try_admit(now, lane, request, &mut passage);
+    /// Asks the policies in their order.
+    pub(super) fn admit(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+        passage: &mut Passage,
+    ) -> Result<Held, Rejection> {
+        let held = self.try_admit(now, lane, request, passage);
         for policy in passage.shadowed.iter() {
             self.shadowed[lane][policy as usize] += 1;
         }
-        let (standing, taken, entry) = (passage.tightest, Taken::new(now, request), passage.entry);
-        match held {
-            Ok((slot, pass, None)) => {
-                let waited = Span::ZERO;
-                Admit::Ticket(Ticket { standing, waited, slot, pass, entry, reported: false, taken })
-            }
-            Ok((_, _, Some(turn))) => {
-                Admit::Wait(Place { line: Line::Turn(turn), request: *request, standing, entry, taken })
-            }
-            Err(rejection) => Admit::Reject(rejection),
-        }
+        held
     }
 
     fn try_admit(
@@ -209,29 +203,47 @@ impl<W> Shared<W> {
             }
             _ => None,
         };
-        let mut ramp = self.ramp.clone();
-        let passed = ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
-        let passed = passed.or_else(|rejection| passage.overrule(rejection));
-        let by_ramp = passed.is_err();
-        let answer = passed.and_then(|()| self.ask_limit(now, lane, request, passage));
-        // A refusal behind the ramp spends none of its share.
-        if answer.is_ok() || by_ramp {
-            self.ramp = ramp;
+        let held = match self.ramp.is_some() {
+            true => self.ask_behind_ramp(now, lane, request, passage),
+            false => self.ask_limit(now, lane, request, passage),
+        };
+        match (held, pass) {
+            (Ok(Held::In(slot, _)), pass) => Ok(Held::In(slot, pass)),
+            (Err(rejection), Some(pass)) => {
+                self.give_pass_back(now, &pass);
+                Err(rejection)
+            }
+            (held, _) => held,
         }
-        if let (Err(_), Some(pass)) = (&answer, &pass) {
-            self.give_pass_back(now, pass);
-        }
-        answer.map(|(slot, turn)| (slot, pass, turn))
     }
 
+    /// A refusal behind the ramp spends none of its share.
+    fn ask_behind_ramp(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+        passage: &mut Passage,
+    ) -> Result<Held, Rejection> {
+        let before = self.ramp.clone();
+        let passed = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
+        passed.or_else(|rejection| passage.overrule(rejection))?;
+        let held = self.ask_limit(now, lane, request, passage);
+        if held.is_err() {
+            self.ramp = before;
+        }
+        held
+    }
+
+    #[inline]
     fn ask_limit(
         &mut self,
         now: Time,
         lane: usize,
         request: &Request,
         passage: &mut Passage,
-    ) -> Result<(Option<Slot>, Option<Turn>), Rejection> {
-        let Some(limit) = &mut self.limit else { return Ok((None, None)) };
+    ) -> Result<Held, Rejection> {
+        let Some(limit) = &mut self.limit else { return Ok(Held::In(None, None)) };
         let pressure = limit.arrive(now, lane, &mut self.events);
         if let Some(shed) = &mut self.sheds[lane]
             && passage.stance.of(Policy::Shed) != Enforcement::Off
@@ -244,16 +256,16 @@ impl<W> Shared<W> {
             if let (Enforcement::Shadow, Some(refusal)) = (enforcement, refusal) {
                 passage.overrule(refusal)?;
             }
-            return Ok((Some(slot), None));
+            return Ok(Held::In(Some(slot), None));
         }
         match limit.admit(now, lane, request) {
-            Answer::Slot(slot) => Ok((Some(slot), None)),
+            Answer::Slot(slot) => Ok(Held::In(Some(slot), None)),
             // A gate with a breaker never waits: a probe must not grow old in a line.
             Answer::Wait(turn) if self.breaker.is_some() => {
                 limit.leave(now, turn);
                 Err(limit::full())
             }
-            Answer::Wait(turn) => Ok((None, Some(turn))),
+            Answer::Wait(turn) => Ok(Held::Waits(Line::Turn(turn))),
             Answer::Reject(rejection) => Err(rejection),
         }
     }

@@ -18,8 +18,8 @@ pub(super) struct Taken {
     /// The first throttle that was asked at `then`, after a wait for tokens. Those before count as
     /// asked `at` first, which returns no more than is right.
     resumed: u8,
-    own: u32,
-    overflow: u32,
+    own: u16,
+    overflow: u16,
     /// Of its cost, what has not been given back.
     kept: u32,
     at: Time,
@@ -92,6 +92,6 @@ impl Taken {
 }
 
 /// The bit of a throttle, by its place among those of the gate.
-fn bit(index: usize) -> u32 {
-    1_u32.checked_shl(index as u32).unwrap_or(0)
+fn bit(index: usize) -> u16 {
+    1_u16.checked_shl(index as u32).unwrap_or(0)
 }

@@ -331,7 +331,13 @@ fn line(places: u32, held: &Ewma, pace: f64, stands: bool) -> f64 {
     // and after the drain stood still, it drains as it did at best.
     let waits = delay / known(held).unwrap_or(f64::INFINITY).max(1e-9);
     let drains = if stands { 0.0 } else { delay * pace };
-    libm::ceil((places * times.max(waits)).max(drains))
+    ceil((places * times.max(waits)).max(drains))
+}
+
+/// The next whole number, of what is not negative.
+pub(super) fn ceil(value: f64) -> f64 {
+    let whole = value as u64 as f64;
+    if whole < value { whole + 1.0 } else { whole }
 }
 
 /// How many may wait because of chance alone, whatever the limit: what drains in half of the time that a

@@ -71,10 +71,10 @@ impl LaneState {
 /// A place in flight.
 #[derive(Debug)]
 pub struct Slot {
-    lane: usize,
-    tenant: Option<Tenant>,
-    since: Time,
+    lane: u32,
     in_flight: u32,
+    since: Time,
+    tenant: Option<Tenant>,
 }
 
 /// How an asking ended.
@@ -214,19 +214,20 @@ impl<W> Limit<W> {
             self.judge.note_delay(Span::ZERO);
             return Answer::Slot(self.occupy(now, lane, tenant));
         }
-        if self.is_too_late(now, lane, request.deadline) {
+        let waiting = self.queue.waiting();
+        if (waiting == 0 && self.queue_max == 0) || self.is_too_late(now, lane, request.deadline) {
             self.full += 1;
             return Answer::Reject(full());
         }
         let lane_has_room = self.lane_queue_has_room(now, lane, request);
-        if lane_has_room && self.queue.waiting() < self.queue_max {
+        if lane_has_room && waiting < self.queue_max {
             return self.join(now, lane, tenant, request);
         }
         self.full += 1;
         // A lane that is full makes room itself; only a full queue takes from any.
         let lanes = if lane_has_room { 0..self.lanes.len() } else { lane..lane + 1 };
         let gives_way = |limit: &Limit<W>| limit.who_gives_way(lanes, request.tier, tenant);
-        match (self.queue.waiting() > 0).then(|| gives_way(self)).flatten() {
+        match (waiting > 0).then(|| gives_way(self)).flatten() {
             Some(turn) => {
                 self.settle(turn, State::Refused(full()));
                 self.join(now, lane, tenant, request)
@@ -265,7 +266,7 @@ impl<W> Limit<W> {
             State::Granted { at, in_flight } => {
                 let (lane, tenant) = (entry.lane, entry.tenant);
                 self.queue.forget(turn);
-                Answer::Slot(Slot { lane, tenant, since: at, in_flight })
+                Answer::Slot(Slot { lane: lane as u32, tenant, since: at, in_flight })
             }
         }
     }
@@ -295,9 +296,10 @@ impl<W> Limit<W> {
 
     /// Gives a place in flight back; it goes to the first in line.
     pub fn release(&mut self, now: Time, slot: Slot) {
+        let lane = slot.lane as usize;
         let wanted = if self.queue.waiting() > 0 { Wanted::ByOthers } else { Wanted::ByNone };
-        self.judge.drain(now, slot.lane, slot.since, wanted);
-        self.vacate(slot.lane, slot.tenant);
+        self.judge.drain(now, lane, slot.since, wanted);
+        self.vacate(lane, slot.tenant);
         self.grant(now);
     }
 
@@ -375,7 +377,7 @@ impl<W> Limit<W> {
             let waits = |other: usize| self.lanes[other].has_room() && self.queue.waiting_in(other) > 0;
             let others = (0..self.lanes.len()).filter(|other| *other != lane && waits(*other)).count();
             let all = self.judge.line_of_all(lane, limit);
-            allowed = allowed.min(libm::ceil(all / (others + 1) as f64));
+            allowed = allowed.min(judge::ceil(all / (others + 1) as f64));
         }
         state.config.queue.min(allowed as u32)
     }
@@ -384,7 +386,7 @@ impl<W> Limit<W> {
         self.in_flight += 1;
         self.lanes[lane].in_flight += 1;
         self.change_tenant(tenant, |held| held.in_flight += 1);
-        Slot { lane, tenant, since: now, in_flight: self.in_flight }
+        Slot { lane: lane as u32, tenant, since: now, in_flight: self.in_flight }
     }
 
     fn vacate(&mut self, lane: usize, tenant: Option<Tenant>) {

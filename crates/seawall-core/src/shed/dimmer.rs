@@ -58,5 +58,5 @@ impl Dimmer {
 
 /// How far `value` has come from `low` (0) to `high` (1).
 pub(super) fn between(low: f64, high: f64, value: f64) -> f64 {
-    ((value - low) / (high - low)).clamp(0.0, 1.0)
+    if value <= low { 0.0 } else { ((value - low) / (high - low)).min(1.0) }
 }

@@ -154,11 +154,15 @@ impl Shed {
         if self.crowd.is_due(now) {
             self.tick(now, pressure);
         }
-        self.delays.0 += pressure.delay.as_secs_f64();
+        if pressure.delay > Span::ZERO {
+            self.delays.0 += pressure.delay.as_secs_f64();
+        }
         self.delays.1 += 1;
         let tier = request.tier;
         let cohort = request.cohort(now);
-        let rank = self.crowd.add(tier, cohort);
+        self.crowd.add(tier, cohort);
+        let is_ranked = pressure.stands || self.guard.share() < 1.0;
+        let rank = is_ranked.then(|| self.crowd.rank(tier, cohort)).flatten();
         self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
         let over = pressure.stands
             && match rank {
@@ -255,8 +259,13 @@ fn dimmed(pressure: &Pressure, target: Span) -> f64 {
     if pressure.stands {
         return 1.0;
     }
-    let hard = target.times(HARD).as_secs_f64().max(1e-9);
-    let by_delay = dimmer::between(hard / 2.0, hard, pressure.least_delay.as_secs_f64());
+    let by_delay = match pressure.least_delay {
+        Span::ZERO => 0.0,
+        delay => {
+            let hard = target.times(HARD).as_secs_f64().max(1e-9);
+            dimmer::between(hard / 2.0, hard, delay.as_secs_f64())
+        }
+    };
     by_delay.max(dimmer::between(dimmer::LOAD_FROM, dimmer::LOAD_FULL, pressure.load))
 }
 

@@ -54,10 +54,18 @@ impl Config {
 /// Whose bulkhead a request is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tenant {
-    /// `None` for the one shared by those who found the table full.
-    user: Option<Key>,
+    user: Key,
+    /// Whether it has one of its own, rather than that of all who found the table full.
+    own: bool,
     /// Of the table in which it counts.
     epoch: u32,
+}
+
+impl Tenant {
+    /// The user whose own bulkhead it is.
+    fn user(self) -> Option<Key> {
+        self.own.then_some(self.user)
+    }
 }
 
 /// What a tenant holds.
@@ -97,11 +105,11 @@ impl Bulkhead {
     /// Whose bulkhead a newcomer is in.
     pub(super) fn tenant(&self, user: Key) -> Tenant {
         let own = self.find(user).is_some() || self.table.len() < self.config.tenants as usize;
-        Tenant { user: own.then_some(user), epoch: self.epoch }
+        Tenant { user, own, epoch: self.epoch }
     }
 
     pub(super) fn held(&self, tenant: Tenant) -> Held {
-        match tenant.user {
+        match tenant.user() {
             _ if tenant.epoch != self.epoch => Held::default(),
             Some(user) => self.find(user).unwrap_or_default(),
             None => self.overflow,
@@ -113,7 +121,7 @@ impl Bulkhead {
         if tenant.epoch != self.epoch {
             return;
         }
-        let Some(user) = tenant.user else { return change(&mut self.overflow) };
+        let Some(user) = tenant.user() else { return change(&mut self.overflow) };
         match self.table.find_entry(user.0, |(key, _)| *key == user) {
             Ok(mut entry) => {
                 change(&mut entry.get_mut().1);

@@ -247,7 +247,7 @@ impl Pair {
                 let slot = self.slots.remove(index % self.slots.len());
                 // Held so long that a line is bounded by the limit alone, not by BURST_DELAY.
                 self.now = self.now.max(slot.since + ms(60));
-                self.model.lanes[slot.lane].1 -= 1;
+                self.model.lanes[slot.lane as usize].1 -= 1;
                 self.limit.release(self.now, slot);
                 self.model.grant(self.now);
             }

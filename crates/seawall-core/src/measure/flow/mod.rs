@@ -53,7 +53,10 @@ impl Flow {
 
     fn slide(&mut self, now: Time) {
         let number = number(now);
-        let steps = number.saturating_sub(self.newest).min(BUCKETS as u64);
+        if number <= self.newest {
+            return;
+        }
+        let steps = (number - self.newest).min(BUCKETS as u64);
         for step in 1..=steps {
             let slot = ((self.newest + step) % BUCKETS as u64) as usize;
             self.total -= u64::from(self.counts[slot]);
@@ -63,7 +66,7 @@ impl Flow {
             self.counts = [0; BUCKETS];
             self.total = 0;
         }
-        self.newest = self.newest.max(number);
+        self.newest = number;
     }
 }
 

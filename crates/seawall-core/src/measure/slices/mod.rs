@@ -12,6 +12,8 @@ pub struct Slices<T, const N: usize> {
     slots: [T; N],
     slice: Span,
     newest: u64,
+    /// When the newest is over.
+    until: Time,
 }
 
 impl<T: Copy + Default, const N: usize> Slices<T, N> {
@@ -20,11 +22,15 @@ impl<T: Copy + Default, const N: usize> Slices<T, N> {
         const { assert!(N >= 2, "one slice would forget everything at once") };
         let parts = N as u64 - 1;
         let slice = Span::from_nanos(span.as_nanos().div_ceil(parts).max(1));
-        Slices { slots: [T::default(); N], slice, newest: now.as_nanos() / slice.as_nanos() }
+        let newest = now.as_nanos() / slice.as_nanos();
+        Slices { slots: [T::default(); N], slice, newest, until: end(newest, slice) }
     }
 
     /// Lets time pass: hands out each value whose time is over, oldest first.
     pub fn slide(&mut self, now: Time, mut leaves: impl FnMut(T)) {
+        if now < self.until {
+            return;
+        }
         let number = now.as_nanos() / self.slice.as_nanos();
         let steps = number.saturating_sub(self.newest).min(N as u64);
         for step in 1..=steps {
@@ -33,6 +39,7 @@ impl<T: Copy + Default, const N: usize> Slices<T, N> {
             leaves(core::mem::take(&mut self.slots[slot]));
         }
         self.newest = self.newest.max(number);
+        self.until = end(self.newest, self.slice);
     }
 
     /// The number of the newest part.
@@ -61,6 +68,11 @@ impl<T: Copy + Default, const N: usize> Slices<T, N> {
     fn slot(&self, number: u64) -> usize {
         (number % N as u64) as usize
     }
+}
+
+/// When the slice of this number is over.
+fn end(number: u64, slice: Span) -> Time {
+    Time::ZERO + slice.times(number.saturating_add(1))
 }
 
 #[cfg(test)]

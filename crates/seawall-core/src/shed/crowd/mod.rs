@@ -59,11 +59,14 @@ impl Crowd {
         }
     }
 
-    /// Counts an arrival and says its rank, 0 for the most important to 1; `None` while too few have arrived.
-    pub(super) fn add(&mut self, tier: Tier, cohort: Cohort) -> Option<f64> {
-        let place = usize::from(cohort.0) * BINS;
-        let bin = tier as usize * BINS + (place >> 16);
-        self.weights[bin] += 1.0;
+    /// Counts an arrival.
+    pub(super) fn add(&mut self, tier: Tier, cohort: Cohort) {
+        self.weights[place(tier, cohort).0] += 1.0;
+    }
+
+    /// The rank of a request, 0 for the most important to 1; `None` while too few have arrived.
+    pub(super) fn rank(&mut self, tier: Tier, cohort: Cohort) -> Option<f64> {
+        let (bin, within) = place(tier, cohort);
         let until = |bin: usize| self.before.get(bin).copied().unwrap_or(self.total);
         let (first, held) = (tier as usize * BINS, until(bin + 1) - self.before[bin]);
         let of_tier = until(first + BINS) - self.before[first];
@@ -72,7 +75,7 @@ impl Crowd {
             self.turn -= if self.turn >= 1.0 { 1.0 } else { 0.0 };
             self.turn
         } else {
-            (place & 0xffff) as f32 / 65_536.0
+            within
         };
         let rank = self.before[bin] + within * held;
         (self.total >= LEAST).then(|| f64::from(rank / self.total))
@@ -82,6 +85,12 @@ impl Crowd {
     pub(super) fn before(&self, tier: Tier) -> f64 {
         f64::from(self.before[tier as usize * BINS] / self.total.max(1.0))
     }
+}
+
+/// The bin of a cohort, and where in it the cohort stands.
+fn place(tier: Tier, cohort: Cohort) -> (usize, f32) {
+    let place = usize::from(cohort.0) * BINS;
+    (tier as usize * BINS + (place >> 16), (place & 0xffff) as f32 / 65_536.0)
 }
 
 /// The rank to go by while too few have arrived: as if all tiers and cohorts came alike.
