@@ -29,9 +29,6 @@ pub enum Enforcement {
 }
 
 impl Enforcement {
-    /// Every way, as its bits count them.
-    const ALL: [Enforcement; 3] = [Enforcement::Enforced, Enforcement::Shadow, Enforcement::Off];
-
     /// Its name in config files, metrics and on screens.
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,8 +53,11 @@ impl Stance {
 
     /// The enforcement of this policy.
     pub const fn of(self, policy: Policy) -> Enforcement {
-        let word = (self.0 >> (BITS * policy as u32)) & MASK;
-        Enforcement::ALL[word as usize]
+        match (self.0 >> (BITS * policy as u32)) & MASK {
+            0 => Enforcement::Enforced,
+            1 => Enforcement::Shadow,
+            _ => Enforcement::Off,
+        }
     }
 }
 
@@ -100,6 +100,11 @@ impl Policies {
     /// Adds one.
     pub const fn add(&mut self, policy: Policy) {
         self.0 |= 1 << policy as u16;
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Those that are in it.

@@ -9,21 +9,39 @@ use rand_pcg::Pcg64;
 
 use crate::time::Span;
 
-/// A seeded generator. The same seed and stream give the same draws on every machine.
+/// A seeded generator. The same seed and stream give the same draws on every machine. It is set up
+/// with its first draw: most calls draw nothing.
 #[derive(Clone, Debug)]
-pub struct Rng(Pcg64);
+pub struct Rng(State);
+
+#[derive(Clone, Debug)]
+enum State {
+    Seeded { seed: u64, stream: u64 },
+    Drawing(Pcg64),
+}
 
 impl Rng {
     /// The generator for one `stream` (a call, a client, a service) of a run with this `seed`.
-    pub fn new(seed: u64, stream: u64) -> Rng {
+    pub const fn new(seed: u64, stream: u64) -> Rng {
+        Rng(State::Seeded { seed, stream })
+    }
+
+    #[cold]
+    fn set_up(seed: u64, stream: u64) -> Pcg64 {
         // Neighbouring streams of a linear generator resemble each other, so both words are mixed.
         let state = (u128::from(mix(seed)) << 64) | u128::from(mix(stream ^ 0x9e37_79b9_7f4a_7c15));
-        Rng(Pcg64::new(state, u128::from(mix(seed ^ mix(stream)))))
+        Pcg64::new(state, u128::from(mix(seed ^ mix(stream))))
     }
 
     /// A uniform 64-bit word.
     pub fn word(&mut self) -> u64 {
-        self.0.next_u64()
+        if let State::Seeded { seed, stream } = self.0 {
+            self.0 = State::Drawing(Rng::set_up(seed, stream));
+        }
+        match &mut self.0 {
+            State::Drawing(generator) => generator.next_u64(),
+            State::Seeded { .. } => unreachable!("set up above"),
+        }
     }
 
     /// Uniform in `[0, 1)`, in steps of 2⁻⁵³.

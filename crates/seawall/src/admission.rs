@@ -234,24 +234,61 @@ where
 pin_project! {
     /// The future of [`Admission`] and of [`Stack`].
     pub struct AdmissionFuture<C, A> {
-        gate: Option<Arc<Gate<Threads>>>,
         adapter: A,
-        guard: Option<Guard>,
         #[pin]
-        enter: Option<Enter>,
+        door: Door,
         #[pin]
         course: C,
     }
 }
 
+pin_project! {
+    /// How far a request has come.
+    #[project = DoorProjection]
+    enum Door {
+        Closed { gate: Option<Arc<Gate<Threads>>> },
+        Waits { #[pin] enter: Enter },
+        Passed { guard: Option<Guard> },
+    }
+}
+
 impl<C, A: Clone> AdmissionFuture<C, A> {
+    #[inline]
     fn new(gate: &Arc<Gate<Threads>>, adapter: &A, course: C) -> AdmissionFuture<C, A> {
-        AdmissionFuture {
-            gate: Some(gate.clone()),
-            adapter: adapter.clone(),
-            guard: None,
-            enter: None,
-            course,
+        AdmissionFuture { adapter: adapter.clone(), door: Door::Closed { gate: Some(gate.clone()) }, course }
+    }
+}
+
+impl<C, A> AdmissionFuture<C, A>
+where
+    C: Course,
+    A: Adapter<C::Request, C::Response, C::Error>,
+{
+    /// Passes the door, or is refused; says when, if the clock was read.
+    fn poll_door(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<Time>, Rejection>> {
+        let mut this = self.project();
+        let mut known = None;
+        loop {
+            match this.door.as_mut().project() {
+                DoorProjection::Passed { .. } => return Poll::Ready(Ok(known)),
+                DoorProjection::Closed { gate } => {
+                    let gate = gate.take().expect("a future that was refused is not polled again");
+                    let now = now();
+                    let request = this.course.request().expect("kept until it is begun");
+                    match ask(now, gate, &this.adapter.request(now, request)) {
+                        Asked::Passes(guard) => {
+                            known = Some(now);
+                            this.door.set(Door::Passed { guard: Some(guard) });
+                        }
+                        Asked::Refused(rejection) => return Poll::Ready(Err(rejection)),
+                        Asked::Waits(enter) => this.door.set(Door::Waits { enter }),
+                    }
+                }
+                DoorProjection::Waits { enter } => {
+                    let entered = ready!(enter.poll(cx));
+                    this.door.set(Door::Passed { guard: Some(entered?) });
+                }
+            }
         }
     }
 }
@@ -263,38 +300,21 @@ where
 {
     type Output = Result<A::Response, C::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let mut known = None;
-        if this.guard.is_none() {
-            let decided = if let Some(gate) = this.gate.take() {
-                let now = now();
-                let request = this.course.request().expect("kept until it is begun");
-                match ask(now, gate, &this.adapter.request(now, request)) {
-                    Asked::Decided(decided) => {
-                        known = Some(now);
-                        decided
-                    }
-                    Asked::Waits(enter) => {
-                        this.enter.set(Some(enter));
-                        ready!(this.enter.as_mut().as_pin_mut().expect("set above").poll(cx))
-                    }
-                }
-            } else {
-                let enter = this.enter.as_mut().as_pin_mut();
-                ready!(enter.expect("a finished future is not polled again").poll(cx))
-            };
-            match decided {
-                Ok(guard) => *this.guard = Some(guard),
-                Err(rejection) => {
-                    let refusal = this.adapter.refuse(rejection);
-                    this.adapter.decided();
-                    return Poll::Ready(Ok(refusal));
-                }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let known = match ready!(self.as_mut().poll_door(cx)) {
+            Ok(known) => known,
+            Err(rejection) => {
+                let refusal = self.adapter.refuse(rejection);
+                self.adapter.decided();
+                return Poll::Ready(Ok(refusal));
             }
-        }
+        };
+        let this = self.project();
         let (result, now) = ready!(this.course.poll_course(known, cx));
-        let mut guard = this.guard.take().expect("set above");
+        let DoorProjection::Passed { guard: passed } = this.door.project() else {
+            unreachable!("it has passed")
+        };
+        let guard = passed.as_mut().expect("a finished future is not polled again");
         let outcome = this.adapter.outcome(result.as_ref());
         let result = match result {
             Ok(response) => {
@@ -303,10 +323,12 @@ where
                     End::WithResponse => guard.settle_at(now, outcome, waited),
                     End::WithGuard => guard.report_at(now, outcome, waited),
                 }
+                let guard = passed.take().expect("looked at above");
                 Ok(this.adapter.answer(response, guard))
             }
             Err(error) => {
                 guard.settle_at(now, outcome, Span::ZERO);
+                *passed = None;
                 Err(error)
             }
         };

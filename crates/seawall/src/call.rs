@@ -411,7 +411,7 @@ impl<X: Exchange> Drive<X> {
         let this = self.project();
         let Course { call, upstream, .. } = this.course;
         // What holds no place has been reported, and there is nothing more to do for it.
-        let held = call.take_ticket().filter(|(_, ticket)| ticket.holds_a_place());
+        let held = if call.holds_a_place() { call.take_ticket() } else { None };
         let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
         let (attempts, hedges, waited) = (call.attempts(), call.hedges(), call.waited());
         Ended { verdict, answer: this.answer.take(), guard, attempts, hedges, waited }
@@ -508,7 +508,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        CallFuture { begin: Some((self.clone(), request)), drive: None }
+        CallFuture { stage: Stage::Begin { begin: Some((self.clone(), request)) } }
     }
 }
 
@@ -535,9 +535,21 @@ pin_project! {
         S: Clone,
         A: Adapter<Req, S::Response, S::Error>,
     {
-        begin: Option<(Calls<S, A>, Req)>,
         #[pin]
-        drive: Option<Drive<Copies<S, A, Req>>>,
+        stage: Stage<S, A, Req>,
+    }
+}
+
+pin_project! {
+    #[project = StageProjection]
+    enum Stage<S, A, Req>
+    where
+        S: Service<Outgoing<Req>>,
+        S: Clone,
+        A: Adapter<Req, S::Response, S::Error>,
+    {
+        Begin { begin: Option<(Calls<S, A>, Req)> },
+        Driven { #[pin] drive: Drive<Copies<S, A, Req>> },
     }
 }
 
@@ -563,16 +575,20 @@ where
     type Error = S::Error;
 
     fn request(&self) -> Option<&Req> {
-        self.begin.as_ref().map(|(_, request)| request)
+        match &self.stage {
+            Stage::Begin { begin } => begin.as_ref().map(|(_, request)| request),
+            Stage::Driven { .. } => None,
+        }
     }
 
     fn poll_course(self: Pin<&mut Self>, mut known: Option<Time>, cx: &mut Context<'_>) -> Poll<Over<Self>> {
-        let mut this = self.project();
-        if let Some((calls, request)) = this.begin.take() {
+        let mut stage = self.project().stage;
+        if let StageProjection::Begin { begin } = stage.as_mut().project() {
+            let (calls, request) = begin.take().expect("kept until it is begun");
             let now = *known.get_or_insert_with(clock::now);
-            this.drive.set(Some(calls.drive(now, request)));
+            stage.set(Stage::Driven { drive: calls.drive(now, request) });
         }
-        let mut drive = this.drive.as_pin_mut().expect("begun above");
+        let StageProjection::Driven { mut drive } = stage.project() else { unreachable!("begun above") };
         let (ended, now) = ready!(drive.as_mut().poll_known(known, cx));
         Poll::Ready((drive.project().exchange.adapter.end(ended), now))
     }

@@ -54,24 +54,27 @@ impl Drop for Waiting {
 
 /// The first answer of a gate.
 pub(crate) enum Asked {
-    /// It may go on, or may not.
-    Decided(Result<Guard, Rejection>),
+    /// It may go on.
+    Passes(Guard),
+    /// It may not.
+    Refused(Rejection),
     /// Its turn has to come.
     Waits(Enter),
 }
 
 /// Asks `gate` at once.
+#[inline]
 pub(crate) fn ask(now: Time, gate: Arc<Gate<Threads>>, request: &Request) -> Asked {
     let admit = gate.admit(now, request);
     wake_turns(&gate); // A newcomer may have displaced somebody.
-    Asked::Decided(match admit {
-        Admit::Ticket(ticket) => Ok(Guard::new(gate, ticket)),
-        Admit::Reject(rejection) => Err(rejection),
+    match admit {
+        Admit::Ticket(ticket) => Asked::Passes(Guard { gate, ticket }),
+        Admit::Reject(rejection) => Asked::Refused(rejection),
         Admit::Wait(place) => {
             let waiting = Some(Waiting { gate, place: Some(place) });
-            return Asked::Waits(Enter { gate: None, request: None, waiting, sleep: None });
+            Asked::Waits(Enter { gate: None, request: None, waiting, sleep: None })
         }
-    })
+    }
 }
 
 impl Future for Enter {
@@ -81,7 +84,8 @@ impl Future for Enter {
         let begin = self.as_mut().project();
         if let (Some(gate), Some(request)) = (begin.gate.take(), begin.request.take()) {
             match ask(now(), gate, &request) {
-                Asked::Decided(decided) => return Poll::Ready(decided),
+                Asked::Passes(guard) => return Poll::Ready(Ok(guard)),
+                Asked::Refused(rejection) => return Poll::Ready(Err(rejection)),
                 Asked::Waits(enter) => self.set(enter),
             }
         }
@@ -114,19 +118,18 @@ impl Future for Enter {
 /// Admission by a gate: a place in flight until it is dropped.
 pub struct Guard {
     gate: Arc<Gate<Threads>>,
-    ticket: Option<Ticket>,
-    standing: Option<Standing>,
+    ticket: Ticket,
 }
 
 impl Guard {
     /// The guard of a ticket that was taken from `gate`.
     pub(crate) fn new(gate: Arc<Gate<Threads>>, ticket: Ticket) -> Guard {
-        Guard { gate, standing: ticket.standing, ticket: Some(ticket) }
+        Guard { gate, ticket }
     }
 
     /// How the user stands with the tightest quota of the gate.
     pub fn standing(&self) -> Option<Standing> {
-        self.standing
+        self.ticket.standing
     }
 
     /// Gives back what the request cost too much, once its real cost is known: it was admitted at a
@@ -153,9 +156,7 @@ impl Guard {
     /// # });
     /// ```
     pub fn refund(&mut self, unused: u32) {
-        if let Some(ticket) = &mut self.ticket {
-            self.gate.refund(now(), ticket, unused);
-        }
+        self.gate.refund(now(), &mut self.ticket, unused);
     }
 
     /// Says how it went: at response headers, once. `waited` is time spent between attempts.
@@ -164,19 +165,15 @@ impl Guard {
     }
 
     pub(crate) fn report_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
-        if let Some(ticket) = &mut self.ticket {
-            ticket.waited = waited;
-            self.gate.report(now, ticket, outcome);
-        }
+        self.ticket.waited = waited;
+        self.gate.report(now, &mut self.ticket, outcome);
     }
 
     /// Says how it went, and that the work is over.
     pub(crate) fn settle_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
-        if let Some(mut ticket) = self.ticket.take() {
-            ticket.waited = waited;
-            self.gate.settle(now, ticket, outcome);
-            wake_turns(&self.gate);
-        }
+        self.ticket.waited = waited;
+        self.gate.end(now, &mut self.ticket, outcome);
+        wake_turns(&self.gate);
     }
 }
 
@@ -188,7 +185,7 @@ impl std::fmt::Debug for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.ticket.is_some() {
+        if !self.ticket.is_reported() || self.ticket.holds_a_place() {
             self.settle_at(now(), Outcome::Cancelled, Span::ZERO);
         }
     }

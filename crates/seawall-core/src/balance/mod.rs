@@ -181,10 +181,10 @@ impl Balance {
             self.turn = chosen + 1;
             return Some(chosen);
         };
-        let one = draw(count, |candidate| place(candidate).is_some(), rng)?;
         if count == 1 {
-            return Some(one);
+            return place(0).map(|_| 0);
         }
+        let one = draw(count, |candidate| place(candidate).is_some(), rng)?;
         let Some(other) = draw(count, |candidate| candidate != one && place(candidate).is_some(), rng) else {
             return Some(one);
         };

@@ -127,7 +127,10 @@ impl Front {
 
     /// Says that the breaker must be asked.
     pub fn hide(&self) {
-        self.calm.store(BUSY, Ordering::Release);
+        // Who reads it often keeps it in his cache.
+        if self.calm.load(Ordering::Relaxed) != BUSY {
+            self.calm.store(BUSY, Ordering::Release);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The attempts of one call that are under way: nearly always one, and then without an allocation.
+//! The attempts of one call that are under way, and then the one whose answer stands: nearly always
+//! the same one, in the same place, and without an allocation.
 
 use alloc::vec::Vec;
 
@@ -41,22 +42,33 @@ impl Flight {
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     first: Option<Flight>,
+    /// The first is over, and its answer stands: none is under way.
+    stands: bool,
     more: Vec<Flight>,
 }
 
 impl Flights {
+    /// Whether none is under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.first.is_none() || self.stands
     }
 
+    /// The one whose answer stands.
+    pub(super) fn answer(&self) -> Option<&Flight> {
+        self.first.as_ref().filter(|_| self.stands)
+    }
+
+    /// Those under way.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flight> {
-        self.first.iter().chain(&self.more)
+        self.first.iter().filter(|_| !self.stands).chain(&self.more)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
-        self.first.iter_mut().chain(&mut self.more)
+        let stands = self.stands;
+        self.first.iter_mut().filter(move |_| !stands).chain(&mut self.more)
     }
 
+    #[inline]
     pub(super) fn add(&mut self, flight: Flight) {
         match &self.first {
             None => self.first = Some(flight),
@@ -64,10 +76,28 @@ impl Flights {
         }
     }
 
-    /// Takes the oldest that is so.
+    /// The answer of the one in this lane stands, and the others have to go; `None` when it is not
+    /// under way.
+    pub(super) fn stand(&mut self, lane: Lane) -> Option<(&mut Flight, Vec<Flight>)> {
+        let place = self.iter().position(|flight| flight.lane == lane)?;
+        if place > 0 {
+            let flight = self.more.remove(place - 1);
+            let first = self.first.replace(flight);
+            self.more.splice(0..0, first);
+        }
+        self.stands = true;
+        Some((self.first.as_mut()?, core::mem::take(&mut self.more)))
+    }
+
+    /// Takes the one whose answer stands.
+    pub(super) fn take_answer(&mut self) -> Option<Flight> {
+        self.first.take_if(|_| core::mem::take(&mut self.stands))
+    }
+
+    /// Takes the oldest under way that is so.
     pub(super) fn take(&mut self, is_it: impl Fn(&Flight) -> bool) -> Option<Flight> {
         if self.more.is_empty() {
-            return self.first.take_if(|flight| is_it(flight));
+            return self.first.take_if(|flight| !self.stands && is_it(flight));
         }
         let place = self.iter().position(is_it)?;
         if place > 0 {

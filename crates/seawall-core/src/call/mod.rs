@@ -258,8 +258,6 @@ pub struct Call {
     due: Due,
     /// Attempts that lost and that the driver shall give up.
     losers: Vec<Lane>,
-    /// The host and ticket of the answer that stands, until its body ends.
-    standing: Option<(usize, Ticket)>,
 }
 
 impl Call {
@@ -281,7 +279,6 @@ impl Call {
             flights: Flights::default(),
             due: Due::Unasked,
             losers: Vec::new(),
-            standing: None,
         }
     }
 
@@ -339,12 +336,11 @@ impl Call {
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) {
-        let Some(flight) = self.flights.take(|flight| flight.lane == lane) else { return };
-        if outcome.is_failure() {
+        if !outcome.is_failure() {
+            self.won(now, lane, outcome, parts);
+        } else if let Some(flight) = self.flights.take(|flight| flight.lane == lane) {
             parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
             self.failed(now, flight, outcome, repeat, parts, rng);
-        } else {
-            self.won(now, flight, outcome, parts);
         }
     }
 
@@ -374,14 +370,20 @@ impl Call {
 
     /// The ticket of the answer that stands and its host: release it when the answer's body ends.
     pub fn take_ticket(&mut self) -> Option<(usize, Ticket)> {
-        self.standing.take()
+        self.flights.take_answer().map(|flight| (flight.host, flight.ticket))
+    }
+
+    /// Whether the answer that stands holds a place at its host until its body ends. Without, its
+    /// ticket need not be taken.
+    pub fn holds_a_place(&self) -> bool {
+        self.flights.answer().is_some_and(|flight| flight.ticket.holds_a_place())
     }
 
     /// Whether there is nothing that [`Call::abandon`] would give back.
     pub fn holds_nothing(&self) -> bool {
         matches!(self.state, State::Ready | State::Over(_))
             && self.flights.is_empty()
-            && self.standing.is_none()
+            && !self.holds_a_place()
     }
 
     /// The caller has gone: whatever the call holds is given back.
@@ -550,7 +552,14 @@ impl Call {
             return settle(now, flight, outcome, parts);
         }
         match self.next_wait(now, outcome, repeat, parts, rng) {
-            Err(stop) => self.stand(now, flight, outcome, Some(stop), parts),
+            Err(stop) => {
+                let lane = flight.lane;
+                self.flights.add(flight);
+                if let Some((flight, _)) = self.flights.stand(lane) {
+                    tell(now, flight, outcome, parts);
+                }
+                self.over(Verdict::Answered { stop: Some(stop) });
+            }
             Ok((wait, paid)) => {
                 self.last_wait = wait;
                 self.state = State::Backoff { since: now, until: now + wait, paid };
@@ -592,8 +601,9 @@ impl Call {
         }
     }
 
-    /// An attempt answered: the others have lost.
-    fn won<F: Ownership>(&mut self, now: Time, flight: Flight, outcome: Outcome, parts: &Parts<'_, F>) {
+    /// The attempt in this lane, if it is under way, answered: the others have lost.
+    fn won<F: Ownership>(&mut self, now: Time, lane: Lane, outcome: Outcome, parts: &Parts<'_, F>) {
+        let Some((flight, others)) = self.flights.stand(lane) else { return };
         if outcome == Outcome::Success {
             parts.shared.with(ONE, |shared| {
                 shared.succeeded(now, flight.elapsed(now));
@@ -602,31 +612,16 @@ impl Call {
                 }
             });
         }
-        while let Some(flight) = self.flights.take(|_| true) {
-            self.losers.push(flight.lane);
-            give_up(now, flight, Outcome::Superseded, parts);
+        for other in others {
+            self.losers.push(other.lane);
+            give_up(now, other, Outcome::Superseded, parts);
         }
-        self.stand(now, flight, outcome, None, parts);
-    }
-
-    /// The answer of this attempt stands.
-    fn stand<F: Ownership>(
-        &mut self,
-        now: Time,
-        mut flight: Flight,
-        outcome: Outcome,
-        stop: Option<Stop>,
-        parts: &Parts<'_, F>,
-    ) {
-        let elapsed = flight.elapsed(now);
-        self.over(Verdict::Answered { stop });
-        report(now, flight.pass, outcome, parts);
-        parts.hosts.report(now, flight.host, &mut flight.ticket, outcome, elapsed);
-        self.standing = Some((flight.host, flight.ticket));
+        tell(now, flight, outcome, parts);
+        self.over(Verdict::Answered { stop: None });
     }
 
     fn release_standing<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>) {
-        if let Some((host, ticket)) = self.standing.take() {
+        if let Some((host, ticket)) = self.take_ticket() {
             parts.hosts.release(now, host, ticket);
         }
     }
@@ -640,6 +635,13 @@ impl Call {
     fn over(&mut self, verdict: Verdict) -> State {
         core::mem::replace(&mut self.state, State::Over(verdict))
     }
+}
+
+/// Tells everybody how an attempt went whose answer stands: its place is kept.
+fn tell<F: Ownership>(now: Time, flight: &mut Flight, outcome: Outcome, parts: &Parts<'_, F>) {
+    let elapsed = flight.elapsed(now);
+    report(now, flight.pass.take(), outcome, parts);
+    parts.hosts.report(now, flight.host, &mut flight.ticket, outcome, elapsed);
 }
 
 /// Tells everybody how an attempt went whose answer, if any, does not stand.

@@ -177,6 +177,7 @@ impl<F: Ownership> Barrier<F> {
     }
 
     /// Whether a request may go on.
+    #[inline]
     pub(super) fn admit(&self, now: Time) -> Result<Option<Entry>, Rejection> {
         match self.engaged.load(Ordering::Acquire) {
             true => self.block.with(ONE, |block| block.admit(now)),

@@ -216,7 +216,7 @@ impl Passage {
 
     /// Whether it brings along nothing but its stance.
     fn is_untouched(&self) -> bool {
-        self.entry.is_none() && self.shadowed == Policies::default()
+        self.entry.is_none() && self.shadowed.is_empty()
     }
 
     /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
@@ -490,16 +490,23 @@ impl<F: Ownership> Gate<F> {
 
     /// [`Gate::report`] and [`Gate::release`] in one.
     pub fn settle(&self, now: Time, mut ticket: Ticket, outcome: Outcome) {
-        if !ticket.reported {
+        self.end(now, &mut ticket, outcome);
+    }
+
+    /// [`Gate::settle`] of a ticket that stays where it is: it holds nothing any more, and whatever is
+    /// said of it later is ignored.
+    pub fn end(&self, now: Time, ticket: &mut Ticket, outcome: Outcome) {
+        let is_reported = core::mem::replace(&mut ticket.reported, true);
+        if !is_reported {
             self.tell_barrier(now, ticket.entry, outcome);
         }
-        let reports = !ticket.reported && ticket.teaches() && !self.is_counted(now, &ticket, outcome);
+        let reports = !is_reported && ticket.teaches() && !self.is_counted(now, ticket, outcome);
         if !reports && ticket.slot.is_none() {
             return;
         }
         self.on(|shared| {
             if reports {
-                shared.report(now, &ticket, outcome);
+                shared.report(now, ticket, outcome);
             }
             if let Some(slot) = ticket.slot.take() {
                 shared.release(now, slot);
@@ -546,8 +553,15 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// What was let in by the block went like this.
+    #[inline]
     fn tell_barrier(&self, now: Time, entry: Option<Entry>, outcome: Outcome) {
-        let Some(entry) = entry else { return };
+        if let Some(entry) = entry {
+            self.tell_barrier_of(now, entry, outcome);
+        }
+    }
+
+    #[cold]
+    fn tell_barrier_of(&self, now: Time, entry: Entry, outcome: Outcome) {
         let strain = self.shared.with(ONE, |shared| shared.strain(now, self.lane));
         if let Some(change) = self.barrier.report(now, entry, outcome, strain) {
             self.on(|shared| shared.say(now, change));

@@ -181,8 +181,8 @@ impl<W> Shared<W> {
         passage: &mut Passage,
     ) -> Result<Held, Rejection> {
         let held = self.try_admit(now, lane, request, passage);
-        for policy in passage.shadowed.iter() {
-            self.shadowed[lane][policy as usize] += 1;
+        if !passage.shadowed.is_empty() {
+            passage.shadowed.iter().for_each(|policy| self.shadowed[lane][policy as usize] += 1);
         }
         held
     }

@@ -117,6 +117,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Limit<W> {
     limiter: Limiter,
+    /// Its ceiling now: every request asks for it.
+    places: u32,
     queue_max: u32,
     discipline: Discipline,
     /// The state of [`Discipline::Codel`].
@@ -137,8 +139,10 @@ pub struct Limit<W> {
 impl<W> Limit<W> {
     /// A limit without lanes: add one for each route.
     pub fn new(config: Config, now: Time) -> Limit<W> {
+        let limiter = Limiter::new(config.ceiling, now);
         Limit {
-            limiter: Limiter::new(config.ceiling, now),
+            places: limiter.limit(),
+            limiter,
             queue_max: config.queue,
             discipline: config.discipline,
             codel: Codel::new(config.discipline.codel()),
@@ -183,6 +187,7 @@ impl<W> Limit<W> {
             }
         }
         self.limiter.configure(config.ceiling, now);
+        self.places = self.limiter.limit();
         self.grant(now);
     }
 
@@ -191,7 +196,7 @@ impl<W> Limit<W> {
         self.judge.arrive(now, lane);
         let lanes = self.lanes.iter().enumerate();
         let lanes = lanes.map(|(lane, state)| (&state.config, state.in_flight + self.queue.waiting_in(lane)));
-        self.judge.judge(now, self.limiter.limit(), lanes, events);
+        self.judge.judge(now, self.places, lanes, events);
         Pressure {
             delay: self.delay(now, lane),
             least_delay: self.judge.least_delay(),
@@ -239,7 +244,7 @@ impl<W> Limit<W> {
     /// A place in flight whatever the limit, and the refusal that it stands for: what is in flight
     /// beyond the limit counts as if it waited.
     pub fn admit_beyond(&mut self, now: Time, lane: usize, user: Key) -> (Slot, Option<Rejection>) {
-        let beyond = self.in_flight.saturating_sub(self.limiter.limit());
+        let beyond = self.in_flight.saturating_sub(self.places);
         let refused = !self.has_room(lane) && beyond >= self.lane_queue_places(lane).min(self.queue_max);
         let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(user));
         (self.occupy(now, lane, tenant), refused.then(full))
@@ -285,10 +290,10 @@ impl<W> Limit<W> {
 
     /// Takes in how an admitted call went; `waited` is time that it spent in backoff.
     pub fn report(&mut self, now: Time, slot: &Slot, outcome: Outcome, waited: Span, events: &mut Events) {
-        let before = self.limiter.limit();
         self.limiter.sample(now, slot.in_flight, now.since(slot.since).minus(waited), outcome);
         let limit = self.limiter.limit();
-        if limit != before {
+        if limit != self.places {
+            self.places = limit;
             events.push(now, Change::LimitChanged { limit });
             self.grant(now);
         }
@@ -316,7 +321,7 @@ impl<W> Limit<W> {
     /// Plain values.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         Snapshot {
-            limit: self.limiter.limit(),
+            limit: self.places,
             in_flight: self.in_flight,
             waiting: self.queue.waiting(),
             tenants: self.bulkhead.as_ref().map_or(0, Bulkhead::tenants),
@@ -330,12 +335,12 @@ impl<W> Limit<W> {
     }
 
     fn has_room(&self, lane: usize) -> bool {
-        self.in_flight < self.limiter.limit() && self.lanes[lane].has_room()
+        self.in_flight < self.places && self.lanes[lane].has_room()
     }
 
     fn tenant_has_room(&self, tenant: Option<Tenant>) -> bool {
         let Some((bulkhead, tenant)) = self.bulkhead.as_ref().zip(tenant) else { return true };
-        bulkhead.has_room(tenant, self.limiter.limit())
+        bulkhead.has_room(tenant, self.places)
     }
 
     fn change_tenant(&mut self, tenant: Option<Tenant>, change: impl FnOnce(&mut Held)) {
@@ -370,7 +375,7 @@ impl<W> Limit<W> {
     /// The most that may wait in this lane, as its queue stands now.
     fn lane_queue_places(&self, lane: usize) -> u32 {
         let state = &self.lanes[lane];
-        let limit = self.limiter.limit();
+        let limit = self.places;
         let mut allowed = self.judge.line_in(lane, limit.min(state.config.max));
         if state.has_room() {
             // It waits for the ceiling, in a queue that is shared with whoever else does.
@@ -443,7 +448,7 @@ impl<W> Limit<W> {
 
     /// The one in line whose turn it is, if there is a place for anyone.
     fn next_in_line(&self) -> Option<(Turn, &Entry<W>)> {
-        let limit = self.limiter.limit();
+        let limit = self.places;
         if self.queue.waiting() == 0 || self.in_flight >= limit {
             return None;
         }
@@ -499,7 +504,7 @@ impl<W> Limit<W> {
         if self.queue.waiting() == 0 || self.has_room(lane) {
             return Span::ZERO;
         }
-        let (state, limit) = (&self.lanes[lane], self.limiter.limit());
+        let (state, limit) = (&self.lanes[lane], self.places);
         let oldest = self.queue.ends_in([lane].into_iter(), End::First).map(|(_, entry)| entry.arrived).min();
         let age = oldest.map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
         let own = self.judge.wait_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));

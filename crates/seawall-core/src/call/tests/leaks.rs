@@ -121,7 +121,7 @@ impl Crowd {
     /// Places are held by attempts under way and answers that stand, and by nothing else; retries
     /// that were paid for were sent or still wait.
     fn check(&mut self) {
-        let held = |call: &Call| call.flights.iter().count() + usize::from(call.standing.is_some());
+        let held = |call: &Call| call.flights.iter().count() + usize::from(call.flights.answer().is_some());
         let holding = self.calls.iter().map(held).sum::<usize>() + self.tickets.len();
         let held = |gate: &Arc<Gate<Alone<u64>>>| gate.snapshot(self.now).limit.unwrap().in_flight;
         assert_eq!(self.hosts.gates().iter().map(held).sum::<u32>() as usize, holding);
