@@ -265,6 +265,7 @@ where
     A: Adapter<C::Request, C::Response, C::Error>,
 {
     /// Passes the door, or is refused; says when, if the clock was read.
+    #[inline]
     fn poll_door(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<Time>, Rejection>> {
         let mut this = self.project();
         let mut known = None;

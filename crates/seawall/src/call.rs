@@ -311,6 +311,7 @@ impl<X: Exchange> Drive<X> {
         Drive::begun(now(), upstream, config, request, repeat, exchange)
     }
 
+    #[inline]
     fn begun(
         now: Time,
         upstream: Arc<Upstream>,
@@ -407,6 +408,7 @@ impl<X: Exchange> Drive<X> {
         }
     }
 
+    #[inline]
     fn end(self: Pin<&mut Self>, verdict: Verdict) -> Ended<X::Answer> {
         let this = self.project();
         let Course { call, upstream, .. } = this.course;
@@ -513,6 +515,7 @@ where
 }
 
 impl<S, A> Calls<S, A> {
+    #[inline]
     fn drive<Req>(self, now: Time, request: Req) -> Drive<Copies<S, A, Req>>
     where
         S: Service<Outgoing<Req>> + Clone,

@@ -13,10 +13,9 @@ fn origin() -> Instant {
 
 /// Now, since the first time that anybody asked.
 pub fn now() -> Time {
-    let origin = origin();
-    Time::from_nanos(
-        u64::try_from(Instant::now().saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX),
-    )
+    let since = Instant::now().saturating_duration_since(origin());
+    let whole = since.as_secs().saturating_mul(1_000_000_000);
+    Time::from_nanos(whole.saturating_add(u64::from(since.subsec_nanos())))
 }
 
 /// The instant at which [`now`] says `time`. Times beyond thirty years are thirty years away.

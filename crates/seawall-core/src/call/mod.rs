@@ -263,6 +263,7 @@ pub struct Call {
 impl Call {
     /// A call whose deadline is that of `request`. `repeat` says whether it may be sent again
     /// after an attempt that never answered, and so whether it may be hedged.
+    #[inline]
     pub fn new(config: Config, request: Request, repeat: Repeat, now: Time) -> Call {
         Call {
             config,
@@ -425,6 +426,7 @@ impl Call {
 
     /// A host that lets an attempt pass, after the client's own backpressure did. Not the host of
     /// the attempt before, if there is another.
+    #[inline]
     fn pick<F: Ownership>(
         &self,
         now: Time,
@@ -444,6 +446,7 @@ impl Call {
         }
     }
 
+    #[inline]
     fn take_off(
         &mut self,
         now: Time,

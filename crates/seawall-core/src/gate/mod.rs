@@ -185,8 +185,10 @@ pub struct Gate<F: Ownership> {
     front: Arc<Front>,
 }
 
-/// What a request brings along on its way through the gate, and what it has taken so far.
-#[derive(Clone, Copy, Debug)]
+/// What a request brings along on its way through the gate, and what it has been given so far. It is
+/// filled in where it stands: to hand every part back from door to door would cost more than the
+/// decisions do.
+#[derive(Debug)]
 struct Passage {
     /// The tightest quota that it takes from.
     tightest: Option<Standing>,
@@ -197,21 +199,25 @@ struct Passage {
     /// How the block let it in.
     entry: Option<Entry>,
     taken: Taken,
-}
-
-/// What lets a request pass.
-#[derive(Debug)]
-enum Held {
-    /// A place in flight, and the breaker's pass.
-    In(Option<limit::Slot>, Option<breaker::Pass>),
-    /// A place in line.
-    Waits(Line),
+    slot: Option<limit::Slot>,
+    pass: Option<breaker::Pass>,
+    /// Where it waits, if it does.
+    line: Option<Line>,
 }
 
 impl Passage {
+    #[inline]
     fn new(now: Time, request: &Request, stance: Stance) -> Passage {
-        let shadowed = Policies::default();
-        Passage { tightest: None, stance, shadowed, entry: None, taken: Taken::new(now, request) }
+        Passage {
+            tightest: None,
+            stance,
+            shadowed: Policies::default(),
+            entry: None,
+            taken: Taken::new(now, request),
+            slot: None,
+            pass: None,
+            line: None,
+        }
     }
 
     /// Whether it brings along nothing but its stance.
@@ -231,6 +237,7 @@ impl Passage {
     }
 
     /// Notes that the throttle of this index has tokens, which are taken if the rest agrees.
+    #[inline]
     fn takes(&mut self, index: usize, standing: Standing, purse: Purse, mark: Mark) {
         if self.tightest.is_none_or(|tightest| standing.remaining < tightest.remaining) {
             self.tightest = Some(Standing { quota: index as u8, ..standing });
@@ -238,16 +245,16 @@ impl Passage {
         self.taken.note(index, purse, mark);
     }
 
-    /// The answer to a request that may pass by what it holds.
+    /// The answer to a request that may pass, or wait.
     #[inline]
-    fn ends(self, request: &Request, held: Held) -> Admit {
-        let Passage { tightest: standing, entry, taken, .. } = self;
-        match held {
-            Held::In(slot, pass) => {
+    fn ends(self, request: &Request) -> Admit {
+        let Passage { tightest: standing, entry, taken, slot, pass, line, .. } = self;
+        match line {
+            None => {
                 let waited = Span::ZERO;
                 Admit::Ticket(Ticket { standing, waited, slot, pass, entry, reported: false, taken })
             }
-            Held::Waits(line) => Admit::Wait(Place { line, request: *request, standing, entry, taken }),
+            Some(line) => Admit::Wait(Place { line, request: *request, standing, entry, taken }),
         }
     }
 }
@@ -307,10 +314,11 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// Asks for admission.
+    #[inline]
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
         if request.traffic == Traffic::Probe {
             let passage = Passage::new(now, request, Stance::default());
-            return passage.ends(request, Held::In(None, None));
+            return passage.ends(request);
         }
         let mut passage = Passage::new(now, request, self.switch.stance());
         if let Err(rejection) = self.pass_barrier(now, &mut passage) {
@@ -321,10 +329,11 @@ impl<F: Ownership> Gate<F> {
             && passage.stance.of(Policy::Breaker) == Enforcement::Enforced
             && let Some(pass) = self.front.admit(now)
         {
-            return passage.ends(request, Held::In(None, Some(pass)));
+            passage.pass = Some(pass);
+            return passage.ends(request);
         }
         match self.admit_from(0, now, request, &mut passage) {
-            Ok(held) => passage.ends(request, held),
+            Ok(()) => passage.ends(request),
             Err(rejection) => {
                 self.tell_barrier_refused(passage.entry, &rejection);
                 Admit::Reject(rejection)
@@ -332,6 +341,7 @@ impl<F: Ownership> Gate<F> {
         }
     }
 
+    #[inline]
     fn pass_barrier(&self, now: Time, passage: &mut Passage) -> Result<(), Rejection> {
         if passage.stance.of(Policy::Block) == Enforcement::Off {
             return Ok(());
@@ -364,7 +374,7 @@ impl<F: Ownership> Gate<F> {
         now: Time,
         request: &Request,
         passage: &mut Passage,
-    ) -> Result<Held, Rejection> {
+    ) -> Result<(), Rejection> {
         let Some(rule) = self.rules.get(first) else {
             return self.on(|shared| shared.admit(now, self.lane, request, passage));
         };
@@ -372,17 +382,22 @@ impl<F: Ownership> Gate<F> {
         if enforcement == Enforcement::Off {
             return self.admit_from(first + 1, now, request, passage);
         }
-        let mut rest = None;
+        let mut refusal = None;
         let asked = rule.ask(now, request, enforcement, |standing, purse, mark| {
             passage.takes(first, standing, purse, mark);
-            rest.insert(self.admit_from(first + 1, now, request, passage)).is_ok()
+            refusal = self.admit_from(first + 1, now, request, passage).err();
+            refusal.is_none()
         });
         match asked {
-            Asked::Rest => rest.expect("the rest was asked"),
+            Asked::Rest => match refusal {
+                Some(rejection) => Err(rejection),
+                None => Ok(()),
+            },
             Asked::Late(slot, purse) => {
                 passage.tightest = Some(Standing { quota: first as u8, ..slot.standing });
                 passage.taken.note(first, purse, slot.mark);
-                Ok(Held::Waits(Line::Tokens { rule: first, at: slot.at }))
+                passage.line = Some(Line::Tokens { rule: first, at: slot.at });
+                Ok(())
             }
             Asked::Refused(mut rejection) => {
                 if let Some(standing) = &mut rejection.standing {
@@ -441,9 +456,9 @@ impl<F: Ownership> Gate<F> {
             ..Passage::new(now, &place.request, self.switch.stance())
         };
         match self.admit_from(rule + 1, now, &place.request, &mut passage) {
-            Ok(held) => {
+            Ok(()) => {
                 passage.taken.after(&place.taken, rule + 1);
-                match passage.ends(&place.request, held) {
+                match passage.ends(&place.request) {
                     // The driver asked in order to have its waiter parked.
                     Admit::Wait(next) => self.claim(now, next, waiter),
                     decided => decided,

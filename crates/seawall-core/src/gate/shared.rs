@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{BlockSnapshot, Held, Lane, Line, Passage, Snapshot, Ticket};
+use super::{BlockSnapshot, Lane, Line, Passage, Snapshot, Ticket};
 use crate::breaker::{self, Breaker, Front, Mode, Pass};
 use crate::decision::{Policy, Rejection};
 use crate::enforcement::{Enforcement, Stance};
@@ -179,22 +179,23 @@ impl<W> Shared<W> {
         lane: usize,
         request: &Request,
         passage: &mut Passage,
-    ) -> Result<Held, Rejection> {
-        let held = self.try_admit(now, lane, request, passage);
+    ) -> Result<(), Rejection> {
+        let answer = self.try_admit(now, lane, request, passage);
         if !passage.shadowed.is_empty() {
             passage.shadowed.iter().for_each(|policy| self.shadowed[lane][policy as usize] += 1);
         }
-        held
+        answer
     }
 
+    #[inline]
     fn try_admit(
         &mut self,
         now: Time,
         lane: usize,
         request: &Request,
         passage: &mut Passage,
-    ) -> Result<Held, Rejection> {
-        let pass = match &mut self.breaker {
+    ) -> Result<(), Rejection> {
+        passage.pass = match &mut self.breaker {
             Some(breaker) if passage.stance.of(Policy::Breaker) != Enforcement::Off => {
                 match breaker.admit(now, &mut self.events) {
                     Ok(pass) => Some(pass),
@@ -203,18 +204,14 @@ impl<W> Shared<W> {
             }
             _ => None,
         };
-        let held = match self.ramp.is_some() {
+        let answer = match self.ramp.is_some() {
             true => self.ask_behind_ramp(now, lane, request, passage),
             false => self.ask_limit(now, lane, request, passage),
         };
-        match (held, pass) {
-            (Ok(Held::In(slot, _)), pass) => Ok(Held::In(slot, pass)),
-            (Err(rejection), Some(pass)) => {
-                self.give_pass_back(now, &pass);
-                Err(rejection)
-            }
-            (held, _) => held,
+        if let (Err(_), Some(pass)) = (&answer, &passage.pass) {
+            self.give_pass_back(now, pass);
         }
+        answer
     }
 
     /// A refusal behind the ramp spends none of its share.
@@ -224,15 +221,15 @@ impl<W> Shared<W> {
         lane: usize,
         request: &Request,
         passage: &mut Passage,
-    ) -> Result<Held, Rejection> {
+    ) -> Result<(), Rejection> {
         let before = self.ramp.clone();
         let passed = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
         passed.or_else(|rejection| passage.overrule(rejection))?;
-        let held = self.ask_limit(now, lane, request, passage);
-        if held.is_err() {
+        let answer = self.ask_limit(now, lane, request, passage);
+        if answer.is_err() {
             self.ramp = before;
         }
-        held
+        answer
     }
 
     #[inline]
@@ -242,8 +239,8 @@ impl<W> Shared<W> {
         lane: usize,
         request: &Request,
         passage: &mut Passage,
-    ) -> Result<Held, Rejection> {
-        let Some(limit) = &mut self.limit else { return Ok(Held::In(None, None)) };
+    ) -> Result<(), Rejection> {
+        let Some(limit) = &mut self.limit else { return Ok(()) };
         let pressure = limit.arrive(now, lane, &mut self.events);
         if let Some(shed) = &mut self.sheds[lane]
             && passage.stance.of(Policy::Shed) != Enforcement::Off
@@ -256,18 +253,20 @@ impl<W> Shared<W> {
             if let (Enforcement::Shadow, Some(refusal)) = (enforcement, refusal) {
                 passage.overrule(refusal)?;
             }
-            return Ok(Held::In(Some(slot), None));
+            passage.slot = Some(slot);
+            return Ok(());
         }
         match limit.admit(now, lane, request) {
-            Answer::Slot(slot) => Ok(Held::In(Some(slot), None)),
+            Answer::Slot(slot) => passage.slot = Some(slot),
             // A gate with a breaker never waits: a probe must not grow old in a line.
             Answer::Wait(turn) if self.breaker.is_some() => {
                 limit.leave(now, turn);
-                Err(limit::full())
+                return Err(limit::full());
             }
-            Answer::Wait(turn) => Ok(Held::Waits(Line::Turn(turn))),
-            Answer::Reject(rejection) => Err(rejection),
+            Answer::Wait(turn) => passage.line = Some(Line::Turn(turn)),
+            Answer::Reject(rejection) => return Err(rejection),
         }
+        Ok(())
     }
 
     /// A local refusal behind the breaker: the probe comes back, nothing counts.

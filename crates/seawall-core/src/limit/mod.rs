@@ -192,6 +192,7 @@ impl<W> Limit<W> {
     }
 
     /// Counts an arrival in this lane and says how the queue stands for it.
+    #[inline]
     pub fn arrive(&mut self, now: Time, lane: usize, events: &mut Events) -> Pressure {
         self.judge.arrive(now, lane);
         let lanes = self.lanes.iter().enumerate();
@@ -208,6 +209,7 @@ impl<W> Limit<W> {
     }
 
     /// Asks for a place in flight, or in the queue.
+    #[inline]
     pub fn admit(&mut self, now: Time, lane: usize, request: &Request) -> Answer {
         if request.deadline <= now {
             self.expired += 1;

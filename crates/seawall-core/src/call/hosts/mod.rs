@@ -147,6 +147,7 @@ impl<F: Ownership> Hosts<F> {
 
     /// A host whose back gate admits the request; or the refusal that ends soonest. A host to
     /// `avoid`, because another attempt of the same call is or was there, is asked last.
+    #[inline]
     pub fn pick(
         &self,
         now: Time,

@@ -9,6 +9,8 @@
 pub struct Ewma {
     weight: f64,
     warm_up: u32,
+    /// From so many samples on each has the last weight.
+    settled: u32,
     seen: u32,
     mean: f64,
 }
@@ -16,15 +18,24 @@ pub struct Ewma {
 impl Ewma {
     /// A mean over about `window` samples, plain over at least the first `warm_up`.
     pub fn new(window: u32, warm_up: u32) -> Ewma {
-        Ewma { weight: 2.0 / (f64::from(window) + 1.0), warm_up, seen: 0, mean: 0.0 }
+        let weight = 2.0 / (f64::from(window) + 1.0);
+        let settled = (window / 2 + 1).max(warm_up.saturating_add(1));
+        Ewma { weight, warm_up, settled, seen: 0, mean: 0.0 }
     }
 
     /// Adds a sample.
     pub fn add(&mut self, sample: f64) {
         self.seen = self.seen.saturating_add(1);
+        self.mean += self.weight() * (sample - self.mean);
+    }
+
+    #[inline]
+    fn weight(&self) -> f64 {
+        if self.seen >= self.settled {
+            return self.weight;
+        }
         let plain = 1.0 / f64::from(self.seen);
-        let weight = if self.seen <= self.warm_up { plain } else { plain.max(self.weight) };
-        self.mean += weight * (sample - self.mean);
+        if self.seen <= self.warm_up { plain } else { plain.max(self.weight) }
     }
 
     /// Forgets everything and starts at `mean`, as if it were the mean of `samples` samples.
