@@ -403,7 +403,7 @@ impl Call {
     fn send<F: Ownership>(
         &mut self,
         now: Time,
-        paid: Option<Paid>,
+        mut paid: Option<Paid>,
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) -> Step {
@@ -411,10 +411,10 @@ impl Call {
             refund(now, paid, parts);
             return self.finish(Verdict::Expired);
         }
-        match self.pick(now, parts, rng) {
-            Ok((host, ticket, pass)) => {
+        match self.take_off(now, Kind::Plain, &mut paid, parts, rng) {
+            Ok(step) => {
                 self.state = State::InFlight;
-                self.take_off(now, Kind::Plain, paid, (host, ticket, pass))
+                step
             }
             Err(rejection) if self.attempts == 0 => self.finish(Verdict::Rejected(rejection)),
             Err(rejection) => {
@@ -424,35 +424,40 @@ impl Call {
         }
     }
 
-    /// A host that lets an attempt pass, after the client's own backpressure did. Not the host of
-    /// the attempt before, if there is another.
-    #[inline]
-    fn pick<F: Ownership>(
-        &self,
+    /// Sends an attempt to a host that lets it pass, after the client's own backpressure did. Not the
+    /// host of the attempt before, if there is another.
+    fn take_off<F: Ownership>(
+        &mut self,
         now: Time,
+        kind: Kind,
+        paid: &mut Option<Paid>,
         parts: &Parts<'_, F>,
         rng: &mut Rng,
-    ) -> Result<(usize, Ticket, Option<Pass>), Rejection> {
+    ) -> Result<Step, Rejection> {
         let pass = match parts.backpressure {
             Some(backpressure) => Some(backpressure.with(ONE, |pressure| pressure.admit(now, rng))?),
             None => None,
         };
-        match parts.hosts.pick(now, &self.request, self.last_host, rng) {
-            Ok((host, ticket)) => Ok((host, ticket, pass)),
-            Err(rejection) => {
-                report(now, pass, Outcome::Ignored, parts);
-                Err(rejection)
-            }
+        let (request, avoid) = (self.request, self.last_host);
+        // The ticket is put where it stays: it is as large as all the rest.
+        let sent = parts.hosts.pick_then(now, &request, avoid, rng, |host, ticket| {
+            self.depart(now, kind, paid.take(), pass, host, ticket)
+        });
+        if sent.is_err() {
+            report(now, pass, Outcome::Ignored, parts);
         }
+        sent
     }
 
     #[inline]
-    fn take_off(
+    fn depart(
         &mut self,
         now: Time,
         kind: Kind,
         paid: Option<Paid>,
-        (host, ticket, pass): (usize, Ticket, Option<Pass>),
+        pass: Option<Pass>,
+        host: usize,
+        ticket: Ticket,
     ) -> Step {
         self.attempts += 1;
         self.last_host = Some(host);
@@ -499,15 +504,15 @@ impl Call {
 
     fn hedge<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Result<Step, Off> {
         let load = load(now, parts);
-        let paid = parts.shared.with(ONE, |shared| shared.hedge(now, load))?;
-        match self.pick(now, parts, rng) {
-            Ok(picked) => {
+        let mut paid = Some(parts.shared.with(ONE, |shared| shared.hedge(now, load))?);
+        match self.take_off(now, Kind::Hedge, &mut paid, parts, rng) {
+            Ok(step) => {
                 parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.sent()));
                 self.hedges += 1;
-                Ok(self.take_off(now, Kind::Hedge, Some(paid), picked))
+                Ok(step)
             }
             Err(_) => {
-                refund(now, Some(paid), parts);
+                refund(now, paid, parts);
                 Err(Off::Refused)
             }
         }

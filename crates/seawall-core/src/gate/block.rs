@@ -176,6 +176,11 @@ impl<F: Ownership> Barrier<F> {
         })
     }
 
+    /// Whether it does nothing.
+    pub(super) fn is_open(&self) -> bool {
+        !self.engaged.load(Ordering::Acquire)
+    }
+
     /// Whether a request may go on.
     #[inline]
     pub(super) fn admit(&self, now: Time) -> Result<Option<Entry>, Rejection> {

@@ -50,8 +50,8 @@ use block::{Barrier, Entry};
 
 pub use crate::own::{Alone, Cells, Own, Ownership, shard_of};
 pub use block::{ASK_AGAIN, Mode as BlockMode, Snapshot as BlockSnapshot};
-use rule::Asked;
 pub use rule::Rule;
+use rule::Unmet;
 pub use shared::{Settings, Shared};
 use taken::Taken;
 
@@ -84,6 +84,20 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Holds nothing but, perhaps, a breaker's pass.
+    #[inline]
+    fn holding(now: Time, request: &Request, pass: Option<breaker::Pass>) -> Ticket {
+        Ticket {
+            standing: None,
+            waited: Span::ZERO,
+            slot: None,
+            pass,
+            entry: None,
+            reported: false,
+            taken: Taken::new(now, request),
+        }
+    }
+
     /// Whether any policy learns from its outcome.
     fn teaches(&self) -> bool {
         self.slot.is_some() || self.pass.is_some()
@@ -220,11 +234,6 @@ impl Passage {
         }
     }
 
-    /// Whether it brings along nothing but its stance.
-    fn is_untouched(&self) -> bool {
-        self.entry.is_none() && self.shadowed.is_empty()
-    }
-
     /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
     fn overrule(&mut self, rejection: Rejection) -> Result<(), Rejection> {
         match self.stance.of(rejection.policy) {
@@ -317,20 +326,19 @@ impl<F: Ownership> Gate<F> {
     #[inline]
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
         if request.traffic == Traffic::Probe {
-            let passage = Passage::new(now, request, Stance::default());
-            return passage.ends(request);
+            return Admit::Ticket(Ticket::holding(now, request, None));
         }
-        let mut passage = Passage::new(now, request, self.switch.stance());
-        if let Err(rejection) = self.pass_barrier(now, &mut passage) {
-            return Admit::Reject(rejection);
-        }
+        let stance = self.switch.stance();
         if self.rules.is_empty()
-            && passage.is_untouched()
-            && passage.stance.of(Policy::Breaker) == Enforcement::Enforced
+            && stance == Stance::default()
+            && self.barrier.is_open()
             && let Some(pass) = self.front.admit(now)
         {
-            passage.pass = Some(pass);
-            return passage.ends(request);
+            return Admit::Ticket(Ticket::holding(now, request, Some(pass)));
+        }
+        let mut passage = Passage::new(now, request, stance);
+        if let Err(rejection) = self.pass_barrier(now, &mut passage) {
+            return Admit::Reject(rejection);
         }
         match self.admit_from(0, now, request, &mut passage) {
             Ok(()) => passage.ends(request),
@@ -388,24 +396,23 @@ impl<F: Ownership> Gate<F> {
             refusal = self.admit_from(first + 1, now, request, passage).err();
             refusal.is_none()
         });
-        match asked {
-            Asked::Rest => match refusal {
-                Some(rejection) => Err(rejection),
-                None => Ok(()),
-            },
-            Asked::Late(slot, purse) => {
+        match (asked, refusal) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(rejection)) => Err(rejection),
+            (Err(Unmet::Late(slot, purse)), _) => {
                 passage.tightest = Some(Standing { quota: first as u8, ..slot.standing });
                 passage.taken.note(first, purse, slot.mark);
                 passage.line = Some(Line::Tokens { rule: first, at: slot.at });
                 Ok(())
             }
-            Asked::Refused(mut rejection) => {
+            (Err(Unmet::Refused(mut rejection)), _) => {
                 if let Some(standing) = &mut rejection.standing {
                     standing.quota = first as u8;
                 }
                 passage.overrule(rejection)?;
                 self.admit_from(first + 1, now, request, passage)
             }
+            (Err(Unmet::Overflow), _) => unreachable!("the overflow bucket takes everybody"),
         }
     }
 

@@ -35,14 +35,14 @@ pub struct Rule<F: Ownership> {
     line: F::Of<u32>,
 }
 
-/// How asking a rule, and what lies behind it, ended.
-pub(super) enum Asked {
-    /// As what lies behind it says: the tokens are taken if that agreed.
-    Rest,
+/// Why what lies behind a rule was not asked.
+pub(super) enum Unmet {
     /// There are no tokens.
     Refused(Rejection),
     /// They are taken, and will be there at that time.
     Late(Slot, Purse),
+    /// The table is full: ask the overflow bucket.
+    Overflow,
 }
 
 impl<F: Ownership> Rule<F> {
@@ -108,39 +108,28 @@ impl<F: Ownership> Rule<F> {
         request: &Request,
         enforcement: Enforcement,
         mut rest: impl FnMut(Standing, Purse, Mark) -> bool,
-    ) -> Asked {
+    ) -> Result<(), Unmet> {
         let request = self.keyed(request);
-        let agreed = |agrees: bool| if agrees { Ok(()) } else { Err(()) };
-        let own = self.shards.with(request.user, |shard| {
-            let look = shard
-                .admit_if(now, &request, |grant: Grant| agreed(rest(grant.standing, Purse::Own, grant.mark)));
-            self.asked(shard, now, &request, Purse::Own, enforcement, look)
+        let mut rest = |grant: Grant, purse| match rest(grant.standing, purse, grant.mark) {
+            true => Ok(()),
+            false => Err(()),
+        };
+        let met = self.shards.with(request.user, |shard| {
+            let look = shard.admit_if(now, &request, |grant: Grant| rest(grant, Purse::Own));
+            self.met(shard, now, &request, Purse::Own, enforcement, look)
         });
-        own.unwrap_or_else(|| self.ask_overflow(now, &request, enforcement, rest))
+        match met {
+            Err(Unmet::Overflow) => self.shards.with(ONE, |shard| {
+                let look = shard.overflow_if(now, &request, |grant: Grant| rest(grant, Purse::Overflow));
+                self.met(shard, now, &request, Purse::Overflow, enforcement, look)
+            }),
+            met => met,
+        }
     }
 
-    /// The same of the bucket that all share for whom the table has no place.
-    #[cold]
-    fn ask_overflow(
-        &self,
-        now: Time,
-        request: &Request,
-        enforcement: Enforcement,
-        mut rest: impl FnMut(Standing, Purse, Mark) -> bool,
-    ) -> Asked {
-        let agreed = |agrees: bool| if agrees { Ok(()) } else { Err(()) };
-        let asked = self.shards.with(ONE, |shard| {
-            let look = shard.overflow_if(now, request, |grant: Grant| {
-                agreed(rest(grant.standing, Purse::Overflow, grant.mark))
-            });
-            self.asked(shard, now, request, Purse::Overflow, enforcement, look)
-        });
-        asked.expect("the overflow bucket takes everybody")
-    }
-
-    /// What a look came to; `None` when the overflow bucket must be asked.
+    /// What a look came to.
     #[inline]
-    fn asked(
+    fn met(
         &self,
         shard: &mut Throttle,
         now: Time,
@@ -148,20 +137,20 @@ impl<F: Ownership> Rule<F> {
         purse: Purse,
         enforcement: Enforcement,
         look: Look<()>,
-    ) -> Option<Asked> {
+    ) -> Result<(), Unmet> {
         let refusal = match look {
-            Look::Taken(()) | Look::Untaken(()) => return Some(Asked::Rest),
-            Look::Overflow => return None,
+            Look::Taken(()) | Look::Untaken(()) => return Ok(()),
+            Look::Overflow => return Err(Unmet::Overflow),
             Look::Refused(refusal) => refusal,
         };
         let late = match enforcement {
             Enforcement::Enforced => self.line_up(shard, now, request, purse, refusal),
             Enforcement::Shadow | Enforcement::Off => None,
         };
-        Some(match late {
-            Some(Ok(slot)) => Asked::Late(slot, purse),
-            Some(Err(rejection)) => Asked::Refused(rejection),
-            None => Asked::Refused(refusal),
+        Err(match late {
+            Some(Ok(slot)) => Unmet::Late(slot, purse),
+            Some(Err(rejection)) => Unmet::Refused(rejection),
+            None => Unmet::Refused(refusal),
         })
     }
 

@@ -211,15 +211,20 @@ impl<W> Limit<W> {
     /// Asks for a place in flight, or in the queue.
     #[inline]
     pub fn admit(&mut self, now: Time, lane: usize, request: &Request) -> Answer {
+        debug_assert!(self.next_in_line().is_none(), "every verb leaves nobody waiting who could be served");
+        let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(request.user));
+        if request.deadline > now && self.has_room(lane) && self.tenant_has_room(tenant) {
+            self.judge.note_delay(Span::ZERO);
+            return Answer::Slot(self.occupy(now, lane, tenant));
+        }
+        self.line_up(now, lane, tenant, request)
+    }
+
+    /// A place in the queue, for who finds none in flight.
+    fn line_up(&mut self, now: Time, lane: usize, tenant: Option<Tenant>, request: &Request) -> Answer {
         if request.deadline <= now {
             self.expired += 1;
             return Answer::Reject(expired());
-        }
-        debug_assert!(self.next_in_line().is_none(), "every verb leaves nobody waiting who could be served");
-        let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(request.user));
-        if self.has_room(lane) && self.tenant_has_room(tenant) {
-            self.judge.note_delay(Span::ZERO);
-            return Answer::Slot(self.occupy(now, lane, tenant));
         }
         let waiting = self.queue.waiting();
         if (waiting == 0 && self.queue_max == 0) || self.is_too_late(now, lane, request.deadline) {
@@ -389,6 +394,7 @@ impl<W> Limit<W> {
         state.config.queue.min(allowed as u32)
     }
 
+    #[inline]
     fn occupy(&mut self, now: Time, lane: usize, tenant: Option<Tenant>) -> Slot {
         self.in_flight += 1;
         self.lanes[lane].in_flight += 1;

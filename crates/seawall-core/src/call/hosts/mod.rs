@@ -147,7 +147,6 @@ impl<F: Ownership> Hosts<F> {
 
     /// A host whose back gate admits the request; or the refusal that ends soonest. A host to
     /// `avoid`, because another attempt of the same call is or was there, is asked last.
-    #[inline]
     pub fn pick(
         &self,
         now: Time,
@@ -155,11 +154,24 @@ impl<F: Ownership> Hosts<F> {
         avoid: Option<usize>,
         rng: &mut Rng,
     ) -> Result<(usize, Ticket), Rejection> {
+        self.pick_then(now, request, avoid, rng, |host, ticket| (host, ticket))
+    }
+
+    /// The same, handing over the host and the ticket where they were made.
+    #[inline]
+    pub(super) fn pick_then<T>(
+        &self,
+        now: Time,
+        request: &Request,
+        avoid: Option<usize>,
+        rng: &mut Rng,
+        then: impl FnOnce(usize, Ticket) -> T,
+    ) -> Result<T, Rejection> {
         let mut search = Search::new(avoid);
         let mut soonest: Option<Rejection> = None;
         while let Some(host) = self.pool.with(ONE, |pool| pool.pick(now, &self.seats, &mut search, rng)) {
             let rejection = match self.gates[host].admit(now, request) {
-                Admit::Ticket(ticket) => return Ok((host, ticket)),
+                Admit::Ticket(ticket) => return Ok(then(host, ticket)),
                 Admit::Reject(rejection) => rejection,
                 // A back gate never waits; one that is configured to is full.
                 Admit::Wait(place) => {

@@ -152,7 +152,7 @@ impl Pool {
     pub(super) fn report(&mut self, now: Time, seat: &Seat, outcome: Outcome, elapsed: Span) {
         if let Some(place) = self.roster.place(seat) {
             self.balance.report(now, place, outcome, elapsed);
-            let target = self.balance.typical_latency().times(RAMP_TARGET);
+            let target = || self.balance.typical_latency().times(RAMP_TARGET);
             self.roster.report(now, place, outcome, elapsed, target);
         }
     }

@@ -205,8 +205,16 @@ impl Roster {
         self.take_ejections(now, Some(rng));
     }
 
-    /// Takes in how a call to the host at this place went.
-    pub(super) fn report(&mut self, now: Time, place: usize, outcome: Outcome, elapsed: Span, target: Span) {
+    /// Takes in how a call to the host at this place went; `target` says what one that comes back may
+    /// take.
+    pub(super) fn report(
+        &mut self,
+        now: Time,
+        place: usize,
+        outcome: Outcome,
+        elapsed: Span,
+        target: impl FnOnce() -> Span,
+    ) {
         if let Some(eject) = &mut self.eject {
             eject.report(now, place, outcome, elapsed);
             self.take_ejections(now, None);
@@ -216,7 +224,7 @@ impl Roster {
             && now - elapsed >= *since
         {
             let before = ramp.share();
-            ramp.report(now, outcome, Strain::of(elapsed, target));
+            ramp.report(now, outcome, Strain::of(elapsed, target()));
             if ramp.is_over() {
                 self.end_ramp(now, place);
             } else if ramp.share() != before {
