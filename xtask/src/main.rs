@@ -1,6 +1,8 @@
-//! The project's own commands: `cargo xtask test`, the suite, and the benches `overload` and `compare`, and `storm`.
+//! The project's own commands: `cargo xtask test`, the suite, and the benches `overload`, `compare`, `counts` and
+//! `storm`.
 
 mod compare;
+mod counts;
 mod overload;
 mod storm;
 mod suite;
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     /// Check format, lints, tests, documentation and licences; the last line sums the tests up
     Test,
+    /// Count the instructions of the hot paths, beside those that are written down
+    Counts(counts::Args),
     /// Measure what is left of a service under overload, through the gateway or without it
     Overload(overload::Args),
     /// Compare what a request costs in the gateway with nginx, HAProxy and Envoy
@@ -54,6 +58,7 @@ fn root() -> &'static Path {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test => suite::run(),
+        Command::Counts(args) => counts::run(&args),
         Command::Overload(args) => overload::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Command::ComparePaced(args) => compare::paced(&args).map(|()| ExitCode::SUCCESS),
