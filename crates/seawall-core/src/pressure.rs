@@ -13,7 +13,7 @@ pub struct Pressure {
     pub grows: bool,
     /// Whether more arrives than can drain: a standing queue, not a burst.
     pub stands: bool,
-    /// The mean time between two that drain at full use; zero until that is known.
+    /// The mean time between two that drain at full use; zero until that is known, and while nobody waits.
     pub pace: Span,
     /// Arrivals over what could drain in the same 1.5 s; 0 until that is known.
     pub load: f64,

@@ -198,12 +198,14 @@ impl<W> Limit<W> {
         let lanes = self.lanes.iter().enumerate();
         let lanes = lanes.map(|(lane, state)| (&state.config, state.in_flight + self.queue.waiting_in(lane)));
         self.judge.judge(now, self.places, lanes, events);
+        let (least_delay, stands) = (self.judge.least_delay(), self.judge.stands_in(lane));
+        let is_late = stands || least_delay > Span::ZERO || self.queue.waiting() > 0;
         Pressure {
             delay: self.delay(now, lane),
-            least_delay: self.judge.least_delay(),
+            least_delay,
             grows: self.judge.grows(),
-            stands: self.judge.stands_in(lane),
-            pace: self.pace(lane),
+            stands,
+            pace: if is_late { self.pace(lane) } else { Span::ZERO },
             load: self.judge.load_in(lane),
         }
     }
@@ -501,7 +503,7 @@ impl<W> Limit<W> {
         if !self.limiter.is_found() {
             return Span::ZERO;
         }
-        let (state, limit) = (&self.lanes[lane], self.limiter.limit());
+        let (state, limit) = (&self.lanes[lane], self.places);
         let own = self.judge.pace_in(lane, state.config.max.min(limit));
         if state.has_room() { own.max(self.judge.pace_of_all(limit)) } else { own }
     }
