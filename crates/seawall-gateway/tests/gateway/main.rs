@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod browser;
 mod frames;
 mod grpc;
-mod browser;
 mod harness;
 mod lab;
 mod lossless;
