@@ -51,7 +51,7 @@ fn loaded(scenario: &Scenario, scale: f64) -> Option<Scenario> {
     let mut changed = scenario.clone();
     for clients in &mut changed.clients {
         match &mut clients.arrivals {
-            Arrivals::Open(rate) => *rate *= scale,
+            Arrivals::Open(rate) | Arrivals::Even(rate) => *rate *= scale,
             Arrivals::Closed { users, .. } => *users = (libm::round(*users as f64 * scale) as u64).max(1),
             Arrivals::Trace { .. } => return None,
         }

@@ -201,7 +201,7 @@ pub(super) fn remedies(scenario: &Scenario, contender: &Contender, others: &[Con
     list.add("half of the load", |scenario| {
         for clients in &mut scenario.clients {
             match &mut clients.arrivals {
-                Arrivals::Open(rate) => *rate /= 2.0,
+                Arrivals::Open(rate) | Arrivals::Even(rate) => *rate /= 2.0,
                 Arrivals::Closed { users, .. } => *users = users.div_ceil(2),
                 Arrivals::Trace { at, .. } => *at = at.iter().copied().step_by(2).collect(),
             }
