@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use seawall_lab::Contender;
+use seawall_lab::Case;
 use seawall_lab::experiment::{self, Seeds};
 use seawall_lab::report::Report;
-use seawall_lab::scenario::Scenario;
 
 const SEEDS: Seeds = Seeds { count: 4, first: 1, adds: false };
 
@@ -23,15 +22,10 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 /// What does not hold.
 fn failures(path: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).expect("a scenario can be read");
-    let scenario = Scenario::from_toml(&text, path).unwrap_or_else(|error| panic!("{error}"));
+    let Case { scenario, contenders, .. } = Case::open(path, &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(path.file_stem(), Some(scenario.name.as_ref()), "the name is that of the file");
     assert!(scenario.about.len() > 80, "{}: `about` teaches nothing", scenario.name);
     assert!(!scenario.assertions.is_empty(), "{}: nothing is asserted", scenario.name);
-    let base = path.parent().expect("a file is in a folder");
-    let contenders: Result<Vec<Contender>, _> =
-        scenario.configs.iter().map(|name| Contender::named(name, &scenario, base)).collect();
-    let contenders = contenders.unwrap_or_else(|error| panic!("{error}"));
     let results = experiment::run(&scenario, &contenders, SEEDS, &|| {});
     let report = Report::new(scenario, results, Vec::new(), String::new());
     let failing = report.checks.iter().filter(|check| !check.holds);

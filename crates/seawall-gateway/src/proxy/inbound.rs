@@ -76,7 +76,6 @@ pub(crate) struct Riders {
 }
 
 /// What an answer holds while it goes on.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(super) enum Place {
     /// A place under the limit.
     Limit(#[expect(dead_code, reason = "it is held")] Guard),
