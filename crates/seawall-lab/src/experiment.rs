@@ -12,7 +12,8 @@ use seawall_core::rng::mix;
 use seawall_core::time::{Span, Time};
 
 use crate::contender::Contender;
-use crate::outcomes::{Counts, Gauge, Latencies, MEASURED, Outcomes, Passed, Phases};
+use crate::latencies::Latencies;
+use crate::outcomes::{Counts, Gauge, MEASURED, Outcomes, Passed, Phases, Queueing};
 use crate::scenario::{Metric, Phase, Quantity, Scenario};
 use crate::verdict::{Fate, Verdict, fate, recovery, verdict};
 use crate::world::{self, Keep, Play};
@@ -89,6 +90,12 @@ pub struct Total {
     edges: Vec<[[f64; PASSED.len()]; MEASURED.len()]>,
     /// By phase, attempts a second for calls of clients, summed over runs.
     tries: [f64; MEASURED.len()],
+    /// By phase, the mean latency of each run.
+    means: [Vec<f64>; MEASURED.len()],
+    /// By service, from the end of the warm-up on.
+    queues: Vec<Queueing>,
+    /// Seconds for which that was measured, in all runs.
+    measured_s: f64,
 }
 
 type Count = fn(&Counts) -> u32;
@@ -154,10 +161,16 @@ impl Total {
                 }
             }
             self.tries[index] += outcomes.tries(from, to);
+            let mut of_all = Latencies::default();
             for (all, population) in self.latencies.iter_mut().zip(&outcomes.populations) {
                 all[index].join(&population.latencies[index]);
+                of_all.join(&population.latencies[index]);
             }
+            self.means[index].extend(of_all.mean());
         }
+        self.queues.resize_with(outcomes.queues.len(), Queueing::default);
+        self.queues.iter_mut().zip(&outcomes.queues).for_each(|(all, queue)| all.join(queue));
+        self.measured_s += (phases.end - phases.warm) as f64;
     }
 
     /// The mean over runs of a count a second.
@@ -177,14 +190,30 @@ impl Total {
 
     /// What this share of answers in time took at most, in seconds.
     pub fn latency(&self, share: f64, phase: Phase, of: Option<usize>) -> Option<f64> {
-        let index = MEASURED.iter().position(|measured| *measured == phase)?;
+        self.latencies(phase, of).quantile(share)
+    }
+
+    /// The latencies of answers in time, of one population or all.
+    pub fn latencies(&self, phase: Phase, of: Option<usize>) -> Latencies {
         let mut all = Latencies::default();
+        let index = MEASURED.iter().position(|measured| *measured == phase);
         for (place, latencies) in self.latencies.iter().enumerate() {
             if of.is_none_or(|of| of == place) {
-                all.join(&latencies[index]);
+                index.iter().for_each(|index| all.join(&latencies[*index]));
             }
         }
-        all.quantile(share)
+        all
+    }
+
+    /// The mean latency of answers in time, of each run that had any, in seconds.
+    pub fn mean_latencies(&self, phase: Phase) -> &[f64] {
+        let index = MEASURED.iter().position(|measured| *measured == phase);
+        index.map_or(&[], |index| &self.means[index])
+    }
+
+    /// The queue of each service, and for how many seconds it was measured in all.
+    pub fn queues(&self) -> (&[Queueing], f64) {
+        (&self.queues, self.measured_s)
     }
 
     /// Attempts for each call of a client.

@@ -13,6 +13,7 @@ mod contender;
 pub mod experiment;
 pub mod explain;
 pub mod gallery;
+mod latencies;
 pub mod map;
 pub mod margin;
 mod outcomes;
@@ -28,5 +29,6 @@ pub mod world;
 
 pub use case::Case;
 pub use contender::Contender;
-pub use outcomes::{Attempts, Counts, Edge, Gauge, Latencies, Outcomes, Passed, Phases, Population};
+pub use latencies::Latencies;
+pub use outcomes::{Attempts, Counts, Edge, Gauge, Outcomes, Passed, Phases, Population, Queueing};
 pub use vary::Vary;

@@ -3,54 +3,8 @@
 use seawall_core::rng::mix;
 use seawall_core::time::{Span, Time};
 
+use crate::latencies::Latencies;
 use crate::scenario::{Phase, Scenario};
-
-/// Classes of latency for each doubling: a class is 2.2 % wide.
-const CLASSES: u32 = 32;
-
-/// The latencies of answers, in classes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Latencies {
-    counts: Vec<u32>,
-    all: u64,
-}
-
-impl Latencies {
-    fn add(&mut self, latency: Span) {
-        let class = class_of(latency);
-        if self.counts.len() <= class {
-            self.counts.resize(class + 1, 0);
-        }
-        self.counts[class] += 1;
-        self.all += 1;
-    }
-
-    /// Adds those of another run.
-    pub fn join(&mut self, other: &Latencies) {
-        if self.counts.len() < other.counts.len() {
-            self.counts.resize(other.counts.len(), 0);
-        }
-        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
-        self.all += other.all;
-    }
-
-    /// In seconds, what this share of answers took at most, within 2.2 %; `None` without any.
-    pub fn quantile(&self, share: f64) -> Option<f64> {
-        let wanted = libm::ceil(share * self.all as f64).max(1.0) as u64;
-        let mut seen = 0;
-        let class = self.counts.iter().position(|count| {
-            seen += u64::from(*count);
-            seen >= wanted
-        })?;
-        Some(libm::exp2((class as f64 + 0.5) / f64::from(CLASSES)) * 1e-6)
-    }
-}
-
-/// Classes are of microseconds on a logarithmic scale; below one there is a single class.
-fn class_of(latency: Span) -> usize {
-    let micros = latency.as_nanos() as f64 / 1e3;
-    if micros <= 1.0 { 0 } else { (libm::log2(micros) * f64::from(CLASSES)) as usize }
-}
 
 /// What became of calls in one second: of their beginning for those offered, of their end for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,6 +180,32 @@ impl Edge {
     }
 }
 
+/// What happened in the queue of a service, from the end of the warm-up on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Queueing {
+    /// Requests that came.
+    pub came: u64,
+    /// Of these, those that found no place.
+    pub refused: u64,
+    /// How long those that were begun had waited for a worker.
+    pub waits: Latencies,
+    /// Of these, those that had waited at all.
+    pub waited: u64,
+    /// The time that workers were busy, summed over them, in seconds.
+    pub busy_s: f64,
+}
+
+impl Queueing {
+    /// Adds that of another run.
+    pub fn join(&mut self, other: &Queueing) {
+        self.came += other.came;
+        self.refused += other.refused;
+        self.waits.join(&other.waits);
+        self.waited += other.waited;
+        self.busy_s += other.busy_s;
+    }
+}
+
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcomes {
@@ -233,6 +213,8 @@ pub struct Outcomes {
     pub populations: Vec<Population>,
     /// Requests that reached each service, by the second.
     pub load: Vec<Vec<u32>>,
+    /// The queue of each service.
+    pub queues: Vec<Queueing>,
     /// Each service once a second, if that was asked for.
     pub gauges: Vec<Vec<Gauge>>,
     /// Where attempts went.
@@ -249,18 +231,31 @@ pub struct Outcomes {
     /// Events.
     pub events: u64,
     pub(crate) phases: Vec<(u64, u64)>,
+    /// Where phases begin and end, in order: no phase begins or ends inside the parts between them.
+    pub(crate) cuts: Vec<u64>,
+    /// The part of now.
+    pub(crate) part: usize,
+    /// Latencies by population and part, until the end.
+    pub(crate) parts: Vec<Latencies>,
 }
 
 impl Outcomes {
     pub(crate) fn new(scenario: &Scenario, phases: &Phases) -> Outcomes {
         let seconds = scenario.end.as_nanos().div_ceil(1_000_000_000) as usize + 1;
         let population = || Population { seconds: vec![Counts::default(); seconds], ..Population::default() };
+        let phases: Vec<(u64, u64)> = MEASURED.iter().map(|phase| phases.seconds(*phase)).collect();
+        let mut cuts: Vec<u64> = phases.iter().flat_map(|(from, to)| [*from, *to]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
         Outcomes {
+            parts: vec![Latencies::default(); scenario.clients.len() * (cuts.len() - 1)],
+            cuts,
+            phases,
             populations: scenario.clients.iter().map(|_| population()).collect(),
             load: scenario.services.iter().map(|_| vec![0; seconds]).collect(),
+            queues: scenario.services.iter().map(|_| Queueing::default()).collect(),
             gauges: scenario.services.iter().map(|_| Vec::new()).collect(),
             tries: vec![0; seconds],
-            phases: MEASURED.iter().map(|phase| phases.seconds(*phase)).collect(),
             ..Outcomes::default()
         }
     }
@@ -271,12 +266,28 @@ impl Outcomes {
     }
 
     pub(crate) fn answered(&mut self, population: usize, second: u64, latency: Span) {
-        let latencies = &mut self.populations[population].latencies;
-        for ((from, to), latencies) in self.phases.iter().zip(latencies) {
-            if (*from..*to).contains(&second) {
-                latencies.add(latency);
+        while self.cuts.get(self.part + 1).is_some_and(|next| *next <= second) {
+            self.part += 1;
+        }
+        if self.cuts[self.part] <= second && self.part + 1 < self.cuts.len() {
+            let parts = self.cuts.len() - 1;
+            self.parts[population * parts + self.part].add(latency);
+        }
+    }
+
+    /// Takes the latencies of parts together for the phases.
+    pub(crate) fn finish(&mut self) {
+        let parts = self.cuts.len() - 1;
+        for (place, population) in self.populations.iter_mut().enumerate() {
+            for ((from, to), latencies) in self.phases.iter().zip(&mut population.latencies) {
+                for (part, begins) in self.cuts[..parts].iter().enumerate() {
+                    if (*from..*to).contains(begins) {
+                        latencies.join(&self.parts[place * parts + part]);
+                    }
+                }
             }
         }
+        self.parts = Vec::new();
     }
 
     /// A count a second, over the seconds from `from` to `to`, of one population or all.
@@ -353,20 +364,4 @@ impl Outcomes {
 fn mean(counts: impl Iterator<Item = u32>, from: u64, to: u64) -> f64 {
     let sum: u64 = counts.skip(from as usize).take(to.saturating_sub(from) as usize).map(u64::from).sum();
     sum as f64 / to.saturating_sub(from).max(1) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_within_a_class() {
-        let mut latencies = Latencies::default();
-        assert_eq!(latencies.quantile(0.5), None);
-        (1..=1_000).for_each(|ms| latencies.add(Span::from_millis(ms)));
-        for (share, exact) in [(0.5, 0.5), (0.99, 0.99), (0.001, 0.001), (1.0, 1.0)] {
-            let got = latencies.quantile(share).unwrap();
-            assert!((got / exact - 1.0).abs() < 0.023, "{share}: {got}");
-        }
-    }
 }

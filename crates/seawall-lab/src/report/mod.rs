@@ -7,6 +7,7 @@ mod explanation;
 mod formats;
 mod html;
 mod margins;
+mod measured;
 mod sweep;
 mod text;
 
@@ -154,6 +155,9 @@ impl Report {
         let checks: Vec<Value> = checks.collect();
         let mut object = measured(config);
         object["assertions"] = Value::from(checks);
+        object["measured"] = measured::phases(config);
+        object["clients"] = measured::clients(&self.scenario, config);
+        object["services"] = measured::services(&self.scenario, config);
         if let (Some(change), Value::Object(object)) = (self.change(place), &mut object) {
             object.insert("after_minus_first".to_owned(), interval(&change));
         }

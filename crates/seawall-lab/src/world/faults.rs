@@ -85,10 +85,11 @@ impl World<'_> {
 
     fn scale(&mut self, service: u32, add: u32) {
         let now = self.now;
+        let measured_from = now.max(Time::ZERO + self.play.scenario.warmup);
         let replicas = &mut self.services[service as usize].replicas;
         let before = replicas.len() as u32;
         for _ in 0..add {
-            let mut replica = Replica::warm();
+            let mut replica = Replica::warm(measured_from);
             replica.rise(now);
             replicas.push(replica);
         }

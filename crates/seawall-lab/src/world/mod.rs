@@ -237,8 +237,9 @@ impl<'a> World<'a> {
             .map(|(place, service)| Station::new(play.config?, service, place, scenario, seed))
             .collect();
         let (links, of_population, of_services) = link::all(scenario, &stations);
+        let measured_from = Time::ZERO + scenario.warmup;
         let services = (scenario.services.iter().zip(of_services).enumerate())
-            .map(|(place, (service, links))| Service::new(service, &links, seed, place));
+            .map(|(place, (service, links))| Service::new(service, &links, measured_from, seed, place));
         let mut outcomes = Outcomes::new(scenario, &play.phases);
         let seconds = outcomes.tries.len();
         outcomes.edges = links.iter().map(|link| Edge::new(&link.from, link.to, seconds)).collect();
@@ -281,6 +282,7 @@ impl<'a> World<'a> {
             }
         }
         self.count_what_is_under_way();
+        self.outcomes.finish();
         self.outcomes
     }
 
@@ -351,6 +353,10 @@ impl<'a> World<'a> {
         }
         for (place, edge) in self.outcomes.edges.iter_mut().enumerate() {
             edge.in_flight = self.legs.count(|leg| leg.link == Some(place as u32));
+        }
+        for (service, queue) in self.services.iter_mut().zip(&mut self.outcomes.queues) {
+            queue.busy_s =
+                service.replicas.iter_mut().map(|replica| replica.busy_s(self.play.scenario.end)).sum();
         }
     }
 }

@@ -16,6 +16,9 @@ pub(super) struct Replica {
     /// When it came up cold; `None` when it has been warm from the beginning.
     came_up: Option<Time>,
     busy: u32,
+    /// Workers times nanoseconds of work, up to the time beside it.
+    worked: u128,
+    worked_until: Time,
     waiting: VecDeque<Id>,
     /// How long it has stood still in all, to the end of the current pause.
     pub(super) stalled: Span,
@@ -36,12 +39,15 @@ pub(super) enum Room {
 }
 
 impl Replica {
-    pub(super) fn warm() -> Replica {
+    /// A replica that is up and warm; its work is measured from then on.
+    pub(super) fn warm(measured_from: Time) -> Replica {
         Replica {
             up: true,
             epoch: 0,
             came_up: None,
             busy: 0,
+            worked: 0,
+            worked_until: measured_from,
             waiting: VecDeque::new(),
             stalled: Span::ZERO,
             stalled_until: Time::ZERO,
@@ -56,9 +62,25 @@ impl Replica {
         self.busy + self.waiting.len() as u32
     }
 
+    /// Counts the work done until now.
+    fn measure(&mut self, now: Time) {
+        if now > self.worked_until {
+            let nanos = now.since(self.worked_until).as_nanos();
+            self.worked += u128::from(nanos) * u128::from(self.busy);
+            self.worked_until = now;
+        }
+    }
+
+    /// The time that its workers were busy, summed over them, in seconds.
+    pub(super) fn busy_s(&mut self, now: Time) -> f64 {
+        self.measure(now);
+        self.worked as f64 * 1e-9
+    }
+
     /// Finds room for a request.
-    pub(super) fn room(&mut self, workers: u32, queue: u32, id: Id) -> Room {
+    pub(super) fn room(&mut self, now: Time, workers: u32, queue: u32, id: Id) -> Room {
         if self.busy < workers {
+            self.measure(now);
             self.busy += 1;
             Room::Worker
         } else if (self.waiting.len() as u64) < u64::from(queue) {
@@ -70,12 +92,13 @@ impl Replica {
     }
 
     /// A worker is done; says who is next, and has the worker.
-    pub(super) fn next(&mut self, order: Order) -> Option<Id> {
+    pub(super) fn next(&mut self, now: Time, order: Order) -> Option<Id> {
         let next = match order {
             Order::Fifo => self.waiting.pop_front(),
             Order::Lifo => self.waiting.pop_back(),
         };
         if next.is_none() {
+            self.measure(now);
             self.busy -= 1;
         }
         next
@@ -94,9 +117,16 @@ impl Replica {
     }
 
     /// Falls down; what was in it is lost.
-    pub(super) fn fall(&mut self) {
-        let epoch = self.epoch + 1;
-        *self = Replica { up: false, epoch, slow: self.slow, errors_ppm: self.errors_ppm, ..Replica::warm() };
+    pub(super) fn fall(&mut self, now: Time) {
+        self.measure(now);
+        *self = Replica {
+            up: false,
+            epoch: self.epoch + 1,
+            slow: self.slow,
+            errors_ppm: self.errors_ppm,
+            worked: self.worked,
+            ..Replica::warm(self.worked_until)
+        };
     }
 
     /// Comes up.

@@ -19,6 +19,8 @@ pub(super) struct Task {
     /// Whether it is an attempt of a call, and not a probe.
     attempt: bool,
     who: Who,
+    /// When it came to its replica.
+    came: Time,
     pub(super) service: u32,
     pub(super) replica: u32,
     /// The next step of its script.
@@ -57,7 +59,13 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(service: &scenario::Service, links: &[u32], seed: u64, place: usize) -> Service {
+    pub(super) fn new(
+        service: &scenario::Service,
+        links: &[u32],
+        measured_from: Time,
+        seed: u64,
+        place: usize,
+    ) -> Service {
         let mut links = links.iter().copied();
         let step = |step: &Step| match step {
             Step::Sleep => None,
@@ -70,7 +78,7 @@ impl Service {
             rng: Stream::Work.rng(seed, number),
             pauses: Stream::Pauses.rng(seed, number),
             faults: Stream::Faults.rng(seed, number),
-            replicas: (0..service.replicas).map(|_| Replica::warm()).collect(),
+            replicas: (0..service.replicas).map(|_| Replica::warm(measured_from)).collect(),
             model: service.model.clone(),
             next: 0,
             capacity: None,
@@ -103,12 +111,14 @@ impl World<'_> {
         let replica = host.unwrap_or_else(|| self.services[service as usize].in_turn());
         let attempt = matches!(owner, Owner::Attempt { .. });
         let (step, open, failure, stalled) = (0, 0, None, Span::ZERO);
-        self.tasks.add(Task { owner, attempt, who, service, replica, step, open, failure, stalled })
+        let came = self.now;
+        self.tasks.add(Task { owner, attempt, who, came, service, replica, step, open, failure, stalled })
     }
 
     pub(super) fn arrive_at_replica(&mut self, id: Id) {
         let second = self.second();
         let Some(task) = self.tasks.get(id) else { return };
+        task.came = self.now;
         let (place, number, attempt) = (task.service, task.replica, task.attempt);
         let service = &mut self.services[place as usize];
         if attempt {
@@ -121,8 +131,14 @@ impl World<'_> {
         let Some(replica) = service.replicas.get_mut(number as usize).filter(|replica| replica.up) else {
             return self.finish_task(id, Reply::Failed);
         };
-        match replica.room(workers.unwrap_or(u32::MAX), queue.unwrap_or(u32::MAX), id) {
-            Room::Worker => self.advance(id),
+        let room = replica.room(self.now, workers.unwrap_or(u32::MAX), queue.unwrap_or(u32::MAX), id);
+        if attempt && self.is_measured() {
+            let queue = &mut self.outcomes.queues[place as usize];
+            queue.came += 1;
+            queue.refused += u64::from(room == Room::None);
+        }
+        match room {
+            Room::Worker => self.begin_work(id),
             Room::Queue => {}
             Room::None => self.finish_task(id, Reply::Shed { retry_after: None }),
         }
@@ -132,6 +148,25 @@ impl World<'_> {
         {
             self.fall(place, number, Some(death.restart));
         }
+    }
+
+    /// A worker has taken it.
+    fn begin_work(&mut self, id: Id) {
+        let measured = self.is_measured();
+        if let Some(task) = self.tasks.get(id)
+            && task.attempt
+            && measured
+        {
+            let wait = self.now.since(task.came);
+            let queue = &mut self.outcomes.queues[task.service as usize];
+            queue.waits.add(wait);
+            queue.waited += u64::from(wait > Span::ZERO);
+        }
+        self.advance(id);
+    }
+
+    fn is_measured(&self) -> bool {
+        self.now >= Time::ZERO + self.play.scenario.warmup
     }
 
     /// Takes the next step of the script, or ends the task.
@@ -242,10 +277,10 @@ impl World<'_> {
         let reply = task.failure.unwrap_or(Reply::Ok);
         let service = &mut self.services[task.service as usize];
         let order: Order = service.model.order;
-        let next = service.replicas[task.replica as usize].next(order);
+        let next = service.replicas[task.replica as usize].next(self.now, order);
         self.finish_task(id, reply);
         if let Some(next) = next {
-            self.advance(next);
+            self.begin_work(next);
         }
     }
 
@@ -265,11 +300,12 @@ impl World<'_> {
 
     /// A replica falls down: whoever is in it gets an error at once.
     pub(super) fn fall(&mut self, service: u32, number: u32, back_after: Option<Span>) {
+        let now = self.now;
         let replica = &mut self.services[service as usize].replicas[number as usize];
         if !replica.up {
             return;
         }
-        replica.fall();
+        replica.fall(now);
         let epoch = replica.epoch;
         let mut lost = self.tasks.ids(|task| task.service == service && task.replica == number);
         // Places in the slab say nothing about time; their order is the same on every machine.
@@ -279,7 +315,7 @@ impl World<'_> {
         }
         if let Some(after) = back_after {
             let what = Course::Restart { epoch };
-            self.schedule(self.now + after, Event::Replica { service, replica: number, what });
+            self.schedule(now + after, Event::Replica { service, replica: number, what });
         }
     }
 
