@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask test`, the suite, and the benches `overload`, `compare`, `counts` and
-//! `storm`.
+//! The project's own commands: `cargo xtask test`, the suite, `cargo xtask truth`, which holds the lab to what is
+//! known, and the benches `overload`, `compare`, `counts` and `storm`.
 
 mod compare;
 mod counts;
@@ -8,6 +8,7 @@ mod storm;
 mod suite;
 #[cfg(test)]
 mod tidy;
+mod truth;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     ComparePaced(compare::PacedArgs),
     /// Put the gateway under mixed load with faults and abuse: memory stays flat, every refusal has a reason
     Storm(storm::Args),
+    /// Compare the lab with what is known of queues, retries and storms
+    Truth(truth::Args),
     /// The bench's service
     #[command(hide = true)]
     OverloadOrigin(overload::origin::Args),
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Command::ComparePaced(args) => compare::paced(&args).map(|()| ExitCode::SUCCESS),
         Command::Storm(args) => storm::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Truth(args) => truth::run(&args),
         Command::OverloadOrigin(args) => overload::origin::run(&args).map(|()| ExitCode::SUCCESS),
         Command::OverloadGenerator(args) => overload::generator::run(&args).map(|()| ExitCode::SUCCESS),
     };

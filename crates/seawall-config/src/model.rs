@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seawall_core::call::{self, ATTEMPTS_MAX};
+use seawall_core::call::{self, PERSISTENT_MAX};
 use seawall_core::retry::backoff::Backoff;
 use seawall_core::time::Span;
 
@@ -67,6 +67,21 @@ pub enum Work {
         /// 0.1 to 10.
         shape: f64,
     },
+    /// Normal, and zero instead of less than that: `{ normal = { mean = "10ms", sd = "2ms" } }`.
+    Normal {
+        /// The mean.
+        mean: Span,
+        /// The standard deviation.
+        sd: Span,
+    },
+    /// Gamma, by its mean and its squared coefficient of variation: `{ gamma = { mean = "10ms", cv2 = 4.0 } }`;
+    /// a `cv2` of 1/k is Erlang's of k phases.
+    Gamma {
+        /// The mean.
+        mean: Span,
+        /// The variance over the squared mean, 0.001 to 1000.
+        cv2: f64,
+    },
     /// Drawn from measured times, one a line: `{ csv = "times.csv" }`.
     Empirical {
         /// Where they stand, beside the file that names it.
@@ -81,6 +96,15 @@ impl Work {
     pub fn mean(&self) -> Span {
         match self {
             Work::Constant(span) | Work::Exponential(span) => *span,
+            Work::Gamma { mean, .. } => *mean,
+            // The mean of what is left of a normal distribution when its negative part becomes zero.
+            Work::Normal { mean, sd } => {
+                let (mean, sd) = (mean.as_secs_f64(), sd.as_secs_f64().max(1e-12));
+                let z = mean / sd;
+                let density = libm::exp(-z * z / 2.0) / libm::sqrt(core::f64::consts::TAU);
+                let below = libm::erfc(-z / core::f64::consts::SQRT_2) / 2.0;
+                Span::from_secs_f64(mean * below + sd * density)
+            }
             Work::Lognormal { median, p99 } => {
                 let sigma = libm::log(p99.as_secs_f64() / median.as_secs_f64()) / Z99;
                 median.scaled(libm::exp(sigma * sigma / 2.0))
@@ -208,6 +232,12 @@ pub struct Service {
     pub queue: Option<u32>,
     /// Who of them is next.
     pub order: Order,
+    /// How long one waits for a worker before it leaves; `None` for as long as it takes.
+    pub patience: Option<Work>,
+    /// How long a refusal for want of a place keeps a worker busy.
+    pub refusal: Span,
+    /// Whether a request fails when another one succeeded between the beginning and the end of its work.
+    pub optimistic: bool,
     /// How long its own work takes.
     pub time: Work,
     /// How much longer for each request inside the replica.
@@ -244,7 +274,8 @@ impl Service {
 
     /// Reads the files that its distribution names.
     pub fn load(&mut self, text_of: TextOf<'_>) -> Result<(), String> {
-        self.time.load(text_of)
+        self.time.load(text_of)?;
+        self.patience.iter_mut().try_for_each(|patience| patience.load(text_of))
     }
 }
 
@@ -277,7 +308,7 @@ impl Default for Users {
 /// Reads the keys of a service; the caller finishes the section.
 pub fn service_in(section: &mut Section<'_>) -> Service {
     let workers = section.optional("workers", |field| field.number(1..=PLACES_MAX));
-    let (queue, order) = section.field("queue").map(|field| queue(&field)).unwrap_or_default();
+    let (queue, order, patience) = section.field("queue").map(|field| queue(&field)).unwrap_or_default();
     let time = section.required("time", "{ exponential = \"10ms\" }", |field| Ok(work(field)));
     let slope = section.value("slope", Span::ZERO, |field| {
         field.parsed("a duration for each request inside, such as `10ms/inflight`", |text| {
@@ -293,6 +324,9 @@ pub fn service_in(section: &mut Section<'_>) -> Service {
         workers,
         queue,
         order,
+        patience,
+        refusal: section.value("refusal", Span::ZERO, duration),
+        optimistic: section.value("optimistic", false, Field::switch),
         time: time.unwrap_or(Work::Constant(Span::ZERO)),
         slope,
         failures_ppm,
@@ -326,9 +360,9 @@ pub const ONCE: call::Config = call::Config { attempts: 1, per_attempt: None, ba
 /// Reads how something retries by itself: a table as routes have it, or a number of retries, made at once.
 pub fn retry_in(field: &Field<'_>) -> call::Config {
     if field.is_table() || field.is_off() {
-        return retry::read(field).0;
+        return retry::read_up_to(field, PERSISTENT_MAX).0;
     }
-    match field.number(0..=ATTEMPTS_MAX - 1) {
+    match field.number(0..=PERSISTENT_MAX - 1) {
         Ok(retries) => call::Config { attempts: retries + 1, ..ONCE },
         Err(malformed) => {
             field.reject(malformed.help("or a table, such as `{ attempts = 3, per_attempt = \"1s\" }`"));
@@ -362,7 +396,7 @@ pub fn users(field: &Field<'_>) -> Result<Users, Malformed> {
 }
 
 /// Reads a distribution; what is wrong is reported.
-fn work(field: &Field<'_>) -> Work {
+pub fn work(field: &Field<'_>) -> Work {
     if field.text().is_some() {
         return duration(field).map(Work::Constant).unwrap_or_else(|malformed| {
             field.reject(malformed);
@@ -376,13 +410,16 @@ fn work(field: &Field<'_>) -> Work {
     found.extend(section.section("lognormal").and_then(lognormal));
     found.extend(section.section("bimodal").and_then(bimodal));
     found.extend(section.section("weibull").and_then(weibull));
+    found.extend(section.section("normal").and_then(normal));
+    found.extend(section.section("gamma").and_then(gamma));
     let file = section.optional("csv", |field| match field.text() {
         Some(text) if !text.is_empty() => Ok(PathBuf::from(text)),
         _ => Err(field.is_not("the path of a file")),
     });
     found.extend(file.map(|file| Work::Empirical { file, times: Arc::new([]) }));
     if found.len() > 1 || section.is_empty() {
-        let kinds = "`constant`, `exponential`, `lognormal`, `bimodal`, `weibull` and `csv`";
+        let kinds =
+            "`constant`, `exponential`, `lognormal`, `bimodal`, `weibull`, `normal`, `gamma` and `csv`";
         section.reject(Malformed::new(format!("a time is one of {kinds}")));
     }
     section.finish();
@@ -418,18 +455,33 @@ fn weibull(mut section: Section<'_>) -> Option<Work> {
     Some(Work::Weibull { scale: scale?, shape: shape? })
 }
 
-/// A bound, or `{ max, order }`.
-fn queue(field: &Field<'_>) -> (Option<u32>, Order) {
+fn normal(mut section: Section<'_>) -> Option<Work> {
+    let mean = section.required("mean", "\"10ms\"", duration);
+    let sd = section.required("sd", "\"2ms\"", duration);
+    section.finish();
+    Some(Work::Normal { mean: mean?, sd: sd? })
+}
+
+fn gamma(mut section: Section<'_>) -> Option<Work> {
+    let mean = section.required("mean", "\"10ms\"", duration);
+    let cv2 = section.required("cv2", "4.0", |field| field.real(0.001..=1_000.0));
+    section.finish();
+    Some(Work::Gamma { mean: mean?, cv2: cv2? })
+}
+
+/// A bound, or `{ max, order, patience }`.
+fn queue(field: &Field<'_>) -> (Option<u32>, Order, Option<Work>) {
     if !field.is_table() {
         let max = field.number(0..=PLACES_MAX).map_err(|malformed| field.reject(malformed));
-        return (max.ok(), Order::Fifo);
+        return (max.ok(), Order::Fifo, None);
     }
-    let Some(mut section) = field.section() else { return (None, Order::Fifo) };
+    let Some(mut section) = field.section() else { return (None, Order::Fifo, None) };
     let max = section.optional("max", |field| field.number(0..=PLACES_MAX));
     let orders = [("fifo", Order::Fifo), ("lifo", Order::Lifo)];
     let order = section.value("order", Order::Fifo, |field| field.word(&orders));
+    let patience = section.optional("patience", |field| Ok(work(field)));
     section.finish();
-    (max, order)
+    (max, order, patience)
 }
 
 fn pauses(mut section: Section<'_>) -> Option<Pauses> {

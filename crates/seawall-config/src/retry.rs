@@ -52,13 +52,18 @@ const JITTERS: [(&str, Kind); 5] = [
 
 /// Reads `retry`; `false` leaves one attempt.
 pub(super) fn read(field: &Field<'_>) -> (call::Config, Replay) {
+    read_up_to(field, call::ATTEMPTS_MAX)
+}
+
+/// The same with up to so many attempts.
+pub(super) fn read_up_to(field: &Field<'_>, most: u32) -> (call::Config, Replay) {
     let (default, none) = (call::Config::default(), Replay::default());
     if field.is_off() {
         return (call::Config { attempts: 1, ..default }, none);
     }
     let Some(mut section) = field.section() else { return (default, none) };
     let config = call::Config {
-        attempts: section.value("attempts", default.attempts, |field| field.number(1..=call::ATTEMPTS_MAX)),
+        attempts: section.value("attempts", default.attempts, |field| field.number(1..=most)),
         per_attempt: section.optional("per_attempt", duration),
         backoff: section.section("backoff").map(backoff).unwrap_or_default(),
     };
@@ -81,12 +86,12 @@ fn backoff(mut section: Section<'_>) -> Backoff {
     let growth = section.value("kind", Growth::Exponential, growth);
     let backoff = match growth {
         Growth::None => {
-            without(&mut section, &["base", "cap", "jitter"], "none");
+            without(&mut section, &["base", "cap", "jitter", "clamp"], "none");
             Backoff::NONE
         }
         Growth::Fixed => {
             let base = section.value("base", BASE, duration);
-            without(&mut section, &["cap", "jitter"], "fixed");
+            without(&mut section, &["cap", "jitter", "clamp"], "fixed");
             Backoff::new(Kind::Fixed, base, base).expect("the cap is the base")
         }
         Growth::Exponential => exponential(&mut section),
@@ -115,7 +120,8 @@ fn exponential(section: &mut Section<'_>) -> Backoff {
         cap => Ok(cap),
     });
     let cap = cap.unwrap_or(CAP.max(lowest));
-    Backoff::new(kind, lowest, cap).expect("the cap was compared with the base")
+    let backoff = Backoff::new(kind, lowest, cap).expect("the cap was compared with the base");
+    if section.value("clamp", false, Field::switch) { backoff.clamping() } else { backoff }
 }
 
 /// Reports keys that mean nothing for this kind of backoff.

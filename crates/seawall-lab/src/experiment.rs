@@ -139,7 +139,30 @@ pub struct Flow {
 }
 
 impl Total {
-    fn add(&mut self, outcomes: &Outcomes, phases: &Phases) {
+    /// Adds other runs of the same scenario.
+    pub fn join(&mut self, other: &Total) {
+        self.runs += other.runs;
+        self.rates.resize(other.rates.len(), [[0.0; COUNTS.len()]; MEASURED.len()]);
+        self.loads.resize(other.loads.len(), [0.0; MEASURED.len()]);
+        self.latencies.resize_with(other.latencies.len(), Default::default);
+        self.queues.resize_with(other.queues.len(), Queueing::default);
+        self.edges.resize(other.edges.len(), [[0.0; PASSED.len()]; MEASURED.len()]);
+        let rates = self.rates.as_flattened_mut().as_flattened_mut().iter_mut();
+        rates.zip(other.rates.as_flattened().as_flattened()).for_each(|(all, more)| *all += more);
+        let loads = self.loads.as_flattened_mut().iter_mut();
+        loads.zip(other.loads.as_flattened()).for_each(|(all, more)| *all += more);
+        let latencies = self.latencies.as_flattened_mut().iter_mut();
+        latencies.zip(other.latencies.as_flattened()).for_each(|(all, more)| all.join(more));
+        self.means.iter_mut().zip(&other.means).for_each(|(all, more)| all.extend(more));
+        self.queues.iter_mut().zip(&other.queues).for_each(|(all, more)| all.join(more));
+        self.measured_s += other.measured_s;
+        let edges = self.edges.as_flattened_mut().as_flattened_mut().iter_mut();
+        edges.zip(other.edges.as_flattened().as_flattened()).for_each(|(all, more)| *all += more);
+        self.tries.iter_mut().zip(other.tries).for_each(|(all, more)| *all += more);
+    }
+
+    /// Adds a run.
+    pub fn add(&mut self, outcomes: &Outcomes, phases: &Phases) {
         self.runs += 1;
         self.rates.resize(outcomes.populations.len(), [[0.0; COUNTS.len()]; MEASURED.len()]);
         self.latencies.resize_with(outcomes.populations.len(), Default::default);

@@ -187,6 +187,8 @@ pub struct Queueing {
     pub came: u64,
     /// Of these, those that found no place.
     pub refused: u64,
+    /// And those that left before a worker was free.
+    pub left: u64,
     /// How long those that were begun had waited for a worker.
     pub waits: Latencies,
     /// Of these, those that had waited at all.
@@ -200,6 +202,7 @@ impl Queueing {
     pub fn join(&mut self, other: &Queueing) {
         self.came += other.came;
         self.refused += other.refused;
+        self.left += other.left;
         self.waits.join(&other.waits);
         self.waited += other.waited;
         self.busy_s += other.busy_s;

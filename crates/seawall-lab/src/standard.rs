@@ -112,7 +112,7 @@ fn of_family(config: &Config, family: Family) -> Standard {
         warmup: WARMUP,
         end: Time::ZERO,
         seeds: 20,
-        network: Span::ZERO,
+        network: None,
         configs: Vec::new(),
         services,
         clients,
@@ -333,6 +333,9 @@ fn assumed(family: Family, time: Span, replicas: u32, inflow: f64, least: u32) -
         cold: None,
         death: None,
         liveness: None,
+        patience: None,
+        refusal: Span::ZERO,
+        optimistic: false,
     }
 }
 

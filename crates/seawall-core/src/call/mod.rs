@@ -94,13 +94,17 @@ const ONE: Key = Key(0);
 /// The most attempts of one call, without hedges.
 pub const ATTEMPTS_MAX: u32 = 10;
 
+/// The most attempts of a call that stands for somebody who never gives up, as the lab simulates them.
+pub const PERSISTENT_MAX: u32 = 1_000;
+
 /// The longest `Retry-After` that is obeyed.
 pub const RETRY_AFTER_MAX: Span = Span::from_secs(300);
 
 /// How a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Attempts, the first included, 1 to [`ATTEMPTS_MAX`]; hedges come on top. Default 3.
+    /// Attempts, the first included, 1 to [`ATTEMPTS_MAX`], or up to [`PERSISTENT_MAX`] where there is no
+    /// service behind it to be spared; hedges come on top. Default 3.
     pub attempts: u32,
     /// The longest that one attempt may take; `None` for as long as the call has.
     pub per_attempt: Option<Span>,
@@ -586,7 +590,7 @@ impl Call {
         rng: &mut Rng,
     ) -> Result<(Span, Paid), Stop> {
         let tries = self.attempts - self.hedges;
-        if tries >= self.config.attempts.min(ATTEMPTS_MAX) {
+        if tries >= self.config.attempts.min(PERSISTENT_MAX) {
             return Err(Stop::Attempts);
         }
         // What another attempt of this call was told holds too, unless this one was never received.

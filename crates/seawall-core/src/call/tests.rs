@@ -635,11 +635,12 @@ fn abandoned_in_any_state_it_gives_everything_back() {
 #[test]
 fn attempts_have_a_most() {
     let config = Config { attempts: u32::MAX, backoff: Backoff::NONE, per_attempt: None };
-    let mut bench = Bench::new(config, 1_000).retries(100);
+    let hosts = Hosts::new(vec![open_host()]);
+    let mut bench = Bench { shared: unpaid(), hosts, ..Bench::new(config, 1_000) };
     while bench.drain(at(0)).is_some() {
         bench.take(at(0), FAILS);
     }
-    assert_eq!(bench.call.attempts(), ATTEMPTS_MAX);
+    assert_eq!(bench.call.attempts(), PERSISTENT_MAX);
 }
 
 /// The load on the callee and the share of calls that succeed, when attempts fail with chance `p`.

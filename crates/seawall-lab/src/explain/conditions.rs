@@ -45,10 +45,8 @@ pub(super) fn removable(scenario: &Scenario, config: Option<&Config>) -> Vec<Con
         of_calls(&mut list, place, config.is_some());
         of_service(&mut list, place);
     }
-    if scenario.network > Span::ZERO {
-        list.add(format!("the network's delay of {}", scenario.network), |scenario| {
-            scenario.network = Span::ZERO;
-        });
+    if let Some(delay) = &scenario.network {
+        list.add(format!("the network's delay of {}", delay.mean()), |scenario| scenario.network = None);
     }
     list.found
 }

@@ -42,6 +42,7 @@ pub(super) fn services(scenario: &Scenario, config: &ConfigResult) -> Value {
         let measured = json!({
             "load": per_second(queue.came as f64),
             "refused": share(queue.refused, queue.came),
+            "left": share(queue.left, queue.came),
             "waited": share(queue.waited, begun),
             "wait_s": latencies(&queue.waits),
             "busy": per_second(queue.busy_s),

@@ -64,7 +64,7 @@ const RECOVERY_LEAST: Span = Span::from_secs(60);
 /// The most tables of each kind.
 const TABLES_MAX: usize = 256;
 /// The most replicas of a service.
-pub const REPLICAS_MAX: u32 = 64;
+pub const REPLICAS_MAX: u32 = 1_000;
 /// The most seeds.
 pub const SEEDS_MAX: u32 = 10_000;
 
@@ -86,8 +86,9 @@ pub struct Scenario {
     pub end: Time,
     /// Seeds to begin with; default 20.
     pub seeds: u32,
-    /// The mean of the exponential delay of a message each way; zero, the default, for none.
-    pub network: Span,
+    /// The delay of a message each way; `None`, the default, for none. A duration alone is the mean of an
+    /// exponential one.
+    pub network: Option<model::Work>,
     /// What is compared: `naive`, `protected`, or config files beside this one.
     pub configs: Vec<String>,
     /// The services.
@@ -151,6 +152,7 @@ impl Scenario {
     fn load(&mut self, files: &Files) -> Result<(), String> {
         let text_of = &|path: &Path| files.text(path);
         self.services.iter_mut().try_for_each(|service| service.model.load(text_of))?;
+        self.network.iter_mut().try_for_each(|delay| delay.load(text_of))?;
         self.clients.iter_mut().try_for_each(|clients| clients.load(text_of))
     }
 
@@ -167,7 +169,7 @@ impl Scenario {
             warmup: Span::ZERO,
             end: Time::ZERO,
             seeds: 20,
-            network: Span::ZERO,
+            network: None,
             configs: vec![NAIVE.to_owned(), PROTECTED.to_owned()],
             services,
             clients,
@@ -198,7 +200,11 @@ impl Scenario {
         self.end = Time::ZERO + section.required("duration", "\"100s\"", duration).unwrap_or_default();
         self.warmup = section.value("warmup", Span::from_secs(10), duration);
         self.seeds = section.value("seeds", 20, |field| field.number(1..=SEEDS_MAX));
-        self.network = section.value("network", Span::ZERO, duration);
+        self.network = section.optional("network", |field| match field.text() {
+            Some(_) => duration(field).map(model::Work::Exponential),
+            None => Ok(model::work(field)),
+        });
+        self.network = self.network.take().filter(|delay| *delay != model::Work::Exponential(Span::ZERO));
         self.configs = section.value("config", self.configs.clone(), |field| {
             if field.text().is_some() {
                 return text(field).map(|config| vec![config]);

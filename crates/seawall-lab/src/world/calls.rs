@@ -217,11 +217,10 @@ impl World<'_> {
             }
             delay += way.later;
         }
-        match self.play.scenario.network {
-            Span::ZERO => Some(delay),
+        match &self.delay {
             // The station stands beside its service.
-            _ if link.is_none() => Some(delay),
-            mean => Some(delay + self.network.exponential(mean)),
+            Some(draw) if link.is_some() => Some(delay + draw.draw(&mut self.network)),
+            _ => Some(delay),
         }
     }
 

@@ -34,6 +34,7 @@ use seawall_core::request::{Key, Tier};
 use seawall_core::rng::{Rng, mix};
 use seawall_core::time::{Span, Time};
 
+use crate::chance::Draw;
 use crate::outcomes::{Edge, Gauge, Outcomes, Phases};
 use crate::queue::Queue;
 use crate::scenario::Scenario;
@@ -56,6 +57,7 @@ enum Stream {
     Hosts,
     Faults,
     Calls,
+    Patience,
 }
 
 impl Stream {
@@ -159,6 +161,8 @@ enum Event {
     Answer { leg: Id, lane: Option<Lane>, reply: Reply },
     /// A task has slept.
     Done { task: Id },
+    /// A task has waited for a worker as long as it would.
+    Tired { task: Id },
     /// Something happens, or is over.
     Fault { event: u32, ends: bool },
     /// A replica's own course.
@@ -199,6 +203,7 @@ impl Event {
             Event::Probe { service } => 8 | u64::from(*service) << 4,
             Event::Overdue { check } => 9 | check.number() << 4,
             Event::Look => 10,
+            Event::Tired { task } => 11 | task.number() << 4,
         }
     }
 }
@@ -211,6 +216,7 @@ struct World<'a> {
     /// Events of this very moment, in their order.
     due: VecDeque<Event>,
     network: Rng,
+    delay: Option<Draw>,
     sources: Vec<Source>,
     links: Vec<Link>,
     /// The links of each population.
@@ -249,6 +255,7 @@ impl<'a> World<'a> {
             queue: Queue::new(),
             due: VecDeque::new(),
             network: Stream::Network.rng(seed, 0),
+            delay: scenario.network.as_ref().map(Draw::of),
             sources: arrivals::sources(scenario, seed),
             links,
             of_population,
@@ -274,6 +281,7 @@ impl<'a> World<'a> {
                 Event::Reach { message } => self.reach(message),
                 Event::Answer { leg, lane, reply } => self.answer(leg, lane, reply),
                 Event::Done { task } => self.slept(task),
+                Event::Tired { task } => self.tired(task),
                 Event::Fault { event, ends } => self.fault(event, ends),
                 Event::Replica { service, replica, what } => self.replica(service, replica, what),
                 Event::Probe { service } => self.probe(service),

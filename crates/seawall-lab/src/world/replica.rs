@@ -20,6 +20,8 @@ pub(super) struct Replica {
     worked: u128,
     worked_until: Time,
     waiting: VecDeque<Id>,
+    /// Work that refusals took, which whoever is begun next waits for.
+    pub(super) owed: Span,
     /// How long it has stood still in all, to the end of the current pause.
     pub(super) stalled: Span,
     stalled_until: Time,
@@ -49,6 +51,7 @@ impl Replica {
             worked: 0,
             worked_until: measured_from,
             waiting: VecDeque::new(),
+            owed: Span::ZERO,
             stalled: Span::ZERO,
             stalled_until: Time::ZERO,
             slow: 1.0,
@@ -89,6 +92,12 @@ impl Replica {
         } else {
             Room::None
         }
+    }
+
+    /// One of those that wait goes away; says whether it was there.
+    pub(super) fn leave(&mut self, id: Id) -> bool {
+        let place = self.waiting.iter().position(|other| *other == id);
+        place.is_some_and(|place| self.waiting.remove(place).is_some())
     }
 
     /// A worker is done; says who is next, and has the worker.

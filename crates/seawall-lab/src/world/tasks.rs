@@ -31,6 +31,8 @@ pub(super) struct Task {
     failure: Option<Reply>,
     /// How much its replica had stood still when its sleep began.
     stalled: Span,
+    /// How many requests had succeeded when its sleep began, where that matters.
+    version: u64,
 }
 
 impl Task {
@@ -45,7 +47,11 @@ pub(super) struct Service {
     /// What a step does: sleep, or calls over these links.
     script: Vec<Option<Vec<u32>>>,
     draw: Draw,
+    patience: Option<Draw>,
+    /// Requests that have succeeded, where those between fail.
+    version: u64,
     rng: Rng,
+    tempers: Rng,
     pauses: Rng,
     pub(super) faults: Rng,
     pub(super) replicas: Vec<Replica>,
@@ -75,6 +81,9 @@ impl Service {
         Service {
             script: service.model.script.iter().map(step).collect(),
             draw: Draw::of(&service.model.time),
+            patience: service.model.patience.as_ref().map(Draw::of),
+            version: 0,
+            tempers: Stream::Patience.rng(seed, number),
             rng: Stream::Work.rng(seed, number),
             pauses: Stream::Pauses.rng(seed, number),
             faults: Stream::Faults.rng(seed, number),
@@ -110,9 +119,21 @@ impl World<'_> {
     pub(super) fn task(&mut self, owner: Owner, who: Who, service: u32, host: Option<u32>) -> Id {
         let replica = host.unwrap_or_else(|| self.services[service as usize].in_turn());
         let attempt = matches!(owner, Owner::Attempt { .. });
-        let (step, open, failure, stalled) = (0, 0, None, Span::ZERO);
+        let (step, open, failure, stalled, version) = (0, 0, None, Span::ZERO, 0);
         let came = self.now;
-        self.tasks.add(Task { owner, attempt, who, came, service, replica, step, open, failure, stalled })
+        self.tasks.add(Task {
+            owner,
+            attempt,
+            who,
+            came,
+            service,
+            replica,
+            step,
+            open,
+            failure,
+            stalled,
+            version,
+        })
     }
 
     pub(super) fn arrive_at_replica(&mut self, id: Id) {
@@ -139,14 +160,34 @@ impl World<'_> {
         }
         match room {
             Room::Worker => self.begin_work(id),
-            Room::Queue => {}
-            Room::None => self.finish_task(id, Reply::Shed { retry_after: None }),
+            Room::Queue => {
+                let service = &mut self.services[place as usize];
+                if let Some(patience) = service.patience.as_ref().filter(|_| attempt) {
+                    let tired = self.now + patience.draw(&mut service.tempers);
+                    self.schedule(tired, Event::Tired { task: id });
+                }
+            }
+            Room::None => {
+                let service = &mut self.services[place as usize];
+                service.replicas[number as usize].owed += service.model.refusal;
+                self.finish_task(id, Reply::Shed { retry_after: None });
+            }
         }
         let service = &self.services[place as usize];
         if let Some(death) = service.model.death
             && service.replicas[number as usize].inside() > death.above
         {
             self.fall(place, number, Some(death.restart));
+        }
+    }
+
+    /// Whoever still waits for a worker goes away.
+    pub(super) fn tired(&mut self, id: Id) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let (place, number) = (task.service as usize, task.replica as usize);
+        if self.services[place].replicas[number].leave(id) {
+            self.outcomes.queues[place].left += u64::from(self.is_measured());
+            self.finish_task(id, Reply::TimedOut);
         }
     }
 
@@ -244,13 +285,15 @@ impl World<'_> {
         let now = self.now;
         let Some(task) = self.tasks.get(id) else { return };
         let service = &mut self.services[task.service as usize];
+        let owed = std::mem::take(&mut service.replicas[task.replica as usize].owed);
         let replica = &service.replicas[task.replica as usize];
+        task.version = service.version;
         let slowness = replica.slowness(now, service.model.cold) * service.shortage(now);
         let work = service.draw.draw(&mut service.rng);
         let work = if slowness == 1.0 { work } else { work.scaled(slowness) };
         let crowd = service.model.slope.times(u64::from(replica.inside()));
         task.stalled = replica.stalled;
-        let ends = now + work + crowd + replica.standstill(now);
+        let ends = now + work + crowd + owed + replica.standstill(now);
         self.schedule(ends, Event::Done { task: id });
     }
 
@@ -267,6 +310,12 @@ impl World<'_> {
         let share = replica.errors_ppm.max(service.model.failures_ppm);
         if share > 0 && service.faults.below(1_000_000) < u64::from(share) {
             task.failure = Some(Reply::Failed);
+        }
+        if service.model.optimistic && task.failure.is_none() {
+            match task.version == service.version {
+                true => service.version += 1,
+                false => task.failure = Some(Reply::Failed),
+            }
         }
         self.advance(id);
     }

@@ -59,6 +59,7 @@ pub struct Backoff {
     kind: Kind,
     base: Span,
     cap: Span,
+    clamps: bool,
 }
 
 /// The cap is below the base.
@@ -75,11 +76,17 @@ impl core::error::Error for CapBelowBase {}
 
 impl Backoff {
     /// No wait between attempts.
-    pub const NONE: Backoff = Backoff { kind: Kind::None, base: Span::ZERO, cap: Span::ZERO };
+    pub const NONE: Backoff = Backoff { kind: Kind::None, base: Span::ZERO, cap: Span::ZERO, clamps: false };
 
     /// Waits of this kind, from `base`, never above `cap`.
     pub fn new(kind: Kind, base: Span, cap: Span) -> Result<Backoff, CapBelowBase> {
-        if cap < base { Err(CapBelowBase) } else { Ok(Backoff { kind, base, cap }) }
+        if cap < base { Err(CapBelowBase) } else { Ok(Backoff { kind, base, cap, clamps: false }) }
+    }
+
+    /// The same, but a draw above the cap becomes the cap, as published comparisons have it: near the cap
+    /// waits lose their spread.
+    pub const fn clamping(self) -> Backoff {
+        Backoff { clamps: true, ..self }
     }
 
     /// The wait before the retry that follows `retries` earlier ones; `previous` is the wait
@@ -89,7 +96,7 @@ impl Backoff {
         match self.kind {
             Kind::None | Kind::Fixed | Kind::Exponential => least,
             Kind::Equal | Kind::Full | Kind::Decorrelated | Kind::Additive => {
-                rng.span(least, most + Span::from_nanos(1))
+                rng.span(least, most + Span::from_nanos(1)).min(self.cap)
             }
         }
     }
@@ -97,7 +104,12 @@ impl Backoff {
     /// The shortest and the longest wait before the retry that follows `retries` earlier ones.
     pub fn bounds(&self, retries: u32) -> (Span, Span) {
         let longest = self.base.times(3_u64.checked_pow(retries).unwrap_or(u64::MAX)).min(self.cap);
-        self.range(retries, longest)
+        let (least, most) = self.range(retries, longest);
+        (least, most.min(self.cap))
+    }
+
+    fn bounded(&self, most: Span) -> Span {
+        if self.clamps { most } else { most.min(self.cap) }
     }
 
     /// What the wait is drawn from.
@@ -109,8 +121,8 @@ impl Backoff {
             Kind::Exponential => (grown, grown),
             Kind::Equal => (Span::from_nanos(grown.as_nanos() / 2), grown),
             Kind::Full => (Span::ZERO, grown),
-            Kind::Decorrelated => (self.base, previous.max(self.base).times(3).min(self.cap)),
-            Kind::Additive => (self.base, (self.base + grown.times(3)).min(self.cap)),
+            Kind::Decorrelated => (self.base, self.bounded(previous.max(self.base).times(3))),
+            Kind::Additive => (self.base, self.bounded(self.base + grown.times(3))),
         }
     }
 }
@@ -118,7 +130,7 @@ impl Backoff {
 impl Default for Backoff {
     /// Full jitter from 50 ms, capped at 2 s.
     fn default() -> Backoff {
-        Backoff { kind: Kind::Full, base: Span::from_millis(50), cap: Span::from_secs(2) }
+        Backoff { kind: Kind::Full, base: Span::from_millis(50), cap: Span::from_secs(2), clamps: false }
     }
 }
 
