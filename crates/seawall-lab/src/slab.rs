@@ -67,6 +67,16 @@ impl<T> Slab<T> {
         Some(item)
     }
 
+    /// Drops a thing where it stands.
+    pub(crate) fn remove(&mut self, id: Id) {
+        let Some(place) = self.places.get_mut(id.index()) else { return };
+        if place.item.is_some() && u64::from(place.generation) == id.0 >> 32 {
+            place.item = None;
+            place.generation = place.generation.wrapping_add(1);
+            self.free.push(id.index() as u32);
+        }
+    }
+
     /// The names of those for which it holds, in the order of their places.
     pub(crate) fn ids(&self, holds: impl Fn(&T) -> bool) -> Vec<Id> {
         let named = |(index, place): (usize, &Place<T>)| {

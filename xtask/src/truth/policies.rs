@@ -9,7 +9,7 @@ use super::table::{Table, figure};
 fn config(route: &str) -> String {
     format!(
         "[upstream.q]\nhosts = [\"http://q:80\"]\nbreaker = false\neject = false\nslow_start = false\n\
-         budget = \"100%\"\nlimit = {{ adaptive = false, max = 1000000 }}\n\
+         budget = \"100%\"\nlimit = {{ adaptive = false, max = 65536 }}\n\
          [route.q]\npath = \"/*\"\nupstream = \"q\"\ndeadline = \"60s\"\nretry = false\nshed = false\n{route}\n"
     )
 }
@@ -34,7 +34,7 @@ fn hedging(table: &mut Table) {
              [[clients]]\nname = \"all\"\nrate = \"1000/s\"\ncalls = \"q\"\n\
              [[service]]\nname = \"q\"\nreplicas = 10\ntime = { exponential = \"100ms\" }\n",
         );
-        let hedge = config(&format!("hedge = {{ after = \"{:.3}ms\" }}", d * 100.0));
+        let hedge = config(&format!("hedge = {{ after = \"{:.0}us\" }}", d * 100_000.0));
         let hedged = |q: f64| {
             let x = -f64::ln(1.0 - q);
             if x <= d { x } else { (x + d) / 2.0 }

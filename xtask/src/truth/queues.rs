@@ -209,7 +209,7 @@ fn blocking(table: &mut Table) {
 
 /// Pollaczek and Khinchine: the mean wait is ρ (1 + cv²) / (2 (1 − ρ)).
 fn spread(table: &mut Table) {
-    let lognormal = "{ lognormal = { median = \"4.472135ms\", p99 = \"85.545ms\" } }";
+    let lognormal = "{ lognormal = { median = \"4472us\", p99 = \"85544us\" } }";
     for (name, time, cv2) in [
         ("constant", "{ constant = \"MEAN\" }", 0.0),
         ("exponential", EXPONENTIAL, 1.0),
@@ -247,7 +247,7 @@ fn patience(table: &mut Table) {
                 / all;
         let left = theta * waiting / lambda;
         let mut queue = Queue::new(c, lambda);
-        let patience = format!("queue.patience.exponential = \"{}ms\"", f64::from(queue.millis()) / theta);
+        let patience = format!("queue.patience.exponential = \"{:.0}ms\"", f64::from(queue.millis()) / theta);
         queue.places = None;
         let queue = Queue { more: &patience, ..queue };
         let figures = vec![figure("left", left, share(Quantity::Abandoned))];
@@ -348,9 +348,9 @@ fn static_p99(places: u32, lambda: f64) -> f64 {
 
 /// The server spends c on each refusal: what is left is (1 − cN) / (1 − c).
 fn rejection(table: &mut Table) {
-    for (n, c) in [(2.0, 0.01), (5.0, 0.05), (10.0, 0.003_32), (10.0, 0.05)] {
+    for (n, c) in [(2.0, 0.01), (5.0, 0.05), (10.0, 0.003), (10.0, 0.05)] {
         let exact = (1.0 - c * n) / (1.0 - c);
-        let refusal = format!("refusal = \"{}us\"", c * 10_000.0);
+        let refusal = format!("refusal = \"{:.0}us\"", c * 10_000.0);
         let queue = Queue { places: Some(40), more: &refusal, ..Queue::new(1, n) };
         let figures = vec![figure("goodput", exact, rate(Quantity::Goodput, 100.0))];
         table.compare(&format!("N={n} c={c}"), &queue.experiment(table), figures);

@@ -2,7 +2,7 @@
 
 use seawall_lab::scenario::{Phase, Quantity};
 
-use super::drawn::{Experiment, Groups, attempts, share};
+use super::drawn::{Experiment, Groups, Reading, attempts, share};
 use super::table::{Table, figure, number};
 
 /// Published means of three runs of ten thousand calls each.

@@ -24,9 +24,38 @@ pub(super) struct Leg {
     pub(super) begun: Time,
     pub(super) kind: Kind,
     /// What it sent that has not answered.
-    pub(super) sent: Vec<(Option<Lane>, Message)>,
+    pub(super) sent: Sent,
     /// How the last attempt went.
     pub(super) last: Reply,
+}
+
+/// Messages that have not been answered: one as a rule, which then needs no memory of its own.
+#[derive(Default)]
+pub(super) struct Sent {
+    first: Option<(Option<Lane>, Message)>,
+    others: Vec<(Option<Lane>, Message)>,
+}
+
+impl Sent {
+    fn add(&mut self, lane: Option<Lane>, message: Message) {
+        match &mut self.first {
+            None => self.first = Some((lane, message)),
+            Some(_) => self.others.push((lane, message)),
+        }
+    }
+
+    /// Takes the one of this lane.
+    fn take(&mut self, lane: Option<Lane>) -> Option<Message> {
+        if let Some((_, message)) = self.first.take_if(|(sent, _)| *sent == lane) {
+            return Some(message);
+        }
+        let place = self.others.iter().position(|(sent, _)| *sent == lane)?;
+        Some(self.others.swap_remove(place).1)
+    }
+
+    pub(super) fn into_all(self) -> impl Iterator<Item = Message> {
+        self.first.into_iter().chain(self.others).map(|(_, message)| message)
+    }
 }
 
 /// How a leg is made.
@@ -50,6 +79,12 @@ pub(super) struct Course {
 impl Leg {
     pub(super) fn is_attempt(&self) -> bool {
         matches!(self.kind, Kind::Station(_))
+    }
+
+    /// Whether it is one attempt of a client. Its messages, where they take no time and nothing else is due,
+    /// are handled at once instead of by way of the queue: it calls nobody back.
+    fn is_plain_of_client(&self) -> bool {
+        matches!((&self.kind, self.owner), (Kind::Plain, Owner::Client { .. }))
     }
 
     pub(super) fn is_of(&self, place: usize) -> bool {
@@ -99,7 +134,7 @@ impl World<'_> {
         let second = self.second();
         self.outcomes.edges[link as usize].seconds[second].made += 1;
         let link = Some(link);
-        let (sent, last) = (Vec::new(), Reply::TimedOut);
+        let (sent, last) = (Sent::default(), Reply::TimedOut);
         let leg = self.legs.add(Leg { owner, who, service, link, deadline, begun: now, kind, sent, last });
         if plain {
             self.schedule(deadline, Event::Wake { leg });
@@ -192,10 +227,15 @@ impl World<'_> {
             Some(route) => Message::Leg(self.enter(owner, who, service, route)),
             None => Message::Task(self.task(owner, who, service, host)),
         };
-        if let Some(leg) = self.legs.get(id) {
-            leg.sent.push((lane, message));
+        let Some(leg) = self.legs.get(id) else { return };
+        leg.sent.add(lane, message);
+        let direct = later == Span::ZERO && leg.is_plain_of_client() && self.due.is_empty();
+        let event = Event::Reach { message };
+        if direct {
+            self.outcomes.hash(self.now, event.word());
+            return self.reach(message);
         }
-        self.schedule(self.now + later, Event::Reach { message });
+        self.schedule(self.now + later, event);
     }
 
     /// How long a message takes over a link, or `None` when it is lost. What is wrong with all ways to a
@@ -238,9 +278,14 @@ impl World<'_> {
                 let Some(of) = self.legs.get(leg) else { return };
                 let (link, service) = (of.link, of.service);
                 let to_station = link.is_some_and(|link| self.links[link as usize].route.is_some());
-                if let Some(later) = self.leaves(link, service, to_station) {
-                    self.schedule(self.now + later, Event::Answer { leg, lane, reply });
+                let plain = of.is_plain_of_client();
+                let Some(later) = self.leaves(link, service, to_station) else { return };
+                let event = Event::Answer { leg, lane, reply };
+                if plain && later == Span::ZERO && self.due.is_empty() {
+                    self.outcomes.hash(self.now, event.word());
+                    return self.answer(leg, lane, reply);
                 }
+                self.schedule(self.now + later, event);
             }
             Owner::Task { task, edge, more } => self.called(task, edge, more, reply),
             Owner::Client { population } => {
@@ -253,8 +298,9 @@ impl World<'_> {
 
     pub(super) fn answer(&mut self, id: Id, lane: Option<Lane>, reply: Reply) {
         let Some(leg) = self.legs.get(id) else { return };
-        let Some(place) = leg.sent.iter().position(|(sent, _)| *sent == lane) else { return };
-        leg.sent.swap_remove(place);
+        if leg.sent.take(lane).is_none() {
+            return;
+        }
         leg.last = reply;
         match (&mut leg.kind, lane) {
             (Kind::Own(course), Some(lane)) => {
@@ -273,9 +319,9 @@ impl World<'_> {
     /// Nobody waits any more for the attempt in this lane.
     pub(super) fn forget(&mut self, id: Id, lane: Lane) {
         let Some(leg) = self.legs.get(id) else { return };
-        let Some(place) = leg.sent.iter().position(|(sent, _)| *sent == Some(lane)) else { return };
-        let (_, message) = leg.sent.swap_remove(place);
-        self.disown(message);
+        if let Some(message) = leg.sent.take(Some(lane)) {
+            self.disown(message);
+        }
     }
 
     /// Closes the connection: a replica does its work all the same, a station does not.
@@ -292,17 +338,20 @@ impl World<'_> {
 
     /// A leg is over.
     fn end(&mut self, id: Id, reply: Reply) {
-        let Some(leg) = self.legs.take(id) else { return };
-        for (_, message) in leg.sent {
+        let Some(leg) = self.legs.get(id) else { return };
+        let (owner, link, begun) = (leg.owner, leg.link, leg.begun);
+        let sent = std::mem::take(&mut leg.sent);
+        self.legs.remove(id);
+        for message in sent.into_all() {
             self.disown(message);
         }
-        if let Some(link) = leg.link {
+        if let Some(link) = link {
             self.count_over(link as usize, reply);
         }
-        if let Owner::Client { population } = leg.owner {
-            self.count(population as usize, leg.begun, reply);
+        if let Owner::Client { population } = owner {
+            self.count(population as usize, begun, reply);
         }
-        self.reply(leg.owner, reply);
+        self.reply(owner, reply);
     }
 
     fn count_over(&mut self, link: usize, reply: Reply) {

@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 use seawall_config::Config;
 use seawall_core::call::Lane;
 use seawall_core::request::{Key, Tier};
-use seawall_core::rng::{Rng, mix};
+use seawall_core::rng::Rng;
 use seawall_core::time::{Span, Time};
 
 use crate::chance::Draw;
@@ -212,6 +212,9 @@ struct World<'a> {
     play: Play<'a>,
     seed: u64,
     now: Time,
+    /// The second of now, and when it is over.
+    second: usize,
+    second_ends: Time,
     queue: Queue<Event>,
     /// Events of this very moment, in their order.
     due: VecDeque<Event>,
@@ -252,6 +255,8 @@ impl<'a> World<'a> {
         World {
             seed,
             now: Time::ZERO,
+            second: 0,
+            second_ends: Time::from_nanos(1_000_000_000),
             queue: Queue::new(),
             due: VecDeque::new(),
             network: Stream::Network.rng(seed, 0),
@@ -274,7 +279,7 @@ impl<'a> World<'a> {
         self.begin();
         let end = self.play.scenario.end;
         while let Some(event) = self.next(end) {
-            self.outcomes.hash(mix(self.now.as_nanos() ^ mix(event.word())));
+            self.outcomes.hash(self.now, event.word());
             match event {
                 Event::Arrive { source } => self.arrive(source),
                 Event::Wake { leg } => self.wake(leg),
@@ -318,7 +323,11 @@ impl<'a> World<'a> {
         if at <= self.now {
             self.due.push_back(event);
         } else if at < Time::MAX {
-            self.queue.schedule(at, event);
+            match event {
+                // Deadlines, for the most part, and those of one kind of call are equally long.
+                Event::Wake { .. } => self.queue.schedule_in_line(at, event),
+                _ => self.queue.schedule(at, event),
+            }
         }
     }
 
@@ -328,11 +337,16 @@ impl<'a> World<'a> {
         }
         let (at, event) = self.queue.next(end)?;
         self.now = at;
+        if at >= self.second_ends {
+            self.second = (at.as_nanos() / 1_000_000_000) as usize;
+            self.second_ends = Time::from_nanos((self.second as u64 + 1) * 1_000_000_000);
+        }
         Some(event)
     }
 
+    #[inline]
     fn second(&self) -> usize {
-        (self.now.as_nanos() / 1_000_000_000) as usize
+        self.second
     }
 
     /// Reads the gauges of every service.

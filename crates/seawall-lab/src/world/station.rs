@@ -18,7 +18,7 @@ use seawall_core::request::Request;
 use seawall_core::rng::{Rng, mix};
 use seawall_core::time::{Span, Time};
 
-use super::calls::{Course, Kind, Leg};
+use super::calls::{Course, Kind, Leg, Sent};
 use super::{Event, Message, Owner, Reply, Stream, Who, World};
 use crate::outcomes::Gauge;
 use crate::scenario::{self, Scenario};
@@ -184,7 +184,7 @@ impl World<'_> {
             deadline: Time::MAX,
             begun: self.now,
             kind: Kind::Station(Box::new(Passage::new(route))),
-            sent: Vec::new(),
+            sent: Sent::default(),
             last: Reply::TimedOut,
         })
     }
@@ -359,7 +359,7 @@ impl World<'_> {
 
     fn leave_station(&mut self, id: Id, reply: Reply) {
         let Some(leg) = self.legs.take(id) else { return };
-        for (_, message) in leg.sent {
+        for message in leg.sent.into_all() {
             self.disown(message);
         }
         let attempts = &mut self.outcomes.attempts;
@@ -388,7 +388,7 @@ impl World<'_> {
         }
         self.outcomes.attempts.withdrawn += 1;
         let sent = self.legs.take(id).map(|leg| leg.sent).unwrap_or_default();
-        for (_, message) in sent {
+        for message in sent.into_all() {
             self.disown(message);
         }
         self.serve_turns_of(service);

@@ -335,8 +335,10 @@ impl World<'_> {
 
     /// A task is over.
     fn finish_task(&mut self, id: Id, reply: Reply) {
-        let Some(task) = self.tasks.take(id) else { return };
-        if task.attempt {
+        let Some(task) = self.tasks.get(id) else { return };
+        let (attempt, owner) = (task.attempt, task.owner);
+        self.tasks.remove(id);
+        if attempt {
             let attempts = &mut self.outcomes.attempts;
             *match reply {
                 Reply::Ok | Reply::Degraded => &mut attempts.answered,
@@ -344,7 +346,7 @@ impl World<'_> {
                 Reply::Failed | Reply::TimedOut => &mut attempts.failed,
             } += 1;
         }
-        self.reply(task.owner, reply);
+        self.reply(owner, reply);
     }
 
     /// A replica falls down: whoever is in it gets an error at once.
