@@ -10,6 +10,7 @@
 mod case;
 mod chance;
 mod contender;
+mod decisions;
 pub mod experiment;
 pub mod explain;
 pub mod gallery;
@@ -29,6 +30,7 @@ pub mod world;
 
 pub use case::Case;
 pub use contender::Contender;
+pub use decisions::{Decided, Decision};
 pub use latencies::Latencies;
 pub use outcomes::{Attempts, Counts, Edge, Gauge, Outcomes, Passed, Phases, Population, Queueing};
 pub use vary::Vary;

@@ -3,6 +3,7 @@
 use seawall_core::rng::mix;
 use seawall_core::time::{Span, Time};
 
+use crate::decisions::{Decided, Decision};
 use crate::latencies::Latencies;
 use crate::scenario::{Phase, Scenario};
 
@@ -229,11 +230,15 @@ pub struct Outcomes {
     pub edges: Vec<Edge>,
     /// Sojourn times of answers in time, in their order, if they were asked for.
     pub sojourns: Vec<Span>,
+    /// What Seawall decided, if that was asked for.
+    pub decisions: Vec<Decision>,
     /// A hash over all events.
     pub fingerprint: u64,
     /// Events.
     pub events: u64,
     pub(crate) phases: Vec<(u64, u64)>,
+    /// Whether decisions are noted.
+    pub(crate) notes: bool,
     /// Where phases begin and end, in order: no phase begins or ends inside the parts between them.
     pub(crate) cuts: Vec<u64>,
     /// The part of now.
@@ -260,6 +265,14 @@ impl Outcomes {
             gauges: scenario.services.iter().map(|_| Vec::new()).collect(),
             tries: vec![0; seconds],
             ..Outcomes::default()
+        }
+    }
+
+    /// Notes a decision, if that was asked for.
+    #[inline]
+    pub(crate) fn note(&mut self, at: Time, call: u64, what: impl FnOnce() -> Decided) {
+        if self.notes {
+            self.decisions.push(Decision { at, call, what: what() });
         }
     }
 

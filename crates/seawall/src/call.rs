@@ -78,6 +78,12 @@ impl Upstream {
         Upstream { backpressure: Some(backpressure), ..self }
     }
 
+    /// The same, with the stream of chance of its first call numbered so; those after it count on. For
+    /// whoever compares it with another driver of the same calls.
+    pub fn numbered_from(self, first: u64) -> Upstream {
+        Upstream { calls: AtomicU64::new(first), ..self }
+    }
+
     /// The same behind a gate whose limit is the upstream's: nothing is hedged while it is under
     /// pressure.
     pub fn behind(self, front: Arc<Gate<Threads>>) -> Upstream {

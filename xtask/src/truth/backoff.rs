@@ -49,7 +49,7 @@ fn row(table: &mut Table, line: &str) {
          [[clients]]\nname = \"all\"\nrate = \"1/s\"\ncalls = \"store\"\n\
          retry = {{ attempts = 1000, backoff = {{ {backoff} }} }}\n\
          [[service]]\nname = \"store\"\noptimistic = true\n\
-         time = {{ normal = {{ mean = \"20ms\", sd = \"2.828427ms\" }} }}\n"
+         time = {{ normal = {{ mean = \"20ms\", sd = \"2828us\" }} }}\n"
     ));
     let at: Arc<[Time]> = vec![Time::ZERO; clients].into();
     experiment.scenario.clients[0].arrivals = Arrivals::Trace { file: PathBuf::new(), at };

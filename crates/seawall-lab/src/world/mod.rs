@@ -91,6 +91,8 @@ pub enum Keep {
     Gauges,
     /// Every sojourn time besides.
     Sojourns,
+    /// Every decision of Seawall instead of those.
+    Decisions,
 }
 
 /// What is the same for a request and all that it causes.
@@ -229,6 +231,8 @@ struct World<'a> {
     checks: Slab<station::Check>,
     services: Vec<Service>,
     stations: Vec<Option<Station>>,
+    /// Calls that came to a station.
+    came: u64,
     /// Calls begun, which number the streams of their retries.
     begun: u64,
     outcomes: Outcomes,
@@ -250,6 +254,7 @@ impl<'a> World<'a> {
         let services = (scenario.services.iter().zip(of_services).enumerate())
             .map(|(place, (service, links))| Service::new(service, &links, measured_from, seed, place));
         let mut outcomes = Outcomes::new(scenario, &play.phases);
+        outcomes.notes = play.keep == Keep::Decisions;
         let seconds = outcomes.tries.len();
         outcomes.edges = links.iter().map(|link| Edge::new(&link.from, link.to, seconds)).collect();
         World {
@@ -269,6 +274,7 @@ impl<'a> World<'a> {
             checks: Slab::new(),
             services: services.collect(),
             stations,
+            came: 0,
             begun: 0,
             outcomes,
             play,
@@ -314,7 +320,7 @@ impl<'a> World<'a> {
             self.begin_replicas(service);
             self.schedule_probe(service);
         }
-        if self.play.keep != Keep::Counts {
+        if !matches!(self.play.keep, Keep::Counts | Keep::Decisions) {
             self.schedule(Time::ZERO + Span::from_secs(1), Event::Look);
         }
     }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use seawall_config::Config;
+use seawall_core::breaker::Mode;
 use seawall_core::call::{Attempt, Call, Hosts, Lane, Member, Parts, Probe, Repeat, Shared, Step, Verdict};
 use seawall_core::decision::{Policy, Reason, Rejection};
 use seawall_core::fallback::{self, Decision, State, Trouble, Use, dims};
@@ -20,6 +21,7 @@ use seawall_core::time::{Span, Time};
 
 use super::calls::{Course, Kind, Leg, Sent};
 use super::{Event, Message, Owner, Reply, Stream, Who, World};
+use crate::decisions::Decided;
 use crate::outcomes::Gauge;
 use crate::scenario::{self, Scenario};
 use crate::slab::{Id, Slab};
@@ -46,6 +48,8 @@ struct Route {
 
 /// A call on its way through a station.
 pub(super) struct Passage {
+    /// Which of all calls it is, in the order in which they came.
+    number: u64,
     route: u32,
     place: Option<Place>,
     ticket: Option<Ticket>,
@@ -161,7 +165,16 @@ fn members(upstream: &seawall_config::Upstream, replicas: u32, seed: u64) -> Vec
 impl Passage {
     fn new(route: u32) -> Passage {
         let (place, ticket, course) = (None, None, None);
-        Passage { route, place, ticket, course, fallback: fallback::Course::default(), wake_at: Time::MAX }
+        let number = 0;
+        Passage {
+            number,
+            route,
+            place,
+            ticket,
+            course,
+            fallback: fallback::Course::default(),
+            wake_at: Time::MAX,
+        }
     }
 }
 
@@ -195,7 +208,11 @@ impl World<'_> {
         let Some(at) = at(&mut self.legs, &mut self.stations, id) else { return };
         let route = &at.station.routes[at.passage.route as usize];
         *at.deadline = now + route.config.deadline;
+        self.came += 1;
+        at.passage.number = self.came;
         let request = request(at.who, *at.deadline);
+        let came = Decided::Came { user: request.user, tier: request.tier };
+        self.outcomes.note(now, at.passage.number, || came);
         let chain = &route.config.fallback.chain;
         if !chain.steps().is_empty() {
             let dimmed = dims(route.gate.dimmer(now), request.cohort(now));
@@ -222,6 +239,7 @@ impl World<'_> {
                 let call = Call::new(config, request, Repeat::Safe, now);
                 self.begun += 1;
                 let rng = Stream::Calls.rng(self.seed, self.begun);
+                self.outcomes.note(now, at.passage.number, || Decided::Admitted);
                 at.passage.ticket = Some(ticket);
                 at.passage.course = Some(Course { call, rng, wake_at: Time::MAX });
                 self.step_in_station(id);
@@ -232,7 +250,12 @@ impl World<'_> {
                 self.wait(id, until);
                 self.claim(id);
             }
-            Admit::Reject(rejection) => self.troubled(id, refusal(&rejection)),
+            Admit::Reject(rejection) => {
+                let Rejection { policy, reason, retry_after, .. } = rejection;
+                let refused = || Decided::Refused { policy, reason, until: now + retry_after };
+                self.outcomes.note(now, at.passage.number, refused);
+                self.troubled(id, refusal(&rejection));
+            }
         }
     }
 
@@ -292,7 +315,11 @@ impl World<'_> {
             let Some(course) = &mut at.passage.course else { return };
             let parts = at.station.parts(at.passage.route);
             match course.call.poll(self.now, &parts, &mut course.rng) {
-                Step::Send(attempt) => self.send(id, Some(attempt), Some(host(&attempt))),
+                Step::Send(attempt) => {
+                    let sent = || Decided::Sent { attempt: attempt.number, host: attempt.host as u64 };
+                    self.outcomes.note(self.now, at.passage.number, sent);
+                    self.send(id, Some(attempt), Some(host(&attempt)));
+                }
                 Step::Cancel { lane } => self.forget(id, lane),
                 Step::WaitUntil(until) => return self.wait(id, until),
                 Step::Finish(verdict) => return self.finish(id, verdict),
@@ -329,6 +356,11 @@ impl World<'_> {
             route.keep(now, at.who);
         }
         route.gate.settle(now, ticket, outcome);
+        let ended = || Decided::Ended {
+            well: matches!(reply, Reply::Ok | Reply::Degraded),
+            open: at.station.hosts.gates().iter().filter(|gate| !is_calm(gate, now)).count() as u64,
+        };
+        self.outcomes.note(now, at.passage.number, ended);
         let service = at.service;
         self.troubled(id, reply);
         self.serve_turns_of(service);
@@ -491,6 +523,11 @@ fn at<'w>(legs: &'w mut Slab<Leg>, stations: &'w mut [Option<Station>], id: Id) 
 
 fn request(who: Who, deadline: Time) -> Request {
     Request { tier: who.tier, deadline, ..Request::new(who.user) }
+}
+
+/// Whether the breaker of a host lets everything in.
+fn is_calm(gate: &Gate<Alone<u64>>, now: Time) -> bool {
+    gate.snapshot(now).breaker.is_none_or(|breaker| breaker.mode == Mode::Closed)
 }
 
 fn host(attempt: &Attempt) -> u32 {
