@@ -190,9 +190,9 @@ pub struct Queueing {
     pub refused: u64,
     /// And those that left before a worker was free.
     pub left: u64,
-    /// How long those that were begun had waited for a worker.
+    /// How long those that were begun had waited for a worker, and those that left until then.
     pub waits: Latencies,
-    /// Of these, those that had waited at all.
+    /// How many of them had waited at all.
     pub waited: u64,
     /// The time that workers were busy, summed over them, in seconds.
     pub busy_s: f64,

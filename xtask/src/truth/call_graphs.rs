@@ -21,7 +21,7 @@ pub(super) fn rows(table: &mut Table) {
     table.section("x calls of each request, fed twice the capacity: C/(xf) at best");
     for x in 1..=4 {
         let name = format!("x={x} f=2C");
-        if !table.wants(&name) {
+        if !table.wants(&name) || table.fast {
             continue;
         }
         let calls = vec!["\"call b\""; x].join(", ");

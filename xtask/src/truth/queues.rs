@@ -120,10 +120,13 @@ fn closed_form(table: &mut Table, line: &str) {
         Some(cv2) => format!("{{ gamma = {{ mean = \"MEAN\", cv2 = {cv2:?} }} }}"),
         None => EXPONENTIAL.to_owned(),
     };
+    let patience = given("theta").map_or(String::new(), |theta| {
+        format!("queue.patience.exponential = \"{:.0}us\"", if workers <= 2 { 1e4 } else { 1e5 } / theta)
+    });
     let places = given("K").map(|places| places as u32);
-    let queue = Queue { places, time: &time, ..Queue::new(workers, lambda) };
+    let queue = Queue { places, time: &time, more: &patience, ..Queue::new(workers, lambda) };
     let heavy = column("util").is_some_and(|util| util > 0.85) || given("cv2").is_some_and(|cv2| cv2 > 1.0);
-    if table.fast && (heavy || workers > 4) {
+    if table.fast && (heavy || workers > 4 || lambda > 2.0 && places.is_some()) {
         return;
     }
     let unit = queue.unit();
@@ -135,7 +138,8 @@ fn closed_form(table: &mut Table, line: &str) {
         Box::new(move |total| read(&total.queues().0[0]) / unit)
     };
     let c = f64::from(workers);
-    let readings: [(&str, Reading); 13] = [
+    let readings: [(&str, Reading); 14] = [
+        ("p_abandon", share(Quantity::Abandoned)),
         ("util", Box::new(move |total| busy(total) / c)),
         ("p_block", share(Quantity::Shed)),
         ("p_wait", waits(|queue| queue.waited as f64 / queue.waits.count() as f64, 1.0)),
@@ -153,7 +157,13 @@ fn closed_form(table: &mut Table, line: &str) {
     let mut figures = Vec::new();
     for (name, read) in readings {
         let Some(exact) = column(name) else { continue };
-        let far = name == "W_p999" || name == "W_p99" && table.fast;
+        // Sojourns of those who left are no answers.
+        if !patience.is_empty() && (name == "W" || name.starts_with("W_"))
+            || patience.is_empty() && name == "p_abandon"
+        {
+            continue;
+        }
+        let far = name == "W_p999" || matches!(name, "W_p99" | "Wq_p99") && table.fast;
         let queued: Option<Reading> = match name {
             // Whole numbers of requests by Little's law, from the sum of waits.
             "Lq" => Some(Box::new(move |total| read(total) / total.queues().1)),
@@ -163,7 +173,7 @@ fn closed_form(table: &mut Table, line: &str) {
                 let waiting = queue.waits.mean().unwrap_or(0.0) * queue.waits.count() as f64;
                 read(total) + waiting / seconds
             })),
-            _ if heavy && far => None,
+            _ if far && (heavy || table.fast) => None,
             _ => Some(read),
         };
         figures.extend(queued.map(|read| figure(name, exact, read)));
@@ -219,7 +229,7 @@ fn spread(table: &mut Table) {
         ("weibull", "{ weibull = { scale = \"5ms\", shape = 0.5 } }", 5.0),
     ] {
         for rho in [0.5, 0.9] {
-            if table.fast && (rho > 0.5 || cv2 > 1.0) {
+            if table.fast && (rho > 0.5 || cv2 != 0.0) {
                 continue;
             }
             let exact = rho * (1.0 + cv2) / (2.0 * (1.0 - rho));

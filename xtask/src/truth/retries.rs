@@ -50,7 +50,7 @@ pub(super) fn rows(table: &mut Table) {
             let mut groups = Groups::new();
             groups.play(&failing(1.0, retry), table.seed()..table.seed() + 16);
             let got = groups.estimate(&attempts());
-            table.within(&format!("{name} p=1 attempts"), load..=load * 1.001, got.mean);
+            table.within(&format!("{name} p=1 attempts"), load * 0.999..=load * 1.001, got.mean);
         }
     }
     table.section("Published retry policies, within three errors of both");
@@ -101,7 +101,7 @@ fn chains(table: &mut Table) {
     for depth in 1..=4_u32 {
         for r in [1, 2, 3] {
             let name = format!("depth {depth}, {r} retries each");
-            if !table.wants(&name) || r == 3 && depth == 4 {
+            if !table.wants(&name) || r == 3 && depth == 4 || table.fast && r > 1 {
                 continue;
             }
             let got = leaf_load(table, &chain(depth, r), depth);

@@ -184,9 +184,14 @@ impl World<'_> {
     /// Whoever still waits for a worker goes away.
     pub(super) fn tired(&mut self, id: Id) {
         let Some(task) = self.tasks.get(id) else { return };
-        let (place, number) = (task.service as usize, task.replica as usize);
+        let (place, number, came) = (task.service as usize, task.replica as usize, task.came);
         if self.services[place].replicas[number].leave(id) {
-            self.outcomes.queues[place].left += u64::from(self.is_measured());
+            if self.is_measured() {
+                let queue = &mut self.outcomes.queues[place];
+                queue.left += 1;
+                queue.waited += 1;
+                queue.waits.add(self.now.since(came));
+            }
             self.finish_task(id, Reply::TimedOut);
         }
     }
