@@ -101,6 +101,34 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
+/// What the columns of the table are read from.
+fn readings(unit: f64, workers: u32) -> [(&'static str, Reading); 14] {
+    let busy = move |total: &seawall_lab::experiment::Total| {
+        let (queues, seconds) = total.queues();
+        queues[0].busy_s / seconds
+    };
+    let waits = |read: fn(&seawall_lab::Queueing) -> f64, unit: f64| -> Reading {
+        Box::new(move |total| read(&total.queues().0[0]) / unit)
+    };
+    let c = f64::from(workers);
+    [
+        ("p_abandon", share(Quantity::Abandoned)),
+        ("util", Box::new(move |total| busy(total) / c)),
+        ("p_block", share(Quantity::Shed)),
+        ("p_wait", waits(|queue| queue.waited as f64 / queue.waits.count() as f64, 1.0)),
+        ("throughput", rate(Quantity::Goodput, 1.0 / unit)),
+        ("Lq", waits(|queue| queue.waits.mean().unwrap_or(0.0) * queue.waits.count() as f64, 1.0)),
+        ("L", Box::new(busy)),
+        ("W", mean(unit)),
+        ("Wq", waits(|queue| queue.waits.mean().unwrap_or(0.0), unit)),
+        ("Wq_p99", waits(|queue| queue.waits.quantile(0.99).unwrap_or(0.0), unit)),
+        ("W_p50", quantile(0.5, unit)),
+        ("W_p90", quantile(0.9, unit)),
+        ("W_p99", quantile(0.99, unit)),
+        ("W_p999", quantile(0.999, unit)),
+    ]
+}
+
 /// A row of the table of closed forms.
 fn closed_form(table: &mut Table, line: &str) {
     let cells: Vec<&str> = line.split(',').collect();
@@ -129,33 +157,8 @@ fn closed_form(table: &mut Table, line: &str) {
     if table.fast && (heavy || workers > 4 || lambda > 2.0 && places.is_some()) {
         return;
     }
-    let unit = queue.unit();
-    let busy = move |total: &seawall_lab::experiment::Total| {
-        let (queues, seconds) = total.queues();
-        queues[0].busy_s / seconds
-    };
-    let waits = |read: fn(&seawall_lab::Queueing) -> f64, unit: f64| -> Reading {
-        Box::new(move |total| read(&total.queues().0[0]) / unit)
-    };
-    let c = f64::from(workers);
-    let readings: [(&str, Reading); 14] = [
-        ("p_abandon", share(Quantity::Abandoned)),
-        ("util", Box::new(move |total| busy(total) / c)),
-        ("p_block", share(Quantity::Shed)),
-        ("p_wait", waits(|queue| queue.waited as f64 / queue.waits.count() as f64, 1.0)),
-        ("throughput", rate(Quantity::Goodput, 1.0 / unit)),
-        ("Lq", waits(|queue| queue.waits.mean().unwrap_or(0.0) * queue.waits.count() as f64, 1.0)),
-        ("L", Box::new(busy)),
-        ("W", mean(unit)),
-        ("Wq", waits(|queue| queue.waits.mean().unwrap_or(0.0), unit)),
-        ("Wq_p99", waits(|queue| queue.waits.quantile(0.99).unwrap_or(0.0), unit)),
-        ("W_p50", quantile(0.5, unit)),
-        ("W_p90", quantile(0.9, unit)),
-        ("W_p99", quantile(0.99, unit)),
-        ("W_p999", quantile(0.999, unit)),
-    ];
     let mut figures = Vec::new();
-    for (name, read) in readings {
+    for (name, read) in readings(queue.unit(), workers) {
         let Some(exact) = column(name) else { continue };
         // Sojourns of those who left are no answers.
         if !patience.is_empty() && (name == "W" || name.starts_with("W_"))
