@@ -250,13 +250,13 @@ users = ["client-ip"]"#,
     check(
         &route(r#"retry = { backoff = { basis = "1s" } }"#),
         expect![[r#"
-        error: unknown key `basis`
-         --> seawall.toml:2:23
-          |
-        2 | retry = { backoff = { basis = "1s" } }
-          |                       ^^^^^
-          |
-          = help: known here: `kind`, `jitter`, `base`, `cap`"#]],
+            error: unknown key `basis`
+             --> seawall.toml:2:23
+              |
+            2 | retry = { backoff = { basis = "1s" } }
+              |                       ^^^^^
+              |
+              = help: known here: `kind`, `jitter`, `base`, `cap`, `clamp`"#]],
     );
 }
 
