@@ -27,6 +27,23 @@ fn scenario(workers: u32, micros: u32, users: u32, seconds: u32) -> Scenario {
 const PROTECTED: &str = "[upstream.q]\nhosts = [\"http://q:80\"]\n\
     [route.q]\npath = \"/*\"\nupstream = \"q\"\nshed = {}\nthrottle = [{ per = \"user\", rate = \"50/s\" }]\n";
 
+/// A million users, each with a bucket of its own, all of whom call.
+fn crowd() -> (Scenario, Config) {
+    let text = "[scenario]\nname = \"crowd\"\nduration = \"75s\"\nwarmup = \"1s\"\n\
+         [[clients]]\nname = \"all\"\nrate = \"100000/s\"\nusers = 1000000\ncalls = \"q\"\n\
+         [[service]]\nname = \"q\"\ntime = { exponential = \"1ms\" }\n";
+    let config = format!("[identity]\nmax_users = 1000000\n{PROTECTED}").replace("50/s", "1/h");
+    let scenario = Scenario::from_toml(text, Path::new("crowd.toml")).expect("a scenario");
+    (scenario, Config::from_toml(&config, Path::new("seawall.toml")).expect("a config"))
+}
+
+/// The most memory that this process has had, in MiB.
+fn peak() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
+
 /// Plays one run and says how many logical events it had.
 fn events(scenario: &Scenario, config: Option<&Config>) -> u64 {
     let phases = Phases::of(scenario);
@@ -82,6 +99,10 @@ fn main() {
     println!("protected  {:.1} M logical events/s", rate(&costs[1]));
     let hour = measure(1, |_| events(&long, None));
     println!("an event of 1 h costs {:.2} × one of 10 s", hour.cpu / costs[2].cpu);
+    let (scenario, config) = crowd();
+    let play = measure(1, |_| events(&scenario, Some(&config)));
+    let peak = peak().map_or_else(|| "?".to_owned(), |mib| format!("{mib:.0} MiB"));
+    println!("1 M users  {:.1} M logical events/s, {peak} at most", rate(&play));
     match simpy() {
         Some(nanos) => println!(
             "SimPy      {:.2} M logical events/s; the lab is {:.0} × as fast",

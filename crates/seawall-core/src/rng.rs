@@ -46,7 +46,8 @@ impl Rng {
 
     /// Uniform in `[0, 1)`, in steps of 2⁻⁵³.
     pub fn unit(&mut self) -> f64 {
-        (self.word() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+        // By way of a signed number, which processors turn into a float in one step.
+        (self.word() >> 11) as i64 as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
     /// Uniform in `0..bound`; 0 when `bound` is 0. The bias is at most `bound` / 2⁶⁴.
@@ -61,8 +62,45 @@ impl Rng {
 
     /// Exponentially distributed with this `mean`.
     pub fn exponential(&mut self, mean: Span) -> Span {
-        mean.scaled(-libm::log(1.0 - self.unit()))
+        mean.scaled(-logarithm(1.0 - self.unit()))
     }
+}
+
+/// Pieces into which [1, 2) is cut, in bits.
+const PIECES: u32 = 7;
+
+/// For each piece the inverse of its middle, and the logarithm of the middle.
+const MIDDLES: [(f64, f64); 1 << PIECES] = {
+    let mut middles = [(0.0, 0.0); 1 << PIECES];
+    let mut piece = 0;
+    while piece < middles.len() {
+        let inverse = 1.0 / (1.0 + (piece as f64 + 0.5) / middles.len() as f64);
+        // ln y = 2 artanh((y − 1) / (y + 1)), of the inverse as it is kept.
+        let s = (1.0 - inverse) / (1.0 + inverse);
+        let (mut term, mut sum, mut odd) = (s, 0.0, 1.0);
+        while odd < 60.0 {
+            sum += term / odd;
+            term *= s * s;
+            odd += 2.0;
+        }
+        middles[piece] = (inverse, 2.0 * sum);
+        piece += 1;
+    }
+    middles
+};
+
+/// The natural logarithm of a normal number in (0, 1], to 2⁻⁵⁰: by a table and sums and products
+/// alone, so that it is the same everywhere, and in a third of the time of one for every number.
+fn logarithm(x: f64) -> f64 {
+    let bits = x.to_bits();
+    let exponent = (bits >> 52) as i64 - 1_023;
+    let mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1_023 << 52);
+    let (inverse, middle) = MIDDLES[(bits >> (52 - PIECES)) as usize & ((1 << PIECES) - 1)];
+    // Within 2⁻⁸ of zero, where six terms are enough.
+    let r = mantissa * inverse - 1.0;
+    let rest =
+        r * (1.0 - r * (1.0 / 2.0 - r * (1.0 / 3.0 - r * (1.0 / 4.0 - r * (1.0 / 5.0 - r * (1.0 / 6.0))))));
+    exponent as f64 * core::f64::consts::LN_2 + (middle + rest)
 }
 
 /// The finaliser of SplitMix64: every input bit changes about half of the output bits.
@@ -71,4 +109,20 @@ pub const fn mix(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ (word >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logarithm_is_that_of_the_library() {
+        let mut rng = Rng::new(1, 2);
+        let draws = (0..200_000).map(|_| 1.0 - rng.unit());
+        let edges = [1.0, 1.0 - f64::EPSILON / 2.0, 0.5, 0.5 + f64::EPSILON, 1.0 / (1_u64 << 53) as f64];
+        for x in draws.chain(edges) {
+            let (got, exact) = (logarithm(x), libm::log(x));
+            assert!((got - exact).abs() <= 8.8e-16 * exact.abs().max(1.0), "ln {x}: {got}, not {exact}");
+        }
+    }
 }
