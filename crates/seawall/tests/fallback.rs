@@ -558,6 +558,60 @@ async fn what_changes_something_never_falls_back_and_outdates_what_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_outdates_what_its_answer_names_on_the_same_host() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "x"));
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    for (name, value, outdates) in [
+        ("location", "/orders?page=1", true),
+        ("content-location", "orders?page=1", true),
+        ("location", "http://example.org/orders?page=1", true),
+        ("location", "http://example.com/orders?page=1", false),
+        ("location", "/orders?page=2", false),
+    ] {
+        origin.becomes(move |_, _| {
+            let mut response = ok("", "");
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response
+        });
+        let mut change = ask(Method::POST, &[]);
+        *change.uri_mut() = "/changes".parse().unwrap();
+        bench.service.clone().oneshot(change).await.unwrap();
+        origin.becomes(|_, _| ok(MINUTE, "x"));
+        let before = origin.calls();
+        bench.get(&[]).await;
+        assert_eq!(origin.calls() - before, u32::from(outdates), "{name}: {value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_age_that_cannot_be_read_is_as_old_as_can_be() {
+    for (ages, calls) in [
+        (&["0"] as &[&str], 1),
+        (&["7200"], 2),
+        (&["abc"], 2),
+        (&["-7200"], 2),
+        (&["1.5"], 2),
+        (&["0, 0"], 2),
+        (&["0;x=1"], 2),
+        (&["0", "0"], 2),
+        (&[""], 2),
+    ] {
+        let origin = Origin::new(move |_, _| {
+            let mut response = ok("max-age=3600", "x");
+            for age in ages {
+                response.headers_mut().append("age", HeaderValue::from_static(age));
+            }
+            response
+        });
+        let bench = Bench::new(&origin, stale());
+        bench.get(&[]).await;
+        bench.get(&[]).await;
+        assert_eq!(origin.calls(), calls, "{ages:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_outdates_every_variant_and_what_was_asked_for_before_it() {
     let origin = Origin::new(|_, headers| {
         let mut response = ok(MINUTE, headers.get("x-kind").map_or("-", |kind| kind.to_str().unwrap()));

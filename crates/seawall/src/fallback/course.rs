@@ -78,9 +78,10 @@ where
     let (key, oldest) = match shared.adapter.seek(&request) {
         Seek::Around { outdates } => {
             let result = send(inner, request).await;
-            if let (Some(key), None) = (outdates, shared.adapter.trouble(result.as_ref())) {
+            let is_done = shared.adapter.trouble(result.as_ref()).is_none();
+            if let (Some(key), Ok(response), true) = (outdates, &result, is_done) {
                 shared.cache.forget(&key);
-                shared.adapter.outdated(&key);
+                shared.adapter.outdated(&key, response);
             }
             shared.counters.count(Source::Upstream);
             return result.map(|response| shared.adapter.answer(response, Source::Upstream));

@@ -140,9 +140,10 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// What may be done for it.
     fn seek(&self, request: &Req) -> Seek<Self::Key>;
 
-    /// A request that changes something succeeded: whatever else is kept of the same thing is outdated.
-    fn outdated(&self, key: &Self::Key) {
-        let _ = key;
+    /// A request that changes something succeeded with this answer: whatever else is kept of the same thing,
+    /// and of what the answer names, is outdated.
+    fn outdated(&self, key: &Self::Key, response: &Res) {
+        let _ = (key, response);
     }
 
     /// Another one like it. Never asked of a request that is sent [`Seek::Around`].

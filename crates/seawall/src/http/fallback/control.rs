@@ -3,8 +3,8 @@
 //! What cannot be read counts as the cautious value: an unreadable age limit as zero. Of a directive
 //! that comes twice, the shorter one holds.
 
-use ::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
-use ::http::{HeaderMap, HeaderName, StatusCode};
+use ::http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use seawall_core::fallback::{Freshness, Stale};
 use seawall_core::time::Span;
 
@@ -91,18 +91,29 @@ fn directives(text: &str, mut each: impl FnMut(&str, &str)) {
     }
 }
 
-/// Seconds of at most 2³¹; what is no number is zero.
-fn seconds(text: &str) -> Span {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Span::ZERO;
-    }
-    Span::from_secs(text.parse().unwrap_or(1 << 31_u64).min(1 << 31))
+/// The largest number of seconds (RFC 9111, section 1.2.2).
+const SECONDS_MAX: u64 = 1 << 31;
+
+/// Seconds of at most 2³¹; `None` for what is no number.
+fn number(text: &str) -> Option<Span> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| Span::from_secs(text.parse().unwrap_or(SECONDS_MAX).min(SECONDS_MAX)))
 }
 
-/// The `Age` of an answer; what cannot be read is none.
+/// What is no number is zero.
+fn seconds(text: &str) -> Span {
+    number(text).unwrap_or(Span::ZERO)
+}
+
+/// The `Age` of an answer, zero without one; what cannot be read, or comes twice, is as old as can be.
 pub(super) fn age(headers: &HeaderMap) -> Span {
-    let value = headers.get(::http::header::AGE).and_then(|value| value.to_str().ok());
-    value.map_or(Span::ZERO, |text| seconds(text.trim()))
+    let mut ages = headers.get_all(AGE).iter();
+    let read = |value: &HeaderValue| number(value.to_str().ok()?.trim());
+    match (ages.next(), ages.next()) {
+        (None, _) => Span::ZERO,
+        (Some(age), None) => read(age).unwrap_or(Span::from_secs(SECONDS_MAX)),
+        (Some(_), Some(_)) => Span::from_secs(SECONDS_MAX),
+    }
 }
 
 /// How long an answer to this request may be kept by a cache that many share, and used; `None` when

@@ -12,7 +12,8 @@
 //! stale use, in an outage too. A request with `Range` or `If-Match` goes around the cache; one with
 //! `If-None-Match` is compared with what is kept. Only safe methods without a body fall back at all:
 //! a fixed answer to a POST would say that something was done. What such a request changes is
-//! forgotten.
+//! forgotten, and with it what `Location` and `Content-Location` of its answer name on the same host. An answer
+//! whose `Age` cannot be read is as old as can be.
 //!
 //! ```
 //! use seawall::core::fallback::{Chain, Step, store};
@@ -42,18 +43,19 @@
 //! # });
 //! ```
 
+mod address;
 mod body;
 mod control;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, ETAG, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, RANGE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use bytes::{Bytes, BytesMut};
@@ -73,6 +75,7 @@ use crate::clock::{instant, now};
 use crate::fallback::{Adapter, Seek, Sending, Source, Taken};
 use crate::identity::UserKeys;
 use crate::threads::Locks;
+use address::Address;
 use control::Control;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -121,21 +124,6 @@ pub struct Fixed {
 /// Where an answer came from, in the extensions of a response that is not the upstream's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served(pub Source);
-
-/// Authority, path and query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Address {
-    /// Of what follows, made once: it is asked for several times a request.
-    hash: Key,
-    /// With a space between authority and path, which neither has.
-    text: Box<str>,
-}
-
-impl Hash for Address {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.hash.0.hash(state);
-    }
-}
 
 /// What tells answers apart: method, authority, path, query and the fields that vary.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -264,16 +252,7 @@ impl<F, H> HttpFallback<F, H> {
 
 impl Shared {
     fn address<B>(&self, request: &Request<B>) -> Arc<Address> {
-        let uri = request.uri();
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let authority = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut text = String::with_capacity(authority.len() + 1 + path.len());
-        text.push_str(authority);
-        text.make_ascii_lowercase();
-        text.push(' ');
-        text.push_str(path);
-        Arc::new(Address { hash: self.keys.key(text.as_bytes()), text: text.into() })
+        Arc::new(Address::of(request, &self.keys))
     }
 
     fn known(&self, address: &Arc<Address>) -> Known {
@@ -289,6 +268,12 @@ impl Shared {
             let errand = known.ask_alone(now, hash, address.clone());
             known.fill(now, errand, Fill { value, bytes, age: Span::ZERO, freshness });
         });
+    }
+
+    /// What is kept of this address is older than what it has now.
+    fn change(&self, address: &Arc<Address>) {
+        let known = self.known(address);
+        self.learn(address, Known { changes: known.changes + 1, ..known });
     }
 
     fn key<B>(&self, request: &Request<B>) -> Resource {
@@ -390,9 +375,14 @@ where
         Seek::Cached { key, oldest: control.oldest(headers) }
     }
 
-    fn outdated(&self, key: &Resource) {
-        let known = self.shared.known(&key.address);
-        self.shared.learn(&key.address, Known { changes: known.changes + 1, ..known });
+    fn outdated(&self, key: &Resource, response: &Response<RB>) {
+        self.shared.change(&key.address);
+        for name in [LOCATION, CONTENT_LOCATION] {
+            let named = response.headers().get(name).and_then(|value| value.to_str().ok());
+            if let Some(other) = named.and_then(|named| key.address.named(named, &self.shared.keys)) {
+                self.shared.change(&Arc::new(other));
+            }
+        }
     }
 
     fn copy(&self, request: &Request<B>, sending: Sending) -> Request<B> {
