@@ -1,7 +1,7 @@
 //! The map of verdicts: how often a config stays down, by load and by the size of the trigger.
 //!
 //! **Edges.** A map is many experiments, so each of its cells has few seeds, and it has fewer cells where a run
-//! is long: as many as [`EVENTS_MAX`] simulated events allow, which is the same on every machine. A trigger
+//! is long: as many as `EVENTS_MAX` simulated events allow, which is the same on every machine. A trigger
 //! without a size has one row.
 
 use std::sync::Arc;

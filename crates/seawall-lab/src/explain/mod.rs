@@ -1,8 +1,8 @@
 //! Why a seed went as it did: the same seed again without each of its conditions.
 //!
 //! Failures rarely have one cause. What is taken away and leaves the failure as it was did not matter;
-//! what is taken away and takes the failure with it was necessary, alone or with others. [`conditions`] lists
-//! what can be taken away, [`chain`] tells what happened in which order.
+//! what is taken away and takes the failure with it was necessary, alone or with others. `conditions` lists
+//! what can be taken away, `chain` tells what happened in which order.
 //!
 //! **Edges.** A run without a condition has a control of its own, without it, too: that a smaller load has
 //! less goodput is no explanation. Arrivals and all other draws are those of the seed.
