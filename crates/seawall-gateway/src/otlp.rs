@@ -1,7 +1,7 @@
 //! Traces and metrics for an OpenTelemetry collector, by OTLP over HTTP.
 //!
 //! **Mechanics.** A request's `traceparent` (W3C Trace Context) is continued, or a trace begins where there is
-//! none that is valid; the upstream is told this span as its parent. A trace that its caller samples is
+//! none that is valid; the upstream is told this span as its parent, and the `tracestate` of a valid one. A trace that its caller samples is
 //! sampled, of those that begin here a share. Spans and metrics leave in batches, on threads of their own.
 //! The metrics are those of `/metrics`, with the same names and labels.
 //!
@@ -32,6 +32,8 @@ use crate::telemetry;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+/// The most members of a `tracestate`.
+const STATES_MAX: u32 = 32;
 /// How long the collector may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -133,14 +135,12 @@ impl Tracer {
     pub(crate) fn begin(&self, headers: &mut HeaderMap, method: &Method, path: &str, route: &str) -> Span {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let parent = lines.next().filter(|_| lines.next().is_none()).and_then(parent);
-        let context = match parent {
-            Some(parent) => Context::new().with_remote_span_context(parent),
-            None => {
-                // It belonged to the trace that was not valid.
-                headers.remove(TRACESTATE);
-                Context::new()
-            }
-        };
+        // The state of a trace that is not valid is none, and one that is not valid itself ends here.
+        if parent.is_none() || !is_state(headers) {
+            headers.remove(TRACESTATE);
+        }
+        let context =
+            parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
         let attributes = vec![
             KeyValue::new("http.request.method", method.to_string()),
             KeyValue::new("http.route", route.to_owned()),
@@ -192,9 +192,75 @@ fn parent(value: &HeaderValue) -> Option<SpanContext> {
     parent.is_valid().then_some(parent)
 }
 
+/// Whether the lines of `tracestate` together are a list of at most 32 members, each a key and a value.
+fn is_state(headers: &HeaderMap) -> bool {
+    let mut members = 0;
+    headers.get_all(TRACESTATE).iter().all(|line| {
+        let Ok(line) = line.to_str() else { return false };
+        line.split(',')
+            .map(|member| member.trim_matches([' ', '\t']))
+            .filter(|member| !member.is_empty())
+            .all(|member| {
+                members += 1;
+                members <= STATES_MAX
+                    && member.split_once('=').is_some_and(|(key, value)| is_member(key, value))
+            })
+    })
+}
+
+fn is_member(key: &str, value: &str) -> bool {
+    let is_small = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_inside = |byte: u8| is_small(byte) || matches!(byte, b'_' | b'-' | b'*' | b'/');
+    let is_part = |part: &str, most: usize, first: fn(&u8) -> bool| {
+        part.as_bytes().first().is_some_and(first) && part.len() <= most && part.bytes().all(is_inside)
+    };
+    let key = match key.split_once('@') {
+        None => is_part(key, 256, u8::is_ascii_lowercase),
+        Some((tenant, system)) => {
+            let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            is_part(tenant, 241, first) && is_part(system, 14, u8::is_ascii_lowercase)
+        }
+    };
+    let is_text = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b',' | b'=');
+    key && !value.is_empty() && value.len() <= 256 && value.bytes().all(is_text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_valid_state_is_passed_on() {
+        let is_valid = |lines: &[&str]| {
+            let lines = lines.iter().map(|line| (TRACESTATE, HeaderValue::from_str(line).unwrap()));
+            is_state(&lines.collect())
+        };
+        let many = |count: usize| (0..count).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
+        assert!(is_valid(&["foo=1,bar=2 3", "", "7t@sys=!~ , \tz0-*/_=x"]));
+        assert!(is_valid(&[&many(32)]));
+        assert!(is_valid(&[&format!("{}={}", "a".repeat(256), "b".repeat(256))]));
+        for wrong in [
+            "foo",
+            "foo=",
+            "=1",
+            "Foo=1",
+            "0foo=1",
+            "foo =1",
+            "foo@=1",
+            "@foo=1",
+            "foo@bar@baz=1",
+            "foo=1=2",
+            "foo@0bar=1",
+            "foo.bar=1",
+            "foo@abcdefghijklmno=1",
+        ] {
+            assert!(!is_valid(&[wrong]), "{wrong}");
+        }
+        assert!(!is_valid(&[&many(33)]));
+        assert!(!is_valid(&[&many(32), "more=1"]));
+        assert!(!is_valid(&[&format!("{}=1", "a".repeat(257))]));
+        assert!(!is_valid(&[&format!("a={}", "b".repeat(257))]));
+    }
 
     #[test]
     fn only_a_valid_parent_is_continued() {
