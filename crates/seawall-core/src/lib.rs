@@ -26,6 +26,7 @@ pub mod ramp;
 pub mod request;
 pub mod retry;
 pub mod rng;
+pub mod setting;
 pub mod shed;
 pub mod throttle;
 pub mod time;

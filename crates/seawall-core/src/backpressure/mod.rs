@@ -20,6 +20,7 @@ use crate::decision::{Policy, Reason, Rejection};
 use crate::measure::slices::Slices;
 use crate::outcome::Outcome;
 use crate::rng::Rng;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 /// Parts into which the window is cut, and one more.
@@ -49,27 +50,9 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Config(Settings);
 
-/// Which setting is out of its range, and the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    /// The setting.
-    pub key: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl core::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "`{}` must be {}", self.key, self.range)
-    }
-}
-
-impl core::error::Error for SettingError {}
-
 impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        let check = |holds: bool, key, range| if holds { Ok(()) } else { Err(SettingError { key, range }) };
         let (second, hour) = (Span::from_secs(1), Span::from_secs(3_600));
         check((1.0..=100.0).contains(&settings.k), "k", "1 to 100")?;
         check((second..=hour).contains(&settings.window), "window", "1 s to 1 h")?;

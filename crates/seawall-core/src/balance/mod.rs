@@ -38,6 +38,7 @@ use alloc::vec::Vec;
 
 use crate::outcome::Outcome;
 use crate::rng::Rng;
+use crate::setting::SettingError;
 use crate::time::{Span, Time};
 
 /// How slow a failure counts, in typical latencies.
@@ -62,23 +63,6 @@ enum Kind {
 /// A checked choice of how hosts are chosen; by default power of two with a decay of 5 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config(Kind);
-
-/// Which setting is out of its range, and the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    /// The setting.
-    pub key: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl core::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "`{}` must be {}", self.key, self.range)
-    }
-}
-
-impl core::error::Error for SettingError {}
 
 impl Config {
     /// Each host in turn.

@@ -50,7 +50,7 @@ use crate::time::{Span, Time};
 pub use crate::measure::window::Extent;
 pub use concurrent::{Concurrent, Front};
 pub use keyed::{Keyed, KeyedPass, KeyedSnapshot};
-pub use settings::{Config, PROBES_MAX, SettingError, Settings, Slow, WINDOW_MAX, WINDOW_SPAN_MAX};
+pub use settings::{Config, PROBES_MAX, Settings, Slow, WINDOW_MAX, WINDOW_SPAN_MAX};
 
 /// The share of the open time that is drawn on top of it.
 pub const SPREAD: f64 = 0.1;

@@ -1,6 +1,7 @@
 //! When a breaker opens and how it comes back.
 
 use super::Extent;
+use crate::setting::{SettingError, check};
 use crate::time::Span;
 
 /// The most probes at a time.
@@ -73,27 +74,9 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config(pub(super) Settings);
 
-/// Which setting is out of its range, and the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    /// The setting.
-    pub key: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl core::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "`{}` must be {}", self.key, self.range)
-    }
-}
-
-impl core::error::Error for SettingError {}
-
 impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        let check = |holds: bool, key, range| if holds { Ok(()) } else { Err(SettingError { key, range }) };
         let share = |ppm: u32| (1..=WHOLE).contains(&ppm);
         const SHARE: &str = "above 0 % and at most 100 %";
         check(share(settings.failure_rate_ppm), "failure_rate", SHARE)?;

@@ -42,6 +42,7 @@ use alloc::vec::Vec;
 
 use crate::event::Cause;
 use crate::outcome::Outcome;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 use record::{Record, State};
@@ -102,27 +103,9 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config(Settings);
 
-/// Which setting is out of its range, and the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    /// The setting.
-    pub key: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl core::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "`{}` must be {}", self.key, self.range)
-    }
-}
-
-impl core::error::Error for SettingError {}
-
 impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        let check = |holds: bool, key, range| if holds { Ok(()) } else { Err(SettingError { key, range }) };
         let ppm = 1..=1_000_000;
         check(ppm.contains(&settings.failure_rate_ppm), "failure_rate", "above 0 % and at most 100 %")?;
         check(settings.consecutive >= 1, "consecutive", "at least 1")?;

@@ -22,7 +22,7 @@ impl<F: Ownership> Gate<F> {
     /// assert!(matches!(gate.admit(Time::ZERO, &Request::new(Key(1))), Admit::Reject(_)));
     /// gate.reset_breaker(Time::ZERO);
     /// assert!(matches!(gate.admit(Time::ZERO, &Request::new(Key(1))), Admit::Ticket(_)));
-    /// # Ok::<(), seawall_core::breaker::SettingError>(())
+    /// # Ok::<(), seawall_core::setting::SettingError>(())
     /// ```
     pub fn force_breaker(&self, now: Time, how: Forced) -> Option<()> {
         self.on(|shared| shared.override_breaker(now, Some(how)))

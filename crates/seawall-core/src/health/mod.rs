@@ -23,6 +23,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::rng::Rng;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 /// The most checks in a row that `fall` and `rise` may ask for.
@@ -51,27 +52,9 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config(Settings);
 
-/// Which setting is out of its range, and the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    /// The setting.
-    pub key: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
-
-impl core::fmt::Display for SettingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "`{}` must be {}", self.key, self.range)
-    }
-}
-
-impl core::error::Error for SettingError {}
-
 impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        let check = |holds: bool, key, range| if holds { Ok(()) } else { Err(SettingError { key, range }) };
         check(settings.every > Span::ZERO, "every", "longer than zero")?;
         check(settings.within > Span::ZERO, "within", "longer than zero")?;
         check((1..=IN_A_ROW_MAX).contains(&settings.fall), "fall", "1 to 100")?;

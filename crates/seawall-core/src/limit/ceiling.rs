@@ -2,11 +2,11 @@
 
 use alloc::boxed::Box;
 
-use super::SettingError;
 use super::adaptive::{self, Adaptive};
 use super::aimd::{self, Aimd};
 use super::vegas::{self, Vegas};
 use crate::outcome::Outcome;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 /// How many may be in flight.
@@ -25,7 +25,7 @@ pub enum Ceiling {
 impl Ceiling {
     /// This many, if it is at least 1.
     pub fn fixed(places: u32) -> Result<Ceiling, SettingError> {
-        SettingError::check("max", places, 1..=u32::MAX, "at least 1")?;
+        check(places >= 1, "max", "at least 1")?;
         Ok(Ceiling::Fixed(places))
     }
 

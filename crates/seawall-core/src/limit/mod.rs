@@ -30,7 +30,6 @@ pub mod codel;
 mod config;
 mod judge;
 mod queue;
-mod setting;
 pub mod vegas;
 
 use alloc::collections::VecDeque;
@@ -53,7 +52,6 @@ pub use ceiling::Ceiling;
 pub use config::{Config, Discipline, Lane};
 pub use judge::{BURST, BURST_DELAY, STAND, STAND_DELAY};
 pub use queue::Turn;
-pub use setting::SettingError;
 
 #[derive(Debug)]
 struct LaneState {

@@ -56,9 +56,9 @@
 
 mod stays;
 
-use super::SettingError;
 use super::baseline::{Baseline, LOW};
 use crate::outcome::Outcome;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 use stays::Stays;
 
@@ -151,8 +151,8 @@ pub struct Config(Settings);
 impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        SettingError::check("max", settings.max, 1..=u32::MAX, "at least 1")?;
-        SettingError::check("initial", settings.initial, 1..=settings.max, "1 to `max`")?;
+        check(settings.max >= 1, "max", "at least 1")?;
+        check((1..=settings.max).contains(&settings.initial), "initial", "1 to `max`")?;
         Ok(Config(settings))
     }
 

@@ -12,8 +12,8 @@
 //! the first cuts. Latency alone teaches it nothing: for a callee that queues without a word, take
 //! [`adaptive`](super::adaptive).
 
-use super::SettingError;
 use crate::outcome::Outcome;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 /// How an AIMD ceiling moves. [`Aimd::new`] takes only a checked one.
@@ -46,13 +46,13 @@ impl Config {
     /// use seawall_core::limit::aimd;
     ///
     /// let error = aimd::Config::new(aimd::Settings { keep_percent: 100, ..aimd::Settings::default() });
-    /// assert_eq!(error.unwrap_err().to_string(), "`keep_percent` is 100: it must be 1 to 99");
+    /// assert_eq!(error.unwrap_err().to_string(), "`keep_percent` must be 1 to 99");
     /// ```
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
         let Settings { initial, min, max, keep_percent } = settings;
-        SettingError::check("min", min, 1..=max, "1 to `max`")?;
-        SettingError::check("initial", initial, min..=max, "`min` to `max`")?;
-        SettingError::check("keep_percent", keep_percent, 1..=99, "1 to 99")?;
+        check((1..=max).contains(&min), "min", "1 to `max`")?;
+        check((min..=max).contains(&initial), "initial", "`min` to `max`")?;
+        check((1..=99).contains(&keep_percent), "keep_percent", "1 to 99")?;
         Ok(Config(settings))
     }
 

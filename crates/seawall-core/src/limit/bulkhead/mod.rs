@@ -17,8 +17,8 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 
-use super::SettingError;
 use crate::request::Key;
+use crate::setting::{SettingError, check};
 
 /// The largest table of tenants.
 pub const TENANTS_MAX: u32 = 1_000_000;
@@ -45,8 +45,8 @@ pub struct Config(Settings);
 impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
-        SettingError::check("share_percent", settings.share_percent, 1..=100, "1 to 100")?;
-        SettingError::check("tenants", settings.tenants, 1..=TENANTS_MAX, "1 to 1 000 000")?;
+        check((1..=100).contains(&settings.share_percent), "share_percent", "1 to 100")?;
+        check((1..=TENANTS_MAX).contains(&settings.tenants), "tenants", "1 to 1 000 000")?;
         Ok(Config(settings))
     }
 }

@@ -17,7 +17,7 @@
 //! **Edges.** Coming back to dropping soon after it stopped, it goes on about where it left off.
 //! Whoever owns the line does not ask about the last one in it: dropping that would serve nobody.
 
-use super::SettingError;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 /// When a line is thinned. [`Codel::new`] takes only a checked one.
@@ -43,13 +43,8 @@ impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
         let Settings { target, interval } = settings;
-        SettingError::check("target", target.as_nanos(), 1..=u64::MAX, "longer than zero")?;
-        SettingError::check(
-            "interval",
-            interval.as_nanos(),
-            target.as_nanos()..=u64::MAX,
-            "at least `target`",
-        )?;
+        check(target > Span::ZERO, "target", "longer than zero")?;
+        check(interval >= target, "interval", "at least `target`")?;
         Ok(Config(settings))
     }
 }

@@ -71,7 +71,7 @@ fn the_transitions_are_these() {
 fn the_constructor_names_key_value_and_bound() {
     let said = |settings| Config::new(settings).unwrap_err();
     let error = said(Settings { target: Span::ZERO, ..Settings::default() });
-    assert_eq!(error, SettingError { key: "target", value: 0, range: "longer than zero" });
+    assert_eq!(error, SettingError { key: "target", range: "longer than zero" });
     let error = said(Settings { interval: Span::from_millis(1), ..Settings::default() });
-    assert_eq!(error, SettingError { key: "interval", value: 1_000_000, range: "at least `target`" });
+    assert_eq!(error, SettingError { key: "interval", range: "at least `target`" });
 }

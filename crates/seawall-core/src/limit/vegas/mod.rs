@@ -14,9 +14,9 @@
 //! is the least latency seen, as in the original. It judges by single calls: where the work itself
 //! varies much, take [`adaptive`](super::adaptive), which averages.
 
-use super::SettingError;
 use super::baseline::{Baseline, LOW};
 use crate::outcome::Outcome;
+use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
 
 pub use super::baseline::BASELINE_LEAST;
@@ -48,9 +48,9 @@ impl Config {
     /// Checks every setting against its range.
     pub fn new(settings: Settings) -> Result<Config, SettingError> {
         let Settings { initial, max, alpha, beta } = settings;
-        SettingError::check("initial", initial, 1..=max, "1 to `max`")?;
-        SettingError::check("beta", beta, 1..=100, "1 to 100")?;
-        SettingError::check("alpha", alpha, 1..=beta, "1 to `beta`")?;
+        check((1..=max).contains(&initial), "initial", "1 to `max`")?;
+        check((1..=100).contains(&beta), "beta", "1 to 100")?;
+        check((1..=beta).contains(&alpha), "alpha", "1 to `beta`")?;
         Ok(Config(settings))
     }
 
