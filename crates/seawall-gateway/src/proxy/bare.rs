@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::headers;
 use super::listen::Handler;
@@ -39,7 +40,7 @@ impl Handler for Bare {
             says_forwarded: false,
         };
         headers::forwarded(request.headers_mut(), &hop);
-        match pool.send(Box::new(request)).await {
+        match pool.send(Arc::new(request)).await {
             Ok((response, lease)) => {
                 let mut response = response.map(|body| Held::new(body, lease));
                 headers::strip_hop_by_hop(response.headers_mut());

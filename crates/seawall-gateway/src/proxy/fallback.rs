@@ -2,7 +2,8 @@
 //!
 //! **Mechanics.** The layer belongs to the route and is shared by all workers, as its cache is; what
 //! it asks is the worker on whose thread the request is. That one is found by the thread, and what
-//! a worker makes is wrapped so that it cannot leave it.
+//! a worker makes is wrapped so that it cannot leave it. The request is shared between the layer, which may
+//! go on with it, and the attempts: asking copies no header.
 //!
 //! **Edges.** Only routes with a `fallback` pay for any of this.
 
@@ -18,13 +19,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use hyper::body::{Body, Frame, SizeHint};
 use seawall::core::decision::Standing;
-use seawall::core::fallback::store;
+use seawall::core::fallback::Trouble;
+use seawall::core::fallback::store::{self, Kept};
 use seawall::core::gate::Gate;
 use seawall::core::request;
 use seawall::core::time::Time;
-use seawall::fallback::{Cache, Dimmer, FallbackLayer};
+use seawall::fallback::{Adapter, Cache, Dimmer, FallbackLayer, Seek, Sending, Source, Taken};
 use seawall::http::Held;
-use seawall::http::fallback::{Copy, Fixed, Handlers, HttpFallback, Replayed, Resource, Settings};
+use seawall::http::fallback::{Copy, Fixed, HttpFallback, Replayed, Resource, Settings};
 use seawall::{Threads, now};
 use seawall_config as config;
 use send_wrapper::SendWrapper;
@@ -40,30 +42,34 @@ use super::upstream::Outgoing;
 /// What a worker answers by itself.
 pub(super) type Plain = Held<Inbound, ()>;
 
-type Seen = fn(Time, &Request<Outbound>) -> request::Request;
-
 /// The fallback of one route.
-pub(crate) type Layer = FallbackLayer<HttpFallback<Seen, Cheaper>, Resource, Arc<Copy>>;
+pub(crate) type Layer = FallbackLayer<Seeing, Resource, Arc<Copy>>;
+
+type Seen = fn(Time, &Request<Outbound>) -> request::Request;
 
 thread_local! {
     /// The worker on this thread.
     static HERE: RefCell<Weak<Stack>> = const { RefCell::new(Weak::new()) };
 }
 
-/// What a request brings along through the layer.
-struct Asking {
+/// A request of a route.
+#[derive(Clone)]
+pub(crate) struct Asking {
+    request: Outgoing,
     route: Arc<Route>,
     seen: request::Request,
 }
 
+/// Sees what is asked as HTTP, and shares it instead of copying it.
+#[derive(Clone)]
+pub(crate) struct Seeing(HttpFallback<Seen, ()>);
+
 /// The layer for this chain, dimmed by the gate behind it.
 pub(crate) fn layer(fallback: &config::Fallback, gate: Arc<Gate<Threads>>) -> Layer {
     let settings = Settings { unmarked: fallback.unmarked, ..Settings::default() };
-    let seen: Seen = |now, request| match request.extensions().get::<Arc<Asking>>() {
-        Some(asking) => asking.seen,
-        None => request::Request { deadline: now, ..request::Request::new(request::Key(0)) },
-    };
-    let adapter = HttpFallback::new(seen, settings, Cheaper, answers(fallback));
+    // Never asked: what the policies may know comes along.
+    let seen: Seen = |_, _| request::Request::new(request::Key(0));
+    let adapter = Seeing(HttpFallback::new(seen, settings, (), answers(fallback)));
     let cache = Cache::new(store::Config::default(), fallback.chain.window());
     FallbackLayer::new(fallback.chain.clone(), cache, Dimmer::of(gate), adapter)
 }
@@ -84,46 +90,41 @@ pub(super) async fn answer(
     layer: &Layer,
     route: &Arc<Route>,
     seen: request::Request,
-    mut request: Outgoing,
+    request: Outgoing,
 ) -> Response<Payload> {
     HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
-    let asking = Asking { route: route.clone(), seen };
-    request.extensions_mut().insert(Arc::new(asking));
-    let Ok(mut response) = layer.layer(Worker).call(*request).await;
+    let asking = Asking { request, route: route.clone(), seen };
+    let Ok(mut response) = layer.layer(Worker).call(asking).await;
     let standing = response.extensions_mut().remove::<Standing>();
     route.refusals.annotate(response.headers_mut(), standing);
     response.map(|body| Payload::Replayed(Box::pin(body)))
 }
 
-/// The worker on this thread, as a service. It answers whatever was asked for with an [`Asking`].
+/// The worker on this thread, as a service.
 #[derive(Clone, Copy)]
 struct Worker;
 
-type Answering = SendWrapper<Pin<Box<dyn Future<Output = Result<Response<OnThread>, Infallible>>>>>;
+type Answered = Result<Response<OnThread>, Infallible>;
+type Answering = SendWrapper<Pin<Box<dyn Future<Output = Answered>>>>;
 
-fn ask(request: Request<Outbound>, of: impl Fn(&Route) -> Option<Arc<Route>> + 'static) -> Answering {
-    let (worker, request) = (HERE.with_borrow(Weak::upgrade), Box::new(request));
+fn ask(asking: Asking) -> Answering {
+    let worker = HERE.with_borrow(Weak::upgrade);
     SendWrapper::new(Box::pin(async move {
-        let asking = request.extensions().get::<Arc<Asking>>().cloned();
-        let response = match (worker, asking) {
-            (Some(worker), Some(asking)) => {
-                let route = of(&asking.route).unwrap_or_else(|| asking.route.clone());
-                let deadline = asking.seen.deadline.max(now());
-                let seen = request::Request { deadline, ..asking.seen };
-                let (mut response, standing) = worker.pass(&route, seen, request).await;
-                if let Some(standing) = standing {
-                    response.extensions_mut().insert(standing);
-                }
-                response
-            }
-            // The worker has ended, and with it whoever waited for this.
-            _ => super::stack::gone(),
+        // Without one, the worker has ended, and with it whoever waited for this.
+        let Some(worker) = worker else {
+            return Ok(super::stack::gone().map(|body| OnThread(SendWrapper::new(body))));
         };
+        let Asking { request, route, seen } = asking;
+        let seen = request::Request { deadline: seen.deadline.max(now()), ..seen };
+        let (mut response, standing) = worker.pass(&route, seen, request).await;
+        if let Some(standing) = standing {
+            response.extensions_mut().insert(standing);
+        }
         Ok(response.map(|body| OnThread(SendWrapper::new(body))))
     }))
 }
 
-impl Service<Request<Outbound>> for Worker {
+impl Service<Asking> for Worker {
     type Response = Response<OnThread>;
     type Error = Infallible;
     type Future = Answering;
@@ -132,22 +133,87 @@ impl Service<Request<Outbound>> for Worker {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Outbound>) -> Answering {
-        ask(request, |_| None)
+    fn call(&mut self, asking: Asking) -> Answering {
+        ask(asking)
     }
 }
 
-/// The cheaper upstreams of the route that is asked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cheaper;
-
-impl Handlers<Request<Outbound>, Response<OnThread>, Infallible> for Cheaper {
-    fn ask(
+impl Seeing {
+    /// The same for the request alone.
+    fn http(
         &self,
-        place: u8,
-        request: Request<Outbound>,
-    ) -> Option<impl Future<Output = Result<Response<OnThread>, Infallible>> + Send> {
-        Some(ask(request, move |route| route.cheaper.get(usize::from(place)).cloned()))
+    ) -> &impl Adapter<
+        Request<Outbound>,
+        Response<OnThread>,
+        Infallible,
+        Key = Resource,
+        Kept = Arc<Copy>,
+        Response = Response<Replayed<OnThread>>,
+    > {
+        &self.0
+    }
+}
+
+impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
+    type Key = Resource;
+    type Kept = Arc<Copy>;
+    type Response = Response<Replayed<OnThread>>;
+
+    fn request(&self, _: Time, asking: &Asking) -> request::Request {
+        asking.seen
+    }
+
+    fn seek(&self, asking: &Asking) -> Seek<Resource> {
+        self.http().seek(&asking.request)
+    }
+
+    fn outdated(&self, key: &Resource) {
+        self.http().outdated(key);
+    }
+
+    fn copy(&self, asking: &Asking, sending: Sending) -> Asking {
+        let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+        let is_conditional = || conditions.iter().any(|name| asking.request.headers().contains_key(name));
+        if sending == Sending::Shared && is_conditional() {
+            let request = Arc::new(self.http().copy(&asking.request, sending));
+            return Asking { request, ..asking.clone() };
+        }
+        asking.clone()
+    }
+
+    fn trouble(&self, result: Result<&Response<OnThread>, &Infallible>) -> Option<Trouble> {
+        self.http().trouble(result)
+    }
+
+    fn take(
+        &self,
+        asking: &Asking,
+        key: &Resource,
+        response: Response<OnThread>,
+        until: Time,
+    ) -> impl Future<Output = Taken<Resource, Arc<Copy>, Self::Response>> + Send {
+        self.http().take(&asking.request, key, response, until)
+    }
+
+    fn cheaper(&self, place: u8, asking: Asking) -> Option<impl Future<Output = Answered> + Send> {
+        let route = asking.route.cheaper.get(usize::from(place))?.clone();
+        Some(ask(Asking { route, ..asking }))
+    }
+
+    fn kept(&self, asking: &Asking, kept: Kept<Arc<Copy>>, source: Source) -> Self::Response {
+        self.http().kept(&asking.request, kept, source)
+    }
+
+    fn fixed(&self, asking: &Asking, place: u8) -> Option<Self::Response> {
+        self.http().fixed(&asking.request, place)
+    }
+
+    fn answer(&self, response: Response<OnThread>, source: Source) -> Self::Response {
+        self.http().answer(response, source)
+    }
+
+    fn lost(&self, asking: &Asking, trouble: Trouble) -> Self::Response {
+        self.http().lost(&asking.request, trouble)
     }
 }
 

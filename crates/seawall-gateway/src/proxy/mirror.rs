@@ -15,15 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Body as _;
 use prometheus_client::metrics::counter::Counter;
 use seawall::core::request;
 use seawall::now;
 
+use super::outbound::Outbound;
 use super::road::Route;
 use super::stack::Stack;
-use super::upstream::Outgoing;
 
 const MIRROR: HeaderName = HeaderName::from_static("x-seawall-mirror");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
@@ -83,7 +83,7 @@ impl Mirror {
     pub(super) fn send<B>(
         &self,
         worker: &Rc<Stack>,
-        copied: Option<Outgoing>,
+        copied: Option<Request<Outbound>>,
         seen: request::Request,
         answer: &Response<B>,
     ) {
@@ -92,7 +92,7 @@ impl Mirror {
         });
         let whole = copied.and_then(|request| {
             let body = request.body().whole()?;
-            Some(Box::new(request.map(|_| body)))
+            Some(request.map(|_| body))
         });
         let Some(mut request) = whole else {
             self.stats.skipped.inc();
@@ -105,7 +105,7 @@ impl Mirror {
         let tier = route.matching.tier.default;
         let seen = request::Request { tier, plan: 0, deadline: now() + route.deadline, ..seen };
         tokio::task::spawn_local(async move {
-            let (response, _) = worker.pass(&route, seen, request).await;
+            let (response, _) = worker.pass(&route, seen, Arc::new(request)).await;
             let counter = match response.status() {
                 _ if response.headers().get(REASON).is_some_and(|reason| reason != "upstream") => {
                     &stats.refused

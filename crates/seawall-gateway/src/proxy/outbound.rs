@@ -209,10 +209,10 @@ impl Outbound {
         }
     }
 
-    /// From now on this one reads what is kept, and whoever did breaks off.
+    /// Whoever reads what is kept breaks off: another one is going to.
     pub(crate) fn claim(&self) {
         if let Outbound::Kept(cursor) = self {
-            cursor.claim();
+            cursor.again().claim();
         }
     }
 

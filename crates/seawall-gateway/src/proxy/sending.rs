@@ -16,7 +16,7 @@ use seawall::now;
 use super::envoy::{self, RetryOn, Unanswered};
 use super::grpc;
 use super::outbound::{Fault, Faults};
-use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, copy, renewed};
+use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, written};
 
 pub(super) type Answer = Result<(Response<Incoming>, Lease), Failure>;
 
@@ -64,19 +64,18 @@ impl Exchange for Sending {
 
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
         let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
-        let mut request =
-            if again { self.request.as_deref().and_then(copy) } else { self.request.take().map(renewed) };
+        let mut request = if again { self.request.clone() } else { self.request.take() };
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
-        if self.is_grpc
-            && let Some(request) = &mut request
+        if (self.is_grpc || self.counts)
+            && let Some(request) = request.as_mut().and_then(written)
         {
-            grpc::give(request.headers_mut(), attempt.deadline.since(now()));
-        }
-        if self.counts
-            && let Some(request) = &mut request
-        {
-            envoy::count(request.headers_mut(), attempt.number);
+            if self.is_grpc {
+                grpc::give(request.headers_mut(), attempt.deadline.since(now()));
+            }
+            if self.counts {
+                envoy::count(request.headers_mut(), attempt.number);
+            }
         }
         let pool = self.pools[attempt.host].clone();
         Box::pin(async move {

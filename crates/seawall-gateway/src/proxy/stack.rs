@@ -37,7 +37,7 @@ use super::listen::Handler;
 use super::outbound::{Fault, Outbound, Patience};
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome};
-use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, Target, copy};
+use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, Target, copy, written};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
@@ -101,7 +101,7 @@ impl Stack {
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
         let hop = Hop { peer: client.ip(), trusted, scheme, says_forwarded: road.forwarded };
-        let mut request = Box::new(outgoing(request, &hop));
+        let mut request = outgoing(request, &hop);
         if let Some(asked) = asked {
             request.extensions_mut().insert(asked);
         }
@@ -112,6 +112,7 @@ impl Stack {
         }
         let copied = mirrored.map(|mirror| (mirror, copy(&request)));
         let faults = request.body().faults();
+        let request = Arc::new(request);
         let fallback = route.fallback.as_ref().filter(|_| !request.headers().contains_key(header::UPGRADE));
         let response = match fallback {
             None => {
@@ -154,7 +155,9 @@ impl Stack {
             Err(rejection) => return (refuse(route, &rejection), None),
         };
         let standing = front.standing();
-        if let Some(header) = &route.matching.dimmer {
+        if let Some(header) = &route.matching.dimmer
+            && let Some(request) = written(&mut request)
+        {
             dim(request.headers_mut(), header, route);
         }
         (self.call(route, front, seen, request).await, standing)

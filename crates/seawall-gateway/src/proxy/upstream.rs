@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -162,8 +163,9 @@ impl FailureKind {
     }
 }
 
-/// A request on its way. In a box, because it is handed on a dozen times.
-pub(crate) type Outgoing = Box<Request<Outbound>>;
+/// A request on its way. Who may have to send it again holds it as well: it is copied when it is sent, and only
+/// then.
+pub(crate) type Outgoing = Arc<Request<Outbound>>;
 
 /// A request that was not answered.
 #[derive(Debug)]
@@ -241,10 +243,11 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         if let Some(sender) = self.reuse() {
             // The host may have closed it a moment ago: what may be repeated is kept for that.
-            let kept = request.method().is_idempotent().then(|| copy(&request)).flatten();
+            let may_repeat = request.method().is_idempotent() && can_begin(&request);
+            let kept = may_repeat.then(|| request.clone());
             match self.exchange(sender, request).await {
                 Err(Failure { kind: FailureKind::Broken, unsent }) => {
-                    match unsent.into_inner().or_else(|| kept.filter(can_begin)) {
+                    match unsent.into_inner().or_else(|| kept.filter(|kept| can_begin(kept))) {
                         Some(again) => request = again,
                         None => {
                             return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
@@ -318,15 +321,21 @@ impl Pool {
     async fn exchange(
         self: &Rc<Self>,
         sender: Sender,
-        mut request: Outgoing,
+        request: Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let asks_to_upgrade = request.headers().contains_key(header::UPGRADE);
+        // What passes once is sent by the last who holds it.
+        let gone = || Failure { kind: FailureKind::Broken, unsent: RefCell::default() };
         let (sent, sender) = match sender {
-            Sender::Http1(mut sender) => (sender.try_send_request(*request).await, Some(sender)),
+            Sender::Http1(mut sender) => {
+                let sent = sender.try_send_request(owned(request).ok_or_else(gone)?);
+                (sent.await, Some(sender))
+            }
             Sender::H2c(mut sender) => {
+                let mut request = owned(request).ok_or_else(gone)?;
                 self.name_host(&mut request);
-                let sent = sender.try_send_request(*request).await;
-                (sent, None)
+                let sent = sender.try_send_request(request);
+                (sent.await, None)
             }
         };
         match sent {
@@ -337,7 +346,7 @@ impl Pool {
             Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
-                let unsent = error.take_message().map(|unsent| Box::new(unname_host(unsent)));
+                let unsent = error.take_message().map(|unsent| Arc::new(unname_host(unsent)));
                 Err(Failure { kind, unsent: RefCell::new(unsent) })
             }
         }
@@ -421,25 +430,41 @@ impl Pool {
     }
 }
 
-fn can_begin(request: &Outgoing) -> bool {
+fn can_begin(request: &Request<Outbound>) -> bool {
     request.body().is_repeatable()
 }
 
 /// A copy of a request whose body can be sent again.
-pub(crate) fn copy(request: &Request<Outbound>) -> Option<Outgoing> {
+pub(crate) fn copy(request: &Request<Outbound>) -> Option<Request<Outbound>> {
     let mut copy = Request::new(request.body().again()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(Box::new(copy))
+    Some(copy)
 }
 
-/// The request itself, with its body from the beginning if that is kept.
-pub(crate) fn renewed(mut request: Outgoing) -> Outgoing {
+/// The request itself where nobody else holds it, otherwise a copy: with its body from the beginning if that
+/// is kept. `None` for a copy of what passes once.
+fn owned(request: Outgoing) -> Option<Request<Outbound>> {
+    let mut request = match Arc::try_unwrap(request) {
+        Ok(request) => request,
+        Err(shared) => return copy(&shared),
+    };
     if let Some(again) = request.body().again() {
         *request.body_mut() = again;
     }
-    request
+    Some(request)
+}
+
+/// To write to: the request itself where nobody else holds it, otherwise a copy in its place. `None` for a copy
+/// of what passes once.
+pub(crate) fn written(request: &mut Outgoing) -> Option<&mut Request<Outbound>> {
+    if Arc::get_mut(request).is_none() {
+        let mut own = copy(request)?;
+        *own.extensions_mut() = request.extensions().clone();
+        *request = Arc::new(own);
+    }
+    Arc::get_mut(request)
 }
 
 /// Back to the origin form that every host understands.
