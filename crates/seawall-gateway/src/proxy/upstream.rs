@@ -14,6 +14,7 @@
 //! is no ticker. What went out on a fresh connection is never sent twice from here.
 
 use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -44,7 +45,7 @@ pub(crate) const IDLE_MAX: usize = 256;
 const PING: Duration = Duration::from_secs(10);
 
 /// A host and how to connect to it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// `host:port`.
     pub(crate) authority: String,
@@ -56,6 +57,13 @@ pub(crate) struct Target {
     pub(crate) idle_timeout: Duration,
     /// How it is believed, where TLS is spoken.
     pub(crate) secure: Option<Secure>,
+}
+
+/// Each request looks its targets up, and hardly two of a road share their authority.
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.authority.hash(state);
+    }
 }
 
 /// A connection to a host.

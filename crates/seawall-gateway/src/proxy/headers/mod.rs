@@ -22,8 +22,8 @@ const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// What belongs to one hop.
-const HOP_BY_HOP: [HeaderName; 8] = [
+/// What belongs to one hop. In one place: a constant would be made anew for each name that is looked up.
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,

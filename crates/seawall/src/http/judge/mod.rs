@@ -7,13 +7,15 @@
 
 use std::time::SystemTime;
 
-use ::http::{HeaderMap, StatusCode, header};
+use ::http::{HeaderMap, HeaderName, StatusCode, header};
 use seawall_core::call::{RETRY_AFTER_MAX, Repeat};
 use seawall_core::outcome::Outcome;
 use seawall_core::time::Span;
 
 use super::grpc::{self, PushBack, push_back};
 use crate::call::Judgement;
+
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded. A
 /// gRPC status in the headers is read likewise.
@@ -41,7 +43,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, repeat: Repeat) -> Judgeme
         StatusCode::TOO_MANY_REQUESTS => headers.contains_key(header::RETRY_AFTER),
         StatusCode::OK => match grpc::code(headers) {
             Some(code) => return grpc::judge(code, headers, repeat),
-            None => false,
+            None => return judged(Outcome::Success, headers, false, repeat),
         },
         _ => false,
     };
@@ -50,7 +52,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, repeat: Repeat) -> Judgeme
 
 /// An outcome, and whether another attempt is allowed, worth it and wanted.
 pub(super) fn judged(outcome: Outcome, headers: &HeaderMap, worth_it: bool, repeat: Repeat) -> Judgement {
-    let unwanted = headers.contains_key("x-envoy-ratelimited") || push_back(headers) == Some(PushBack::Never);
+    let unwanted = headers.contains_key(RATE_LIMITED) || push_back(headers) == Some(PushBack::Never);
     let repeat = match () {
         () if unwanted => Repeat::Unwanted,
         () if worth_it => repeat,
