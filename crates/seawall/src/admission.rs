@@ -78,7 +78,7 @@ use tower_service::Service;
 use crate::call::{self, CallFuture, CallLayer, Calls, Outgoing};
 use crate::clock::now;
 use crate::course::{Course, Readied};
-use crate::enter::{Asked, Enter, Guard, ask};
+use crate::enter::{Enter, Guard};
 use crate::observe::{Observed, Watcher};
 use crate::threads::Threads;
 
@@ -276,13 +276,19 @@ where
                     let gate = gate.take().expect("a future that was refused is not polled again");
                     let now = now();
                     let request = this.course.request().expect("kept until it is begun");
-                    match ask(now, gate, &this.adapter.request(now, request)) {
-                        Asked::Passes(guard) => {
-                            known = Some(now);
-                            this.door.set(Door::Passed { guard: Some(guard) });
+                    let request = this.adapter.request(now, request);
+                    // The guard is made where it stays.
+                    this.door.set(Door::Passed { guard: Some(Guard::blank(gate)) });
+                    let DoorProjection::Passed { guard: Some(guard) } = this.door.as_mut().project() else {
+                        unreachable!("it was just set")
+                    };
+                    match guard.ask(now, &request) {
+                        Ok(None) => known = Some(now),
+                        Ok(Some(enter)) => this.door.set(Door::Waits { enter }),
+                        Err(rejection) => {
+                            this.door.set(Door::Closed { gate: None });
+                            return Poll::Ready(Err(rejection));
                         }
-                        Asked::Refused(rejection) => return Poll::Ready(Err(rejection)),
-                        Asked::Waits(enter) => this.door.set(Door::Waits { enter }),
                     }
                 }
                 DoorProjection::Waits { enter } => {
@@ -315,7 +321,8 @@ where
         let DoorProjection::Passed { guard: passed } = this.door.project() else {
             unreachable!("it has passed")
         };
-        let guard = passed.as_mut().expect("a finished future is not polled again");
+        // Moved before it is told anything: what was written a moment ago is slow to move.
+        let mut guard = passed.take().expect("a finished future is not polled again");
         let outcome = this.adapter.outcome(result.as_ref());
         let result = match result {
             Ok(response) => {
@@ -324,12 +331,10 @@ where
                     End::WithResponse => guard.settle_at(now, outcome, waited),
                     End::WithGuard => guard.report_at(now, outcome, waited),
                 }
-                let guard = passed.take().expect("looked at above");
                 Ok(this.adapter.answer(response, guard))
             }
             Err(error) => {
                 guard.settle_at(now, outcome, Span::ZERO);
-                *passed = None;
                 Err(error)
             }
         };

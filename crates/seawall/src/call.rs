@@ -175,6 +175,14 @@ struct Course {
     rng: Rng,
 }
 
+impl Course {
+    #[inline]
+    fn begin(&mut self, now: Time, request: Request, repeat: Repeat) {
+        self.rng = self.upstream.rng();
+        self.call.begin(request, repeat, now);
+    }
+}
+
 impl Drop for Course {
     fn drop(&mut self) {
         if !self.call.holds_nothing() {
@@ -314,21 +322,16 @@ impl<X: Exchange> Drive<X> {
         repeat: Repeat,
         exchange: X,
     ) -> Drive<X> {
-        Drive::begun(now(), upstream, config, request, repeat, exchange)
+        let mut drive = Drive::unbegun(upstream, config, exchange);
+        drive.course.begin(now(), request, repeat);
+        drive
     }
 
+    /// A call of which only its parts are known.
     #[inline]
-    fn begun(
-        now: Time,
-        upstream: Arc<Upstream>,
-        config: Config,
-        request: Request,
-        repeat: Repeat,
-        exchange: X,
-    ) -> Drive<X> {
-        let rng = upstream.rng();
-        let call = Call::new(config, request, repeat, now);
-        let course = Course { call, upstream, rng };
+    fn unbegun(upstream: Arc<Upstream>, config: Config, exchange: X) -> Drive<X> {
+        let call = Call::new(config, Request::new(Key(0)), Repeat::Unsafe, Time::ZERO);
+        let course = Course { call, upstream, rng: Rng::new(0, 0) };
         let flights = Flights { lane: None, first: None, more: Vec::new() };
         Drive { course, exchange, answer: None, armed: Time::MAX, flights, sleep: None }
     }
@@ -371,12 +374,9 @@ impl<X: Exchange> Drive<X> {
         }
     }
 
-    /// Goes on until something has to be waited for; `known` is the time if it was just read.
-    fn poll_known(
-        mut self: Pin<&mut Self>,
-        known: Option<Time>,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Ended<X::Answer>, Time)> {
+    /// Goes on until something has to be waited for, or the call is over; `known` is the time if it was
+    /// just read. Says when it was over; [`Drive::end`] says how.
+    fn poll_known(mut self: Pin<&mut Self>, known: Option<Time>, cx: &mut Context<'_>) -> Poll<Time> {
         let mut now = known.unwrap_or_else(clock::now);
         // Whether all attempts under way know whom to wake.
         let mut heard = false;
@@ -389,9 +389,12 @@ impl<X: Exchange> Drive<X> {
                     // Most answer at once or not for long: ask before a timer is armed.
                     let answered = self.as_mut().hear(cx);
                     (heard, now) = (answered.is_none(), answered.unwrap_or(now));
+                    if self.course.call.verdict().is_some() {
+                        return Poll::Ready(now);
+                    }
                 }
                 Step::Cancel { lane } => this.flights.drop_lane(lane),
-                Step::Finish(verdict) => return Poll::Ready((self.end(verdict), now)),
+                Step::Finish(_) => return Poll::Ready(now),
                 Step::WaitUntil(until) => {
                     if !heard {
                         let answered = self.as_mut().hear(cx);
@@ -414,10 +417,16 @@ impl<X: Exchange> Drive<X> {
         }
     }
 
+    /// How the call, which is over, ended.
     #[inline]
-    fn end(self: Pin<&mut Self>, verdict: Verdict) -> Ended<X::Answer> {
+    fn end(self: Pin<&mut Self>) -> Ended<X::Answer> {
         let this = self.project();
         let Course { call, upstream, .. } = this.course;
+        let verdict = match call.verdict().expect("it is over") {
+            // Written anew: of what was written a moment ago, a copy of the whole would have to wait.
+            Verdict::Answered { stop: None } => Verdict::Answered { stop: None },
+            verdict => *verdict,
+        };
         // What holds no place has been reported, and there is nothing more to do for it.
         let held = if call.holds_a_place() { call.take_ticket() } else { None };
         let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
@@ -429,8 +438,9 @@ impl<X: Exchange> Drive<X> {
 impl<X: Exchange> Future for Drive<X> {
     type Output = Ended<X::Answer>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_known(None, cx).map(|(ended, _)| ended)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        ready!(self.as_mut().poll_known(None, cx));
+        Poll::Ready(self.end())
     }
 }
 
@@ -516,49 +526,25 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        CallFuture { stage: Stage::Begin { begin: Some((self.clone(), request)) } }
-    }
-}
-
-impl<S, A> Calls<S, A> {
-    #[inline]
-    fn drive<Req>(self, now: Time, request: Req) -> Drive<Copies<S, A, Req>>
-    where
-        S: Service<Outgoing<Req>> + Clone,
-        A: Adapter<Req, S::Response, S::Error>,
-    {
-        let CallLayer { upstream, config, adapter } = self.layer;
-        let seen = adapter.request(now, &request);
-        let first = adapter.copy(&request);
-        let repeat = if first.is_some() { adapter.repeat(&request) } else { Repeat::Unsafe };
-        let exchange = Copies { service: self.inner, adapter, first, request: Some(request) };
-        Drive::begun(now, upstream, config, seen, repeat, exchange)
+        let CallLayer { upstream, config, adapter } = &self.layer;
+        let (service, adapter) = (self.inner.clone(), adapter.clone());
+        let exchange = Copies { service, adapter, first: None, request: Some(request) };
+        CallFuture { begun: false, drive: Drive::unbegun(upstream.clone(), *config, exchange) }
     }
 }
 
 pin_project! {
     /// The future of [`Calls`].
+    #[project = CallFutureProjection]
     pub struct CallFuture<S, A, Req>
     where
         S: Service<Outgoing<Req>>,
         S: Clone,
         A: Adapter<Req, S::Response, S::Error>,
     {
+        begun: bool,
         #[pin]
-        stage: Stage<S, A, Req>,
-    }
-}
-
-pin_project! {
-    #[project = StageProjection]
-    enum Stage<S, A, Req>
-    where
-        S: Service<Outgoing<Req>>,
-        S: Clone,
-        A: Adapter<Req, S::Response, S::Error>,
-    {
-        Begin { begin: Option<(Calls<S, A>, Req)> },
-        Driven { #[pin] drive: Drive<Copies<S, A, Req>> },
+        drive: Drive<Copies<S, A, Req>>,
     }
 }
 
@@ -584,21 +570,17 @@ where
     type Error = S::Error;
 
     fn request(&self) -> Option<&Req> {
-        match &self.stage {
-            Stage::Begin { begin } => begin.as_ref().map(|(_, request)| request),
-            Stage::Driven { .. } => None,
-        }
+        if self.begun { None } else { self.drive.exchange.request.as_ref() }
     }
 
     fn poll_course(self: Pin<&mut Self>, mut known: Option<Time>, cx: &mut Context<'_>) -> Poll<Over<Self>> {
-        let mut stage = self.project().stage;
-        if let StageProjection::Begin { begin } = stage.as_mut().project() {
-            let (calls, request) = begin.take().expect("kept until it is begun");
+        let CallFutureProjection { begun, mut drive } = self.project();
+        if !std::mem::replace(begun, true) {
             let now = *known.get_or_insert_with(clock::now);
-            stage.set(Stage::Driven { drive: calls.drive(now, request) });
+            drive.as_mut().begin(now);
         }
-        let StageProjection::Driven { mut drive } = stage.project() else { unreachable!("begun above") };
-        let (ended, now) = ready!(drive.as_mut().poll_known(known, cx));
+        let now = ready!(drive.as_mut().poll_known(known, cx));
+        let ended = drive.as_mut().end();
         Poll::Ready((drive.project().exchange.adapter.end(ended), now))
     }
 }
@@ -611,6 +593,24 @@ pub struct Copies<S, A, Req> {
     /// The copy that is sent first.
     first: Option<Req>,
     request: Option<Req>,
+}
+
+impl<S, A, Req> Drive<Copies<S, A, Req>>
+where
+    S: Service<Outgoing<Req>> + Clone,
+    A: Adapter<Req, S::Response, S::Error>,
+{
+    /// Makes a call of the request that it holds.
+    #[inline]
+    fn begin(self: Pin<&mut Self>, now: Time) {
+        let this = self.project();
+        let Copies { adapter, first, request, .. } = this.exchange;
+        let request = request.as_ref().expect("kept until it is sent");
+        let seen = adapter.request(now, request);
+        *first = adapter.copy(request);
+        let repeat = if first.is_some() { adapter.repeat(request) } else { Repeat::Unsafe };
+        this.course.begin(now, seen, repeat);
+    }
 }
 
 impl<S, A, Req> Exchange for Copies<S, A, Req>

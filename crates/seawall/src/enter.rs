@@ -52,41 +52,17 @@ impl Drop for Waiting {
     }
 }
 
-/// The first answer of a gate.
-pub(crate) enum Asked {
-    /// It may go on.
-    Passes(Guard),
-    /// It may not.
-    Refused(Rejection),
-    /// Its turn has to come.
-    Waits(Enter),
-}
-
-/// Asks `gate` at once.
-#[inline]
-pub(crate) fn ask(now: Time, gate: Arc<Gate<Threads>>, request: &Request) -> Asked {
-    let admit = gate.admit(now, request);
-    wake_turns(&gate); // A newcomer may have displaced somebody.
-    match admit {
-        Admit::Ticket(ticket) => Asked::Passes(Guard { gate, ticket }),
-        Admit::Reject(rejection) => Asked::Refused(rejection),
-        Admit::Wait(place) => {
-            let waiting = Some(Waiting { gate, place: Some(place) });
-            Asked::Waits(Enter { gate: None, request: None, waiting, sleep: None })
-        }
-    }
-}
-
 impl Future for Enter {
     type Output = Result<Guard, Rejection>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let begin = self.as_mut().project();
         if let (Some(gate), Some(request)) = (begin.gate.take(), begin.request.take()) {
-            match ask(now(), gate, &request) {
-                Asked::Passes(guard) => return Poll::Ready(Ok(guard)),
-                Asked::Refused(rejection) => return Poll::Ready(Err(rejection)),
-                Asked::Waits(enter) => self.set(enter),
+            let mut guard = Guard::blank(gate);
+            match guard.ask(now(), &request) {
+                Ok(None) => return Poll::Ready(Ok(guard)),
+                Err(rejection) => return Poll::Ready(Err(rejection)),
+                Ok(Some(enter)) => self.set(enter),
             }
         }
         let mut this = self.project();
@@ -125,6 +101,23 @@ impl Guard {
     /// The guard of a ticket that was taken from `gate`.
     pub(crate) fn new(gate: Arc<Gate<Threads>>, ticket: Ticket) -> Guard {
         Guard { gate, ticket }
+    }
+
+    /// A guard that holds nothing.
+    #[inline]
+    pub(crate) fn blank(gate: Arc<Gate<Threads>>) -> Guard {
+        Guard { gate, ticket: Ticket::blank() }
+    }
+
+    /// Asks the gate for this blank guard. It stays blank when the request may not go on, or has to
+    /// wait its turn.
+    #[inline]
+    pub(crate) fn ask(&mut self, now: Time, request: &Request) -> Result<Option<Enter>, Rejection> {
+        let asked = self.gate.fill(now, request, &mut self.ticket);
+        wake_turns(&self.gate); // A newcomer may have displaced somebody.
+        let Some(place) = asked? else { return Ok(None) };
+        let waiting = Some(Waiting { gate: self.gate.clone(), place: Some(place) });
+        Ok(Some(Enter { gate: None, request: None, waiting, sleep: None }))
     }
 
     /// How the user stands with the tightest quota of the gate.

@@ -76,6 +76,28 @@ impl Flights {
         }
     }
 
+    /// Adds one where it stays, for it is large, if `board` agrees.
+    #[inline]
+    pub(super) fn add_if<T, E>(
+        &mut self,
+        flight: impl FnOnce() -> Flight,
+        board: impl FnOnce(&mut Flight) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let is_first = self.first.is_none();
+        let place = match is_first {
+            true => self.first.insert(flight()),
+            false => {
+                self.more.push(flight());
+                self.more.last_mut().expect("it was just added")
+            }
+        };
+        let boarded = board(place);
+        if boarded.is_err() {
+            if is_first { self.first = None } else { _ = self.more.pop() }
+        }
+        boarded
+    }
+
     /// The answer of the one in this lane stands, and the others have to go; `None` when it is not
     /// under way.
     pub(super) fn stand(&mut self, lane: Lane) -> Option<(&mut Flight, Vec<Flight>)> {

@@ -66,10 +66,11 @@
 mod flights;
 mod hosts;
 mod shared;
+mod telling;
 
 use alloc::vec::Vec;
 
-use crate::backpressure::{Backpressure, Pass};
+use crate::backpressure::Backpressure;
 use crate::decision::Rejection;
 use crate::gate::{Gate, Own, Ownership, Ticket};
 use crate::hedge::{Load, Off};
@@ -82,6 +83,7 @@ use crate::time::{Span, Time};
 
 use flights::{Flight, Flights, Kind};
 use shared::Paid;
+use telling::{give_up, refund, report, settle, tell};
 
 pub use hosts::{
     Config as HostsConfig, Happening, HostSnapshot, Hosts, Member, Probe, Snapshot as HostsSnapshot,
@@ -287,9 +289,24 @@ impl Call {
         }
     }
 
+    /// The same begun now, with what was not known when it was made. Before anything else is asked of it.
+    #[inline]
+    pub fn begin(&mut self, request: Request, repeat: Repeat, now: Time) {
+        debug_assert!(self.attempts == 0, "a call is begun once");
+        (self.request, self.repeat, self.begun) = (request, repeat, now);
+    }
+
     /// It is not hedged, although other calls to its upstream are.
     pub fn unhedge(&mut self) {
         self.hedged = false;
+    }
+
+    /// How it ended; `None` while there is still something to do.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        match &self.state {
+            State::Over(verdict) if self.losers.is_empty() => Some(verdict),
+            _ => None,
+        }
     }
 
     /// Attempts sent so far, hedges too.
@@ -416,9 +433,9 @@ impl Call {
             return self.finish(Verdict::Expired);
         }
         match self.take_off(now, Kind::Plain, &mut paid, parts, rng) {
-            Ok(step) => {
+            Ok(host) => {
                 self.state = State::InFlight;
-                step
+                self.departs(now, host)
             }
             Err(rejection) if self.attempts == 0 => self.finish(Verdict::Rejected(rejection)),
             Err(rejection) => {
@@ -428,7 +445,21 @@ impl Call {
         }
     }
 
-    /// Sends an attempt to a host that lets it pass, after the client's own backpressure did. Not the
+    /// When an attempt that begins now is given up.
+    #[inline]
+    fn until(&self, now: Time) -> Time {
+        let longest = self.config.per_attempt.map_or(Time::MAX, |span| now + span);
+        longest.min(self.request.deadline)
+    }
+
+    /// The attempt that has just taken off.
+    #[inline]
+    fn departs(&self, now: Time, host: usize) -> Step {
+        let (number, deadline) = (self.attempts, self.until(now));
+        Step::Send(Attempt { lane: Lane(number), number, host, deadline })
+    }
+
+    /// Takes an attempt off to a host that lets it pass, after the client's own backpressure did. Not the
     /// host of the attempt before, if there is another.
     fn take_off<F: Ownership>(
         &mut self,
@@ -437,40 +468,30 @@ impl Call {
         paid: &mut Option<Paid>,
         parts: &Parts<'_, F>,
         rng: &mut Rng,
-    ) -> Result<Step, Rejection> {
+    ) -> Result<usize, Rejection> {
         let pass = match parts.backpressure {
             Some(backpressure) => Some(backpressure.with(ONE, |pressure| pressure.admit(now, rng))?),
             None => None,
         };
-        let (request, avoid) = (self.request, self.last_host);
-        // The ticket is put where it stays: it is as large as all the rest.
-        let sent = parts.hosts.pick_then(now, &request, avoid, rng, |host, ticket| {
-            self.depart(now, kind, paid.take(), pass, host, ticket)
+        let until = self.until(now);
+        let (number, lane) = (self.attempts + 1, Lane(self.attempts + 1));
+        let flight =
+            || Flight { lane, kind, host: 0, ticket: Ticket::blank(), pass, paid: None, begun: now, until };
+        let picked = self.flights.add_if(flight, |flight| {
+            flight.host = parts.hosts.fill(now, &self.request, self.last_host, rng, &mut flight.ticket)?;
+            flight.paid = paid.take();
+            Ok(flight.host)
         });
-        if sent.is_err() {
-            report(now, pass, Outcome::Ignored, parts);
+        match picked {
+            Ok(host) => {
+                (self.attempts, self.last_host, self.due) = (number, Some(host), Due::Unasked);
+                Ok(host)
+            }
+            Err(rejection) => {
+                report(now, pass, Outcome::Ignored, parts);
+                Err(rejection)
+            }
         }
-        sent
-    }
-
-    #[inline]
-    fn depart(
-        &mut self,
-        now: Time,
-        kind: Kind,
-        paid: Option<Paid>,
-        pass: Option<Pass>,
-        host: usize,
-        ticket: Ticket,
-    ) -> Step {
-        self.attempts += 1;
-        self.last_host = Some(host);
-        self.due = Due::Unasked;
-        let longest = self.config.per_attempt.map_or(Time::MAX, |span| now + span);
-        let until = longest.min(self.request.deadline);
-        let lane = Lane(self.attempts);
-        self.flights.add(Flight { lane, kind, host, ticket, pass, paid, begun: now, until });
-        Step::Send(Attempt { lane, number: self.attempts, host, deadline: until })
     }
 
     /// Nobody has answered and nobody is overdue: a hedge, if it is time for one.
@@ -510,10 +531,10 @@ impl Call {
         let load = load(now, parts);
         let mut paid = Some(parts.shared.with(ONE, |shared| shared.hedge(now, load))?);
         match self.take_off(now, Kind::Hedge, &mut paid, parts, rng) {
-            Ok(step) => {
+            Ok(host) => {
                 parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.sent()));
                 self.hedges += 1;
-                Ok(step)
+                Ok(self.departs(now, host))
             }
             Err(_) => {
                 refund(now, paid, parts);
@@ -646,38 +667,6 @@ impl Call {
     /// Ends the call; returns the state before.
     fn over(&mut self, verdict: Verdict) -> State {
         core::mem::replace(&mut self.state, State::Over(verdict))
-    }
-}
-
-/// Tells everybody how an attempt went whose answer stands: its place is kept.
-fn tell<F: Ownership>(now: Time, flight: &mut Flight, outcome: Outcome, parts: &Parts<'_, F>) {
-    let elapsed = flight.elapsed(now);
-    report(now, flight.pass.take(), outcome, parts);
-    parts.hosts.report(now, flight.host, &mut flight.ticket, outcome, elapsed);
-}
-
-/// Tells everybody how an attempt went whose answer, if any, does not stand.
-fn settle<F: Ownership>(now: Time, flight: Flight, outcome: Outcome, parts: &Parts<'_, F>) {
-    let elapsed = flight.elapsed(now);
-    report(now, flight.pass, outcome, parts);
-    parts.hosts.settle(now, flight.host, flight.ticket, outcome, elapsed);
-}
-
-/// Nobody waits any more for an attempt that is under way.
-fn give_up<F: Ownership>(now: Time, flight: Flight, outcome: Outcome, parts: &Parts<'_, F>) {
-    parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
-    settle(now, flight, outcome, parts);
-}
-
-fn report<F: Ownership>(now: Time, pass: Option<Pass>, outcome: Outcome, parts: &Parts<'_, F>) {
-    if let (Some(backpressure), Some(pass)) = (parts.backpressure, pass) {
-        backpressure.with(ONE, |pressure| pressure.report(now, pass, outcome));
-    }
-}
-
-fn refund<F: Ownership>(now: Time, paid: Option<Paid>, parts: &Parts<'_, F>) {
-    if let Some(paid) = paid {
-        parts.shared.with(ONE, |shared| shared.refund(now, paid));
     }
 }
 

@@ -84,18 +84,33 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Holds nothing but, perhaps, a breaker's pass.
+    /// One that admits nobody yet: [`Gate::fill`] makes a ticket of it where it stands.
     #[inline]
-    fn holding(now: Time, request: &Request, pass: Option<breaker::Pass>) -> Ticket {
+    pub fn blank() -> Ticket {
         Ticket {
             standing: None,
             waited: Span::ZERO,
             slot: None,
-            pass,
+            pass: None,
             entry: None,
-            reported: false,
-            taken: Taken::new(now, request),
+            reported: true,
+            taken: Taken::default(),
         }
+    }
+
+    /// A blank one, begun for this request.
+    #[inline]
+    fn begin(&mut self, now: Time, request: &Request) {
+        debug_assert!(self.reported && !self.teaches(), "a ticket is filled in once");
+        self.reported = false;
+        self.taken.begin(now, request);
+    }
+
+    /// Blank again: whatever was filled in has gone back.
+    #[inline]
+    fn clear(&mut self) {
+        (self.standing, self.entry, self.pass, self.reported) = (None, None, None, true);
+        self.taken.clear();
     }
 
     /// Whether any policy learns from its outcome.
@@ -199,39 +214,23 @@ pub struct Gate<F: Ownership> {
     front: Arc<Front>,
 }
 
-/// What a request brings along on its way through the gate, and what it has been given so far. It is
-/// filled in where it stands: to hand every part back from door to door would cost more than the
-/// decisions do.
+/// What a request brings along on its way through the gate, and the ticket, which is filled in where it
+/// stands: to hand every part back from door to door would cost more than the decisions do.
 #[derive(Debug)]
-struct Passage {
-    /// The tightest quota that it takes from.
-    tightest: Option<Standing>,
+struct Passage<'a> {
+    ticket: &'a mut Ticket,
     /// How the policies are enforced.
     stance: Stance,
     /// Those in shadow that would have refused it.
     shadowed: Policies,
-    /// How the block let it in.
-    entry: Option<Entry>,
-    taken: Taken,
-    slot: Option<limit::Slot>,
-    pass: Option<breaker::Pass>,
     /// Where it waits, if it does.
     line: Option<Line>,
 }
 
-impl Passage {
+impl<'a> Passage<'a> {
     #[inline]
-    fn new(now: Time, request: &Request, stance: Stance) -> Passage {
-        Passage {
-            tightest: None,
-            stance,
-            shadowed: Policies::default(),
-            entry: None,
-            taken: Taken::new(now, request),
-            slot: None,
-            pass: None,
-            line: None,
-        }
+    fn new(ticket: &'a mut Ticket, stance: Stance) -> Passage<'a> {
+        Passage { ticket, stance, shadowed: Policies::default(), line: None }
     }
 
     /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
@@ -248,23 +247,19 @@ impl Passage {
     /// Notes that the throttle of this index has tokens, which are taken if the rest agrees.
     #[inline]
     fn takes(&mut self, index: usize, standing: Standing, purse: Purse, mark: Mark) {
-        if self.tightest.is_none_or(|tightest| standing.remaining < tightest.remaining) {
-            self.tightest = Some(Standing { quota: index as u8, ..standing });
+        if self.ticket.standing.is_none_or(|tightest| standing.remaining < tightest.remaining) {
+            self.ticket.standing = Some(Standing { quota: index as u8, ..standing });
         }
-        self.taken.note(index, purse, mark);
+        self.ticket.taken.note(index, purse, mark);
     }
 
-    /// The answer to a request that may pass, or wait.
+    /// The place of a request that may wait; of one that may pass, the ticket is filled in.
     #[inline]
-    fn ends(self, request: &Request) -> Admit {
-        let Passage { tightest: standing, entry, taken, slot, pass, line, .. } = self;
-        match line {
-            None => {
-                let waited = Span::ZERO;
-                Admit::Ticket(Ticket { standing, waited, slot, pass, entry, reported: false, taken })
-            }
-            Some(line) => Admit::Wait(Place { line, request: *request, standing, entry, taken }),
-        }
+    fn ends(self, request: &Request) -> Option<Place> {
+        let line = self.line?;
+        let Ticket { standing, entry, taken, .. } = *self.ticket;
+        self.ticket.clear();
+        Some(Place { line, request: *request, standing, entry, taken })
     }
 }
 
@@ -325,8 +320,27 @@ impl<F: Ownership> Gate<F> {
     /// Asks for admission.
     #[inline]
     pub fn admit(&self, now: Time, request: &Request) -> Admit {
+        let mut ticket = Ticket::blank();
+        match self.fill(now, request, &mut ticket) {
+            Ok(None) => Admit::Ticket(ticket),
+            Ok(Some(place)) => Admit::Wait(place),
+            Err(rejection) => Admit::Reject(rejection),
+        }
+    }
+
+    /// Asks for admission and, if the request may go on, makes a ticket of the blank one where it
+    /// stands: it is large, and to move it costs more than to decide. Of who has to wait, or may not go
+    /// on, it stays blank.
+    #[inline]
+    pub fn fill(
+        &self,
+        now: Time,
+        request: &Request,
+        ticket: &mut Ticket,
+    ) -> Result<Option<Place>, Rejection> {
+        ticket.begin(now, request);
         if request.traffic == Traffic::Probe {
-            return Admit::Ticket(Ticket::holding(now, request, None));
+            return Ok(None);
         }
         let stance = self.switch.stance();
         if self.rules.is_empty()
@@ -334,28 +348,31 @@ impl<F: Ownership> Gate<F> {
             && self.barrier.is_open()
             && let Some(pass) = self.front.admit(now)
         {
-            return Admit::Ticket(Ticket::holding(now, request, Some(pass)));
+            ticket.pass = Some(pass);
+            return Ok(None);
         }
-        let mut passage = Passage::new(now, request, stance);
+        let mut passage = Passage::new(ticket, stance);
         if let Err(rejection) = self.pass_barrier(now, &mut passage) {
-            return Admit::Reject(rejection);
+            ticket.clear();
+            return Err(rejection);
         }
         match self.admit_from(0, now, request, &mut passage) {
-            Ok(()) => passage.ends(request),
+            Ok(()) => Ok(passage.ends(request)),
             Err(rejection) => {
-                self.tell_barrier_refused(passage.entry, &rejection);
-                Admit::Reject(rejection)
+                self.tell_barrier_refused(ticket.entry, &rejection);
+                ticket.clear();
+                Err(rejection)
             }
         }
     }
 
     #[inline]
-    fn pass_barrier(&self, now: Time, passage: &mut Passage) -> Result<(), Rejection> {
+    fn pass_barrier(&self, now: Time, passage: &mut Passage<'_>) -> Result<(), Rejection> {
         if passage.stance.of(Policy::Block) == Enforcement::Off {
             return Ok(());
         }
         match self.barrier.admit(now) {
-            Ok(entry) => passage.entry = entry,
+            Ok(entry) => passage.ticket.entry = entry,
             Err(rejection) => passage.overrule(rejection)?,
         }
         Ok(())
@@ -381,7 +398,7 @@ impl<F: Ownership> Gate<F> {
         first: usize,
         now: Time,
         request: &Request,
-        passage: &mut Passage,
+        passage: &mut Passage<'_>,
     ) -> Result<(), Rejection> {
         let Some(rule) = self.rules.get(first) else {
             return self.on(|shared| shared.admit(now, self.lane, request, passage));
@@ -400,8 +417,8 @@ impl<F: Ownership> Gate<F> {
             (Ok(()), None) => Ok(()),
             (Ok(()), Some(rejection)) => Err(rejection),
             (Err(Unmet::Late(slot, purse)), _) => {
-                passage.tightest = Some(Standing { quota: first as u8, ..slot.standing });
-                passage.taken.note(first, purse, slot.mark);
+                passage.ticket.standing = Some(Standing { quota: first as u8, ..slot.standing });
+                passage.ticket.taken.note(first, purse, slot.mark);
                 passage.line = Some(Line::Tokens { rule: first, at: slot.at });
                 Ok(())
             }
@@ -457,18 +474,17 @@ impl<F: Ownership> Gate<F> {
             self.give_all_back(now, place);
             return Admit::Reject(Rejection::new(Policy::Throttle, Reason::Expired, Span::ZERO));
         }
-        let mut passage = Passage {
-            tightest: place.standing,
-            entry: place.entry,
-            ..Passage::new(now, &place.request, self.switch.stance())
-        };
+        let mut ticket = Ticket::blank();
+        ticket.begin(now, &place.request);
+        (ticket.standing, ticket.entry) = (place.standing, place.entry);
+        let mut passage = Passage::new(&mut ticket, self.switch.stance());
         match self.admit_from(rule + 1, now, &place.request, &mut passage) {
             Ok(()) => {
-                passage.taken.after(&place.taken, rule + 1);
+                passage.ticket.taken.after(&place.taken, rule + 1);
                 match passage.ends(&place.request) {
                     // The driver asked in order to have its waiter parked.
-                    Admit::Wait(next) => self.claim(now, next, waiter),
-                    decided => decided,
+                    Some(next) => self.claim(now, next, waiter),
+                    None => Admit::Ticket(ticket),
                 }
             }
             Err(rejection) => {

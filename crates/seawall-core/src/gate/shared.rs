@@ -178,7 +178,7 @@ impl<W> Shared<W> {
         now: Time,
         lane: usize,
         request: &Request,
-        passage: &mut Passage,
+        passage: &mut Passage<'_>,
     ) -> Result<(), Rejection> {
         let answer = self.try_admit(now, lane, request, passage);
         if !passage.shadowed.is_empty() {
@@ -193,9 +193,9 @@ impl<W> Shared<W> {
         now: Time,
         lane: usize,
         request: &Request,
-        passage: &mut Passage,
+        passage: &mut Passage<'_>,
     ) -> Result<(), Rejection> {
-        passage.pass = match &mut self.breaker {
+        passage.ticket.pass = match &mut self.breaker {
             Some(breaker) if passage.stance.of(Policy::Breaker) != Enforcement::Off => {
                 match breaker.admit(now, &mut self.events) {
                     Ok(pass) => Some(pass),
@@ -208,7 +208,7 @@ impl<W> Shared<W> {
             true => self.ask_behind_ramp(now, lane, request, passage),
             false => self.ask_limit(now, lane, request, passage),
         };
-        if let (Err(_), Some(pass)) = (&answer, &passage.pass) {
+        if let (Err(_), Some(pass)) = (&answer, &passage.ticket.pass) {
             self.give_pass_back(now, pass);
         }
         answer
@@ -220,7 +220,7 @@ impl<W> Shared<W> {
         now: Time,
         lane: usize,
         request: &Request,
-        passage: &mut Passage,
+        passage: &mut Passage<'_>,
     ) -> Result<(), Rejection> {
         let before = self.ramp.clone();
         let passed = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
@@ -238,7 +238,7 @@ impl<W> Shared<W> {
         now: Time,
         lane: usize,
         request: &Request,
-        passage: &mut Passage,
+        passage: &mut Passage<'_>,
     ) -> Result<(), Rejection> {
         let Some(limit) = &mut self.limit else { return Ok(()) };
         let pressure = limit.arrive(now, lane, &mut self.events);
@@ -253,11 +253,16 @@ impl<W> Shared<W> {
             if let (Enforcement::Shadow, Some(refusal)) = (enforcement, refusal) {
                 passage.overrule(refusal)?;
             }
-            passage.slot = Some(slot);
+            passage.ticket.slot = Some(slot);
             return Ok(());
         }
-        match limit.admit(now, lane, request) {
-            Answer::Slot(slot) => passage.slot = Some(slot),
+        // Nearly all find a place at once.
+        passage.ticket.slot = limit.take_place(now, lane, request);
+        if passage.ticket.slot.is_some() {
+            return Ok(());
+        }
+        match limit.line_up(now, lane, request, pressure.delay) {
+            Answer::Slot(slot) => passage.ticket.slot = Some(slot),
             // A gate with a breaker never waits: a probe must not grow old in a line.
             Answer::Wait(turn) if self.breaker.is_some() => {
                 limit.leave(now, turn);

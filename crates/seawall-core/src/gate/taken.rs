@@ -10,7 +10,7 @@ use crate::time::Time;
 const MARKED: usize = 4;
 
 /// Tokens taken from the throttles of one gate, a bit for each throttle.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
     user: Key,
     cost: u32,
@@ -28,20 +28,18 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Nothing yet.
-    pub(super) fn new(now: Time, request: &Request) -> Taken {
-        Taken {
-            user: request.user,
-            cost: request.cost,
-            plan: request.plan,
-            resumed: 0,
-            own: 0,
-            overflow: 0,
-            kept: request.cost.max(1),
-            at: now,
-            then: now,
-            marks: [Mark::default(); MARKED],
-        }
+    /// Nothing yet, by this request.
+    #[inline]
+    pub(super) fn begin(&mut self, now: Time, request: &Request) {
+        (self.user, self.cost, self.plan) = (request.user, request.cost, request.plan);
+        (self.at, self.then) = (now, now);
+        self.kept = request.cost.max(1);
+    }
+
+    /// Nothing after all.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        (self.resumed, self.own, self.overflow, self.kept) = (0, 0, 0, 0);
     }
 
     /// Notes what was taken from the throttle of this index.

@@ -211,23 +211,36 @@ impl<W> Limit<W> {
     /// Asks for a place in flight, or in the queue.
     #[inline]
     pub fn admit(&mut self, now: Time, lane: usize, request: &Request) -> Answer {
-        debug_assert!(self.next_in_line().is_none(), "every verb leaves nobody waiting who could be served");
-        let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(request.user));
-        if request.deadline > now && self.has_room(lane) && self.tenant_has_room(tenant) {
-            self.judge.note_delay(Span::ZERO);
-            return Answer::Slot(self.occupy(now, lane, tenant));
+        match self.take_place(now, lane, request) {
+            Some(slot) => Answer::Slot(slot),
+            None => self.line_up(now, lane, request, self.delay(now, lane)),
         }
-        self.line_up(now, lane, tenant, request)
     }
 
-    /// A place in the queue, for who finds none in flight.
-    fn line_up(&mut self, now: Time, lane: usize, tenant: Option<Tenant>, request: &Request) -> Answer {
+    /// A place in flight, if there is one.
+    #[inline]
+    pub(crate) fn take_place(&mut self, now: Time, lane: usize, request: &Request) -> Option<Slot> {
+        debug_assert!(self.next_in_line().is_none(), "every verb leaves nobody waiting who could be served");
+        if request.deadline <= now || !self.has_room(lane) {
+            return None;
+        }
+        let tenant = self.tenant(request.user);
+        if !self.tenant_has_room(tenant) {
+            return None;
+        }
+        self.judge.note_delay(Span::ZERO);
+        Some(self.occupy(now, lane, tenant))
+    }
+
+    /// A place in the queue, for who finds none in flight and would meet this delay.
+    pub(crate) fn line_up(&mut self, now: Time, lane: usize, request: &Request, delay: Span) -> Answer {
+        let tenant = self.tenant(request.user);
         if request.deadline <= now {
             self.expired += 1;
             return Answer::Reject(expired());
         }
         let waiting = self.queue.waiting();
-        if (waiting == 0 && self.queue_max == 0) || self.is_too_late(now, lane, request.deadline) {
+        if (waiting == 0 && self.queue_max == 0) || self.is_too_late(now, lane, request.deadline, delay) {
             self.full += 1;
             return Answer::Reject(full());
         }
@@ -253,7 +266,7 @@ impl<W> Limit<W> {
     pub fn admit_beyond(&mut self, now: Time, lane: usize, user: Key) -> (Slot, Option<Rejection>) {
         let beyond = self.in_flight.saturating_sub(self.places);
         let refused = !self.has_room(lane) && beyond >= self.lane_queue_places(lane).min(self.queue_max);
-        let tenant = self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(user));
+        let tenant = self.tenant(user);
         (self.occupy(now, lane, tenant), refused.then(full))
     }
 
@@ -345,6 +358,10 @@ impl<W> Limit<W> {
         self.in_flight < self.places && self.lanes[lane].has_room()
     }
 
+    fn tenant(&self, user: Key) -> Option<Tenant> {
+        self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(user))
+    }
+
     fn tenant_has_room(&self, tenant: Option<Tenant>) -> bool {
         let Some((bulkhead, tenant)) = self.bulkhead.as_ref().zip(tenant) else { return true };
         bulkhead.has_room(tenant, self.places)
@@ -362,8 +379,8 @@ impl<W> Limit<W> {
 
     /// Whether one who joins this lane's line now may be served too late: the line takes no more than half of
     /// its time, since pace and work are known on average only.
-    fn is_too_late(&self, now: Time, lane: usize, deadline: Time) -> bool {
-        let most = self.delay(now, lane).times(2).max(self.judge.held(lane));
+    fn is_too_late(&self, now: Time, lane: usize, deadline: Time, delay: Span) -> bool {
+        let most = delay.times(2).max(self.judge.held(lane));
         !self.serves_newest() && deadline <= now + most
     }
 

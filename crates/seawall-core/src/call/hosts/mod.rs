@@ -31,7 +31,7 @@ use crate::balance;
 use crate::decision::{Policy, Reason, Rejection};
 use crate::eject;
 use crate::event::Event;
-use crate::gate::{Admit, Gate, Own, Ownership, Ticket};
+use crate::gate::{Gate, Own, Ownership, Ticket};
 use crate::health::{self, Check};
 use crate::limit;
 use crate::outcome::Outcome;
@@ -154,27 +154,29 @@ impl<F: Ownership> Hosts<F> {
         avoid: Option<usize>,
         rng: &mut Rng,
     ) -> Result<(usize, Ticket), Rejection> {
-        self.pick_then(now, request, avoid, rng, |host, ticket| (host, ticket))
+        let mut ticket = Ticket::blank();
+        let host = self.fill(now, request, avoid, rng, &mut ticket)?;
+        Ok((host, ticket))
     }
 
-    /// The same, handing over the host and the ticket where they were made.
+    /// The same, making a ticket of a blank one where it stands.
     #[inline]
-    pub(super) fn pick_then<T>(
+    pub(super) fn fill(
         &self,
         now: Time,
         request: &Request,
         avoid: Option<usize>,
         rng: &mut Rng,
-        then: impl FnOnce(usize, Ticket) -> T,
-    ) -> Result<T, Rejection> {
+        ticket: &mut Ticket,
+    ) -> Result<usize, Rejection> {
         let mut search = Search::new(avoid);
         let mut soonest: Option<Rejection> = None;
         while let Some(host) = self.pool.with(ONE, |pool| pool.pick(now, &self.seats, &mut search, rng)) {
-            let rejection = match self.gates[host].admit(now, request) {
-                Admit::Ticket(ticket) => return Ok(then(host, ticket)),
-                Admit::Reject(rejection) => rejection,
+            let rejection = match self.gates[host].fill(now, request, ticket) {
+                Ok(None) => return Ok(host),
+                Err(rejection) => rejection,
                 // A back gate never waits; one that is configured to is full.
-                Admit::Wait(place) => {
+                Ok(Some(place)) => {
                     self.gates[host].leave(now, place);
                     limit::full()
                 }

@@ -223,7 +223,12 @@ impl Pair {
                 self.model.next += 1;
                 let id = self.model.next;
                 let pace = ByPace {
-                    late: self.limit.is_too_late(self.now, lane, request.deadline),
+                    late: self.limit.is_too_late(
+                        self.now,
+                        lane,
+                        request.deadline,
+                        self.limit.delay(self.now, lane),
+                    ),
                     room: self.limit.lane_queue_has_room(self.now, lane, &request),
                 };
                 let mut answer = self.limit.admit(self.now, lane, &request);
