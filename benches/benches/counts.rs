@@ -17,7 +17,7 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use seawall::admission::{AdmissionLayer, Stack};
 use seawall::core::breaker::{self, Concurrent};
 use seawall::core::event::Events;
-use seawall::core::gate::{Admit, Gate, Rule};
+use seawall::core::gate::{Gate, Rule, Ticket};
 use seawall::core::limit::{self, Answer, Limit};
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{Key, Request};
@@ -102,9 +102,10 @@ fn throttled() -> Scene {
 #[bench::breaker(Scene::open())]
 fn gate_refuses(scene: Scene) -> Scene {
     for user in 0..TIMES {
-        match black_box(scene.gate.admit(scene.now, &of(user))) {
-            Admit::Wait(place) => scene.gate.leave(scene.now, place),
-            refused => assert!(matches!(refused, Admit::Reject(_)), "nobody passes"),
+        let mut ticket = Ticket::blank();
+        match black_box(scene.gate.fill(scene.now, &of(user), &mut ticket)) {
+            Ok(Some(place)) => scene.gate.leave(scene.now, place),
+            refused => assert!(refused.is_err(), "nobody passes"),
         }
     }
     scene
@@ -117,8 +118,9 @@ fn used_front() -> Arc<Gate<Threads>> {
 }
 
 fn gate_call(gate: &Gate<Threads>, user: u64) {
-    let Admit::Ticket(ticket) = gate.admit(Time::ZERO, &of(user)) else { unreachable!("there is room") };
-    gate.settle(Time::ZERO, ticket, Outcome::Success);
+    let mut ticket = Ticket::blank();
+    assert!(matches!(gate.fill(Time::ZERO, &of(user), &mut ticket), Ok(None)), "there is room");
+    gate.end(Time::ZERO, &mut ticket, Outcome::Success);
 }
 
 #[library_benchmark(setup = used_front)]

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use seawall::admission::AdmissionLayer;
-use seawall::core::gate::Admit;
+use seawall::core::gate::Ticket;
 use seawall::core::limit;
 use seawall::core::measure::bucket::{Quota, Rate};
 use seawall::core::request::{Key, Request};
@@ -80,11 +80,12 @@ fn refusal(name: &'static str, keys: &Arc<UserKeys>, scene: Scene) -> Contender<
     Contender::new(name, move || {
         measure(1, |_| {
             for call in 0..CALLS {
-                let admit = scene.gate.admit(scene.now, &Request::new(keys.number(call % USERS)));
-                match black_box(admit) {
-                    Admit::Reject(_) => {}
-                    Admit::Wait(place) => scene.gate.leave(scene.now, place),
-                    Admit::Ticket(_) => unreachable!("nobody passes"),
+                let mut ticket = Ticket::blank();
+                let request = Request::new(keys.number(call % USERS));
+                match black_box(scene.gate.fill(scene.now, &request, &mut ticket)) {
+                    Err(_) => {}
+                    Ok(Some(place)) => scene.gate.leave(scene.now, place),
+                    Ok(None) => unreachable!("nobody passes"),
                 }
             }
             CALLS
