@@ -18,7 +18,8 @@
 //! would move users in and out. The proportional part acts at once, on the delay that this very
 //! request would meet; the integral, taken every 20 ms, moves the middle of it to the set point. A
 //! rank within half of the drain always passes: only the queue's own bound holds it back. Where
-//! more important tiers arrive, too, the set point of the others is lower and their slope steeper,
+//! more important tiers arrive, too, or users who want no more than their share beside one who wants much
+//! more, the set point of the others is lower and their slope steeper,
 //! by the part `a` of the drain that the important use (`set × (1 − 1.5 a)`, `0.3 + 4 a`): what
 //! they leave of the queue is room for those who may not be dropped.
 //!
@@ -166,10 +167,13 @@ impl Shed {
         self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
         let over = pressure.stands
             && match rank {
-                Some(rank) if self.target > Span::ZERO => rank > self.passing(tier, pressure.delay),
+                Some(rank) if self.target > Span::ZERO => {
+                    rank.place > self.passing(rank.ahead, pressure.delay)
+                }
                 _ => pressure.delay > self.allowed(tier),
             };
-        let guarded = !self.guard.passes(now, rank.unwrap_or_else(|| crowd::unknown(tier, cohort)));
+        let place = rank.map_or_else(|| crowd::unknown(tier, cohort), |rank| rank.place);
+        let guarded = !self.guard.passes(now, place);
         let hard = is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
         let passes = !over && !guarded && !hard;
         self.guard.count(u32::from(passes));
@@ -225,10 +229,10 @@ impl Shed {
         }
     }
 
-    /// The rank up to which requests of this tier pass at this delay.
-    fn passing(&self, tier: Tier, delay: Span) -> f64 {
+    /// The place up to which requests pass at this delay, behind this share that may not be dropped.
+    fn passing(&self, ahead: f64, delay: Span) -> f64 {
         let load = self.load.max(1e-9);
-        let ahead = (self.crowd.before(tier) * load).min(1.0);
+        let ahead = (ahead * load).min(1.0);
         let set = self.target.as_secs_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
         let error = 1.0 - delay.as_secs_f64() / set;
         // Steeper only on the way down: a short delay must not lift a tier above a more important one.

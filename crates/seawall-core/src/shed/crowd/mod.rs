@@ -4,8 +4,11 @@
 //! are summed up from the most important bin to the least, so that the *rank* of a request, the
 //! share of arrivals that go before it, is found in constant time. Memory is constant.
 //!
-//! Who alone makes up much of a tier has no one rank: to pass or to drop all of it would be all or
-//! nothing. Where a bin holds [`CROWDED`] times its share, its requests take ranks in turn.
+//! **Shares.** Cohorts pass or are dropped as a whole, so who alone makes up much of a tier would get all or
+//! nothing, at the cost of all others. Where a bin is *crowded*, it holds [`CROWDED`] times its share, its
+//! requests take levels in turn from 0 to its weight. Up to what an ordinary bin holds they rank among the
+//! ordinary ones; what is above that comes after all of those, the lowest level first. So those who want little
+//! get it, and the crowded share what is left: max-min fairness.
 
 use crate::request::{Cohort, Tier};
 use crate::time::{Span, Time};
@@ -28,17 +31,74 @@ const LEAST: f32 = 20.0;
 #[derive(Clone, Debug)]
 pub(super) struct Crowd {
     weights: [f32; ALL],
-    /// What goes before each bin, and all of it at the end; as of the last tick.
+    /// Who makes up most of each bin, if one cohort does, and by how much it outweighs the others of the bin.
+    most: [(u16, f32); ALL],
+    /// The weights as of the last tick.
+    held: [f32; ALL],
+    /// What goes before each ordinary bin; as of the last tick.
     before: [f32; ALL],
+    tiers: [Within; Tier::ALL.len()],
     total: f32,
     /// The last place that was given in turn, 0 to 1.
     turn: f32,
     summed: Time,
 }
 
+/// Where a request stands among recent arrivals.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rank {
+    /// The share of arrivals that go before it: 0 for the most important, to 1.
+    pub(super) place: f64,
+    /// The share of arrivals that may not be dropped in its stead: those of more important tiers, and for what is
+    /// above the level of the crowded all that is ordinary.
+    pub(super) ahead: f64,
+}
+
+/// A tier, as of the last tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct Within {
+    /// What goes before all of it.
+    begins: f32,
+    /// What goes before the levels of crowded bins above `fair`.
+    lifted: f32,
+    /// The level up to which the crowded rank among the ordinary.
+    fair: f32,
+    /// The weight above which a bin is crowded.
+    crowded: f32,
+    /// By how much what is ordinary is stretched to make room for that.
+    stretch: f32,
+}
+
+impl Within {
+    /// A tier of these bins that begins there.
+    fn of(held: &[f32], begins: f32) -> Within {
+        let all: f32 = held.iter().sum();
+        let crowded = all * (CROWDED / BINS as f32);
+        let ordinary: f32 = held.iter().filter(|weight| **weight <= crowded).sum();
+        let fair = ordinary / BINS as f32;
+        let lifted = ordinary + below(held, crowded, fair);
+        let stretch = if ordinary > 0.0 { lifted / ordinary } else { 1.0 };
+        Within { begins, lifted: begins + lifted, fair, crowded, stretch }
+    }
+}
+
+/// What crowded bins hold below a level.
+fn below(held: &[f32], crowded: f32, level: f32) -> f32 {
+    held.iter().filter(|weight| **weight > crowded).map(|weight| weight.min(level)).sum()
+}
+
 impl Crowd {
     pub(super) fn new() -> Crowd {
-        Crowd { weights: [0.0; ALL], before: [0.0; ALL], total: 0.0, turn: 0.0, summed: Time::ZERO }
+        Crowd {
+            weights: [0.0; ALL],
+            most: [(0, 0.0); ALL],
+            held: [0.0; ALL],
+            before: [0.0; ALL],
+            tiers: [Within::default(); Tier::ALL.len()],
+            total: 0.0,
+            turn: 0.0,
+            summed: Time::ZERO,
+        }
     }
 
     /// Whether it is time to sum up.
@@ -51,39 +111,62 @@ impl Crowd {
         let halves = now.since(self.summed).as_secs_f64() / HALF_LIFE.as_secs_f64();
         let fade = libm::exp2(-halves) as f32;
         self.summed = now;
+        self.weights.iter_mut().for_each(|weight| *weight *= fade);
+        self.most.iter_mut().for_each(|(_, lead)| *lead *= fade);
+        self.held = self.weights;
         self.total = 0.0;
-        for (weight, before) in self.weights.iter_mut().zip(&mut self.before) {
-            *weight *= fade;
-            *before = self.total;
-            self.total += *weight;
+        let bins = self.held.chunks_exact(BINS).zip(self.before.chunks_exact_mut(BINS));
+        for (tier, (held, before)) in self.tiers.iter_mut().zip(bins) {
+            *tier = Within::of(held, self.total);
+            let mut position = tier.begins;
+            for (held, before) in held.iter().zip(before) {
+                *before = position;
+                position += if *held > tier.crowded { 0.0 } else { held * tier.stretch };
+                self.total += held;
+            }
         }
     }
 
     /// Counts an arrival.
     pub(super) fn add(&mut self, tier: Tier, cohort: Cohort) {
-        self.weights[place(tier, cohort).0] += 1.0;
+        let bin = place(tier, cohort).0;
+        self.weights[bin] += 1.0;
+        let (most, lead) = &mut self.most[bin];
+        if *most == cohort.0 {
+            *lead += 1.0;
+        } else if *lead >= 1.0 {
+            *lead -= 1.0;
+        } else {
+            (*most, *lead) = (cohort.0, 1.0);
+        }
     }
 
-    /// The rank of a request, 0 for the most important to 1; `None` while too few have arrived.
-    pub(super) fn rank(&mut self, tier: Tier, cohort: Cohort) -> Option<f64> {
+    /// The rank of a request; `None` while too few have arrived.
+    pub(super) fn rank(&mut self, tier: Tier, cohort: Cohort) -> Option<Rank> {
         let (bin, within) = place(tier, cohort);
-        let until = |bin: usize| self.before.get(bin).copied().unwrap_or(self.total);
-        let (first, held) = (tier as usize * BINS, until(bin + 1) - self.before[bin]);
-        let of_tier = until(first + BINS) - self.before[first];
-        let within = if held > of_tier * (CROWDED / BINS as f32) {
+        let (held, tier) = (self.held[bin], self.tiers[tier as usize]);
+        // Who only happens to share its bin is ordinary.
+        let (place, ahead) = if held > tier.crowded && self.most[bin].0 == cohort.0 {
             self.turn += GOLDEN;
             self.turn -= if self.turn >= 1.0 { 1.0 } else { 0.0 };
-            self.turn
+            let level = self.turn * held;
+            let ahead = if level < tier.fair { tier.begins } else { tier.lifted };
+            (self.crowded(bin, level, &tier), ahead)
         } else {
-            within
+            (self.before[bin] + within * held * tier.stretch, tier.begins)
         };
-        let rank = self.before[bin] + within * held;
-        (self.total >= LEAST).then(|| f64::from(rank / self.total))
+        let share = |place: f32| f64::from(place / self.total);
+        (self.total >= LEAST).then(|| Rank { place: share(place), ahead: share(ahead) })
     }
 
-    /// The share of arrivals that are more important than any of this tier.
-    pub(super) fn before(&self, tier: Tier) -> f64 {
-        f64::from(self.before[tier as usize * BINS] / self.total.max(1.0))
+    /// What goes before a level of a crowded bin.
+    fn crowded(&self, bin: usize, level: f32, tier: &Within) -> f32 {
+        if level < tier.fair {
+            return tier.begins + level / tier.fair * (tier.lifted - tier.begins);
+        }
+        let held = &self.held[bin / BINS * BINS..][..BINS];
+        let among = |level| below(held, tier.crowded, level);
+        tier.lifted + among(level) - among(tier.fair)
     }
 }
 
@@ -97,3 +180,6 @@ fn place(tier: Tier, cohort: Cohort) -> (usize, f32) {
 pub(super) fn unknown(tier: Tier, cohort: Cohort) -> f64 {
     (tier as usize as f64 + f64::from(cohort.0) / 65_536.0) / Tier::ALL.len() as f64
 }
+
+#[cfg(test)]
+mod tests;
