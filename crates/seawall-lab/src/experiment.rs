@@ -13,7 +13,7 @@ use seawall_core::time::{Span, Time};
 
 use crate::contender::Contender;
 use crate::latencies::Latencies;
-use crate::outcomes::{Counts, Gauge, MEASURED, Outcomes, Passed, Phases, Queueing};
+use crate::outcomes::{Counts, Gauge, Outcomes, Passed, Phases, Queueing};
 use crate::scenario::{Metric, Phase, Quantity, Scenario};
 use crate::verdict::{Fate, Verdict, fate, recovery, verdict};
 use crate::world::{self, Keep, Play};
@@ -81,21 +81,77 @@ impl ConfigResult {
 #[derive(Clone, Debug, Default)]
 pub struct Total {
     runs: u32,
-    /// By population and phase, counts a second in the order of [`COUNTS`], summed over runs.
-    rates: Vec<[[f64; COUNTS.len()]; MEASURED.len()]>,
-    /// By service and phase, requests a second, summed over runs.
-    loads: Vec<[f64; MEASURED.len()]>,
-    latencies: Vec<[Latencies; MEASURED.len()]>,
-    /// By link and phase, counts a second in the order of [`PASSED`], summed over runs.
-    edges: Vec<[[f64; PASSED.len()]; MEASURED.len()]>,
-    /// By phase, attempts a second for calls of clients, summed over runs.
-    tries: [f64; MEASURED.len()],
-    /// By phase, the mean latency of each run.
-    means: [Vec<f64>; MEASURED.len()],
+    /// By phase and window, in the order of [`Phase::place`].
+    spans: Vec<SpanTotal>,
+    /// Answers in time by the tenth of a second, summed over runs, if an assertion asks for that.
+    tenths: Vec<u64>,
+    /// Where phases and windows lie, in seconds.
+    bounds: Vec<(u64, u64)>,
     /// By service, from the end of the warm-up on.
     queues: Vec<Queueing>,
     /// Seconds for which that was measured, in all runs.
     measured_s: f64,
+}
+
+/// Runs over seeds in one phase or window, summed over runs.
+#[derive(Clone, Debug, Default)]
+struct SpanTotal {
+    /// By population, counts a second in the order of [`COUNTS`].
+    rates: Vec<[f64; COUNTS.len()]>,
+    /// By population.
+    latencies: Vec<Latencies>,
+    /// By service, requests a second, and those that were refused without need.
+    loads: Vec<[f64; 2]>,
+    /// By service, Seawall's limit; NaN where it was not kept.
+    limits: Vec<f64>,
+    /// By link, counts a second in the order of [`PASSED`].
+    edges: Vec<[f64; PASSED.len()]>,
+    /// Attempts a second for calls of clients.
+    tries: f64,
+    /// The mean latency of each run.
+    means: Vec<f64>,
+}
+
+impl SpanTotal {
+    fn of(outcomes: &Outcomes, place: usize) -> SpanTotal {
+        let (from, to) = outcomes.phases[place];
+        let populations = || 0..outcomes.populations.len();
+        let services = || 0..outcomes.load.len();
+        let latencies: Vec<Latencies> =
+            outcomes.populations.iter().map(|population| population.latencies[place].clone()).collect();
+        let mut of_all = Latencies::default();
+        latencies.iter().for_each(|latencies| of_all.join(latencies));
+        SpanTotal {
+            rates: populations()
+                .map(|of| COUNTS.map(|(_, count)| outcomes.rate(Some(of), from, to, count)))
+                .collect(),
+            latencies,
+            loads: services()
+                .map(|of| [outcomes.load(Some(of), from, to), outcomes.needless(of, from, to)])
+                .collect(),
+            limits: services().map(|of| outcomes.limit(of, from, to).unwrap_or(f64::NAN)).collect(),
+            edges: outcomes.edges.iter().map(|edge| PASSED.map(|count| edge.rate(from, to, count))).collect(),
+            tries: outcomes.tries(from, to),
+            means: of_all.mean().into_iter().collect(),
+        }
+    }
+
+    fn join(&mut self, other: &SpanTotal) {
+        add_each(&mut self.rates, &other.rates);
+        add_each(&mut self.loads, &other.loads);
+        add_each(&mut self.edges, &other.edges);
+        self.limits.resize(other.limits.len(), 0.0);
+        self.limits.iter_mut().zip(&other.limits).for_each(|(all, more)| *all += more);
+        self.latencies.resize_with(other.latencies.len(), Latencies::default);
+        self.latencies.iter_mut().zip(&other.latencies).for_each(|(all, more)| all.join(more));
+        self.tries += other.tries;
+        self.means.extend(&other.means);
+    }
+}
+
+fn add_each<const N: usize>(all: &mut Vec<[f64; N]>, more: &[[f64; N]]) {
+    all.resize(more.len(), [0.0; N]);
+    all.as_flattened_mut().iter_mut().zip(more.as_flattened()).for_each(|(all, more)| *all += more);
 }
 
 type Count = fn(&Counts) -> u32;
@@ -142,73 +198,66 @@ impl Total {
     /// Adds other runs of the same scenario.
     pub fn join(&mut self, other: &Total) {
         self.runs += other.runs;
-        self.rates.resize(other.rates.len(), [[0.0; COUNTS.len()]; MEASURED.len()]);
-        self.loads.resize(other.loads.len(), [0.0; MEASURED.len()]);
-        self.latencies.resize_with(other.latencies.len(), Default::default);
+        self.spans.resize_with(other.spans.len(), SpanTotal::default);
+        self.spans.iter_mut().zip(&other.spans).for_each(|(all, more)| all.join(more));
+        self.bounds.clone_from(&other.bounds);
         self.queues.resize_with(other.queues.len(), Queueing::default);
-        self.edges.resize(other.edges.len(), [[0.0; PASSED.len()]; MEASURED.len()]);
-        let rates = self.rates.as_flattened_mut().as_flattened_mut().iter_mut();
-        rates.zip(other.rates.as_flattened().as_flattened()).for_each(|(all, more)| *all += more);
-        let loads = self.loads.as_flattened_mut().iter_mut();
-        loads.zip(other.loads.as_flattened()).for_each(|(all, more)| *all += more);
-        let latencies = self.latencies.as_flattened_mut().iter_mut();
-        latencies.zip(other.latencies.as_flattened()).for_each(|(all, more)| all.join(more));
-        self.means.iter_mut().zip(&other.means).for_each(|(all, more)| all.extend(more));
         self.queues.iter_mut().zip(&other.queues).for_each(|(all, more)| all.join(more));
         self.measured_s += other.measured_s;
-        let edges = self.edges.as_flattened_mut().as_flattened_mut().iter_mut();
-        edges.zip(other.edges.as_flattened().as_flattened()).for_each(|(all, more)| *all += more);
-        self.tries.iter_mut().zip(other.tries).for_each(|(all, more)| *all += more);
+        self.tenths.resize(other.tenths.len(), 0);
+        self.tenths.iter_mut().zip(&other.tenths).for_each(|(all, more)| *all += more);
     }
 
     /// Adds a run.
     pub fn add(&mut self, outcomes: &Outcomes, phases: &Phases) {
-        self.runs += 1;
-        self.rates.resize(outcomes.populations.len(), [[0.0; COUNTS.len()]; MEASURED.len()]);
-        self.latencies.resize_with(outcomes.populations.len(), Default::default);
-        self.loads.resize(outcomes.load.len(), [0.0; MEASURED.len()]);
-        self.edges.resize(outcomes.edges.len(), [[0.0; PASSED.len()]; MEASURED.len()]);
-        for (index, phase) in MEASURED.into_iter().enumerate() {
-            let (from, to) = phases.seconds(phase);
-            for (place, rates) in self.rates.iter_mut().enumerate() {
-                for (rate, (_, count)) in rates[index].iter_mut().zip(COUNTS) {
-                    *rate += outcomes.rate(Some(place), from, to, count);
-                }
-            }
-            for (place, loads) in self.loads.iter_mut().enumerate() {
-                loads[index] += outcomes.load(Some(place), from, to);
-            }
-            for (edge, sums) in outcomes.edges.iter().zip(&mut self.edges) {
-                for (sum, count) in sums[index].iter_mut().zip(PASSED) {
-                    *sum += edge.rate(from, to, count);
-                }
-            }
-            self.tries[index] += outcomes.tries(from, to);
-            let mut of_all = Latencies::default();
-            for (all, population) in self.latencies.iter_mut().zip(&outcomes.populations) {
-                all[index].join(&population.latencies[index]);
-                of_all.join(&population.latencies[index]);
-            }
-            self.means[index].extend(of_all.mean());
-        }
-        self.queues.resize_with(outcomes.queues.len(), Queueing::default);
-        self.queues.iter_mut().zip(&outcomes.queues).for_each(|(all, queue)| all.join(queue));
-        self.measured_s += (phases.end - phases.warm) as f64;
+        self.join(&Total {
+            runs: 1,
+            spans: (0..outcomes.phases.len()).map(|place| SpanTotal::of(outcomes, place)).collect(),
+            tenths: outcomes.tenths.iter().copied().map(u64::from).collect(),
+            bounds: outcomes.phases.clone(),
+            queues: outcomes.queues.clone(),
+            measured_s: (phases.end - phases.warm) as f64,
+        });
+    }
+
+    fn span(&self, phase: Phase) -> Option<&SpanTotal> {
+        self.spans.get(phase.place())
+    }
+
+    fn mean(&self, sum: f64) -> f64 {
+        sum / f64::from(self.runs.max(1))
     }
 
     /// The mean over runs of a count a second.
     pub fn rate(&self, quantity: Quantity, phase: Phase, of: Option<usize>) -> Option<f64> {
-        let index = MEASURED.iter().position(|measured| *measured == phase)?;
         let counted = COUNTS.iter().position(|(counted, _)| *counted == quantity)?;
-        let chosen = self.rates.iter().enumerate().filter(|(place, _)| of.is_none_or(|of| of == *place));
-        Some(chosen.map(|(_, rates)| rates[index][counted]).sum::<f64>() / f64::from(self.runs.max(1)))
+        let rates = self.span(phase)?.rates.iter().map(|rates| rates[counted]);
+        Some(self.mean(chosen(rates, of).sum()))
     }
 
     /// Requests a second that reached a service, or all.
     pub fn load(&self, phase: Phase, of: Option<usize>) -> Option<f64> {
-        let index = MEASURED.iter().position(|measured| *measured == phase)?;
-        let chosen = self.loads.iter().enumerate().filter(|(place, _)| of.is_none_or(|of| of == *place));
-        Some(chosen.map(|(_, loads)| loads[index]).sum::<f64>() / f64::from(self.runs.max(1)))
+        let loads = self.span(phase)?.loads.iter().map(|[load, _]| *load);
+        Some(self.mean(chosen(loads, of).sum()))
+    }
+
+    /// Requests a second that Seawall refused while a worker of the service, or of one of them, was idle.
+    pub fn needless(&self, phase: Phase, of: Option<usize>) -> Option<f64> {
+        let refused = self.span(phase)?.loads.iter().map(|[_, needless]| *needless);
+        Some(self.mean(chosen(refused, of).sum()))
+    }
+
+    /// Seawall's limit in front of a service on average, or of all together; `None` where it was not kept.
+    pub fn limit(&self, phase: Phase, of: Option<usize>) -> Option<f64> {
+        let limits = self.span(phase)?.limits.iter().copied();
+        Some(self.mean(chosen(limits, of).sum())).filter(|limit| limit.is_finite())
+    }
+
+    /// Answers in time in the worst tenth of a second, as a rate; `None` where that was not counted.
+    pub fn dip(&self, phase: Phase) -> Option<f64> {
+        let (from, to) = *self.bounds.get(phase.place())?;
+        let least = self.tenths.get(from as usize * 10..to as usize * 10)?.iter().min()?;
+        Some(self.mean(*least as f64 * 10.0))
     }
 
     /// What this share of answers in time took at most, in seconds.
@@ -219,19 +268,14 @@ impl Total {
     /// The latencies of answers in time, of one population or all.
     pub fn latencies(&self, phase: Phase, of: Option<usize>) -> Latencies {
         let mut all = Latencies::default();
-        let index = MEASURED.iter().position(|measured| *measured == phase);
-        for (place, latencies) in self.latencies.iter().enumerate() {
-            if of.is_none_or(|of| of == place) {
-                index.iter().for_each(|index| all.join(&latencies[*index]));
-            }
-        }
+        let latencies = self.span(phase).map_or(&[][..], |span| &span.latencies);
+        chosen(latencies.iter(), of).for_each(|latencies| all.join(latencies));
         all
     }
 
     /// The mean latency of answers in time, of each run that had any, in seconds.
     pub fn mean_latencies(&self, phase: Phase) -> &[f64] {
-        let index = MEASURED.iter().position(|measured| *measured == phase);
-        index.map_or(&[], |index| &self.means[index])
+        self.span(phase).map_or(&[], |span| &span.means)
     }
 
     /// The queue of each service, and for how many seconds it was measured in all.
@@ -241,18 +285,21 @@ impl Total {
 
     /// Attempts for each call of a client.
     pub fn amplification(&self, phase: Phase) -> Option<f64> {
-        let index = MEASURED.iter().position(|measured| *measured == phase)?;
-        let calls = self.rate(Quantity::Offered, phase, None)? * f64::from(self.runs.max(1));
-        (calls > 0.0).then(|| self.tries[index] / calls)
+        let calls = self.rate(Quantity::Offered, phase, None)?;
+        (calls > 0.0).then(|| self.span(phase).map(|span| self.mean(span.tries) / calls))?
     }
 
     /// Calls over a link, by its place.
     pub fn flow(&self, link: usize, phase: Phase) -> Option<Flow> {
-        let index = MEASURED.iter().position(|measured| *measured == phase)?;
-        let mean = self.edges.get(link)?[index].map(|sum| sum / f64::from(self.runs.max(1)));
+        let mean = self.span(phase)?.edges.get(link)?.map(|sum| self.mean(sum));
         let [made, attempts, answered, failed, refused, expired] = mean;
         Some(Flow { made, attempts, answered, failed, refused, expired })
     }
+}
+
+/// One of them, or all.
+fn chosen<T>(all: impl Iterator<Item = T>, of: Option<usize>) -> impl Iterator<Item = T> {
+    all.enumerate().filter(move |(place, _)| of.is_none_or(|of| of == *place)).map(|(_, value)| value)
 }
 
 impl ConfigResult {
@@ -279,6 +326,9 @@ impl ConfigResult {
             Quantity::P99 => latency(0.99),
             Quantity::P999 => latency(0.999),
             Quantity::Load => total.load(metric.phase, metric.of),
+            Quantity::Limit => total.limit(metric.phase, metric.of),
+            Quantity::Needless => total.needless(metric.phase, metric.of),
+            Quantity::Dip => total.dip(metric.phase),
             Quantity::Amplification => total.amplification(metric.phase),
             Quantity::Collapse => Some(self.verdict().1.estimate),
             Quantity::RecoveryP50 => self.recovery(50).map(|seconds| seconds as f64),
@@ -338,6 +388,7 @@ pub fn run_all(
     let mut all: Vec<Results> =
         scenarios.iter().map(|scenario| Results::new(scenario, contenders, seeds)).collect();
     let mut wanted = seeds.count.max(1);
+    let limits = scenarios.iter().any(|scenario| scenario.asks_for(Quantity::Limit));
     let mut open: Vec<usize> = (0..scenarios.len()).collect();
     let mut played = 0;
     loop {
@@ -345,7 +396,7 @@ pub fn run_all(
         while played < wanted {
             let until = wanted.min(played + SEEDS_MORE);
             let batch = (played..until).into_par_iter().map(|seed| {
-                let keep = if seed == 0 { Keep::Gauges } else { Keep::Counts };
+                let keep = if seed == 0 || limits { Keep::Gauges } else { Keep::Counts };
                 let seed = seeds.first.wrapping_add(u64::from(seed));
                 let done = play_seed(scenarios, &open, contenders, keep, seed);
                 on_progress();

@@ -63,7 +63,7 @@ fn resize(event: &mut Event, scale: f64) -> Option<()> {
             let lasts = event.ends?.since(event.at).scaled(scale).max(Span::from_millis(1));
             event.ends = Some(event.at + lasts);
         }
-        What::Flush { .. } | What::Scale { .. } => return None,
+        What::Flush { .. } | What::Scale { .. } | What::Workers { .. } => return None,
     }
     Some(())
 }

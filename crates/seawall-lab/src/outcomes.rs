@@ -5,7 +5,7 @@ use seawall_core::time::{Span, Time};
 
 use crate::decisions::{Decided, Decision};
 use crate::latencies::Latencies;
-use crate::scenario::{Phase, Scenario};
+use crate::scenario::{PHASES, Phase, Quantity, Scenario};
 
 /// What became of calls in one second: of their beginning for those offered, of their end for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,12 +90,19 @@ impl Phases {
             Phase::During => (self.begins, self.ends),
             Phase::After => (self.settled, self.end),
             Phase::Whole => (self.warm, self.end),
+            // Where it lies only the scenario knows.
+            Phase::Window(_) => (self.end, self.end),
         }
     }
-}
 
-/// The order of latencies by phase.
-pub(crate) const MEASURED: [Phase; 4] = [Phase::Before, Phase::During, Phase::After, Phase::Whole];
+    /// The seconds of all that is measured, in the order of [`Phase::place`].
+    fn measured(&self, scenario: &Scenario) -> Vec<(u64, u64)> {
+        let phases = PHASES.iter().map(|(_, phase)| self.seconds(*phase));
+        let windows =
+            scenario.windows.iter().map(|window| (window.from.min(self.end), window.to.min(self.end)));
+        phases.chain(windows).collect()
+    }
+}
 
 /// What a run is made of that changes slowly, once a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -117,8 +124,8 @@ pub struct Gauge {
 pub struct Population {
     /// By the second.
     pub seconds: Vec<Counts>,
-    /// Of answers in time, by [`Phase`] in the order before, during, after, whole.
-    pub latencies: [Latencies; 4],
+    /// Of answers in time, by [`Phase`] in the order before, during, after, whole, and windows.
+    pub latencies: Vec<Latencies>,
     /// Under way at the end.
     pub in_flight: u64,
 }
@@ -217,6 +224,11 @@ pub struct Outcomes {
     pub populations: Vec<Population>,
     /// Requests that reached each service, by the second.
     pub load: Vec<Vec<u32>>,
+    /// Requests that Seawall refused for want of capacity while a worker of the service was idle, by the
+    /// second.
+    pub needless: Vec<Vec<u32>>,
+    /// Answers in time by the tenth of a second, if an assertion asks for that.
+    pub tenths: Vec<u32>,
     /// The queue of each service.
     pub queues: Vec<Queueing>,
     /// Each service once a second, if that was asked for.
@@ -250,16 +262,23 @@ pub struct Outcomes {
 impl Outcomes {
     pub(crate) fn new(scenario: &Scenario, phases: &Phases) -> Outcomes {
         let seconds = scenario.end.as_nanos().div_ceil(1_000_000_000) as usize + 1;
-        let population = || Population { seconds: vec![Counts::default(); seconds], ..Population::default() };
-        let phases: Vec<(u64, u64)> = MEASURED.iter().map(|phase| phases.seconds(*phase)).collect();
+        let phases = phases.measured(scenario);
+        let population = || Population {
+            seconds: vec![Counts::default(); seconds],
+            latencies: vec![Latencies::default(); phases.len()],
+            in_flight: 0,
+        };
+        let tenths = if scenario.asks_for(Quantity::Dip) { seconds * 10 } else { 0 };
         let mut cuts: Vec<u64> = phases.iter().flat_map(|(from, to)| [*from, *to]).collect();
         cuts.sort_unstable();
         cuts.dedup();
         Outcomes {
+            populations: scenario.clients.iter().map(|_| population()).collect(),
             parts: vec![Latencies::default(); scenario.clients.len() * (cuts.len() - 1)],
             cuts,
             phases,
-            populations: scenario.clients.iter().map(|_| population()).collect(),
+            tenths: vec![0; tenths],
+            needless: scenario.services.iter().map(|_| vec![0; seconds]).collect(),
             load: scenario.services.iter().map(|_| vec![0; seconds]).collect(),
             queues: scenario.services.iter().map(|_| Queueing::default()).collect(),
             gauges: scenario.services.iter().map(|_| Vec::new()).collect(),
@@ -293,6 +312,13 @@ impl Outcomes {
         if self.cuts[self.part] <= second && self.part + 1 < self.cuts.len() {
             let parts = self.cuts.len() - 1;
             self.parts[population * parts + self.part].add(latency);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn answered_in_tenth(&mut self, now: Time) {
+        if let Some(count) = self.tenths.get_mut((now.as_nanos() / 100_000_000) as usize) {
+            *count += 1;
         }
     }
 
@@ -337,6 +363,19 @@ impl Outcomes {
     pub fn load(&self, of: Option<usize>, from: u64, to: u64) -> f64 {
         let all = self.load.iter().enumerate().filter(|(place, _)| of.is_none_or(|of| of == *place));
         all.map(|(_, seconds)| mean(seconds.iter().copied(), from, to)).sum()
+    }
+
+    /// Needless refusals, in front of a service or of all, per second.
+    pub(crate) fn needless(&self, of: usize, from: u64, to: u64) -> f64 {
+        mean(self.needless[of].iter().copied(), from, to)
+    }
+
+    /// Seawall's limit in front of a service, on average; `None` where it was not kept.
+    pub(crate) fn limit(&self, of: usize, from: u64, to: u64) -> Option<f64> {
+        // A gauge is read at the end of its second.
+        let read = self.gauges[of].get(from as usize..(to as usize).min(self.gauges[of].len()))?;
+        let sum: u64 = read.iter().map(|gauge| u64::from(gauge.limit)).sum();
+        (!read.is_empty()).then(|| sum as f64 / read.len() as f64)
     }
 
     /// Attempts made for calls of clients, per second.

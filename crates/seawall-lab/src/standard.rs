@@ -117,6 +117,7 @@ fn of_family(config: &Config, family: Family) -> Standard {
         services,
         clients,
         events: Vec::new(),
+        windows: Vec::new(),
         assertions: Vec::new(),
     };
     let busiest = |one: &&usize, other: &&usize| {

@@ -34,6 +34,7 @@ pub(crate) fn event(scenario: &Scenario, event: &Event) -> String {
             let rise = if from == to { String::new() } else { format!(" to {} %", short(to * 1e2)) };
             format!("capacity of {} at {} %{rise}", service(*place), short(from * 1e2))
         }
+        What::Workers { service: place, count } => format!("{} with {count} workers", service(*place)),
         What::Loss { link, share_ppm } => format!("{} of messages {} lost", percent(*share_ppm), way(link)),
         What::Latency { link, add } => format!("messages {} later by {add}", way(link)),
         What::Partition { link } => format!("no message {} arrives", way(link)),

@@ -42,3 +42,8 @@ fn all_hold(folder: &str) {
 fn the_gallery_holds_what_it_asserts() {
     all_hold("");
 }
+
+#[test]
+fn the_targets_are_met() {
+    all_hold("targets");
+}

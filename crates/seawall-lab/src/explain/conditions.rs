@@ -60,6 +60,7 @@ fn nothing(scenario: &Scenario, place: usize) -> What {
         | What::Errors { service, .. }
         | What::Pause { service, .. }
         | What::Capacity { service, .. }
+        | What::Workers { service, .. }
         | What::Flush { service }
         | What::Block { service, .. }
         | What::Scale { service, .. } => *service,

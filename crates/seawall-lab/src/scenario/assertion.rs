@@ -8,8 +8,8 @@
 //! metric   = [ config "." ] name { "." part }
 //! ```
 //!
-//! Units are those of durations (in seconds), `/s` and `%`. Without a config the last one that is compared
-//! is meant. A metric that has no data (a recovery that never came) makes its assertion fail.
+//! Parts of a metric are a phase or a `[[window]]`, and the name of the clients or of the service. Units are
+//! those of durations (in seconds), `/s` and `%`. Without a config the last one that is compared is meant. A metric that has no data (a recovery that never came) makes its assertion fail.
 
 use std::fmt;
 
@@ -93,6 +93,18 @@ pub enum Phase {
     After,
     /// From the end of the warm-up to the end.
     Whole,
+    /// A `[[window]]`, by its place.
+    Window(usize),
+}
+
+impl Phase {
+    /// Its place among all that is measured: windows follow the phases.
+    pub(crate) fn place(self) -> usize {
+        match self {
+            Phase::Window(window) => PHASES.len() + window,
+            phase => PHASES.iter().position(|(_, other)| *other == phase).unwrap_or_default(),
+        }
+    }
 }
 
 /// The phases and their names.
@@ -126,6 +138,12 @@ pub enum Quantity {
     P999,
     /// Requests that reached a service, a second.
     Load,
+    /// The limit of Seawall in front of a service, on average.
+    Limit,
+    /// Requests that a full queue or shedding refused while a worker of the service was idle, a second.
+    Needless,
+    /// Answers in time in the worst tenth of a second, as a rate: the mean over all seeds.
+    Dip,
     /// Attempts by clients and Seawall for each call of a client.
     Amplification,
     /// The share of seeds that stay down.
@@ -139,7 +157,7 @@ pub enum Quantity {
 }
 
 impl Quantity {
-    const ALL: [(&str, Quantity); 17] = [
+    const ALL: [(&str, Quantity); 20] = [
         ("offered", Quantity::Offered),
         ("goodput", Quantity::Goodput),
         ("degraded", Quantity::Degraded),
@@ -152,12 +170,20 @@ impl Quantity {
         ("p99", Quantity::P99),
         ("p999", Quantity::P999),
         ("load", Quantity::Load),
+        ("limit", Quantity::Limit),
+        ("needless", Quantity::Needless),
+        ("dip", Quantity::Dip),
         ("amplification", Quantity::Amplification),
         ("collapse", Quantity::Collapse),
         ("recovery.p50", Quantity::RecoveryP50),
         ("recovery.p95", Quantity::RecoveryP95),
         ("verdict", Quantity::Verdict),
     ];
+
+    /// Whether it is measured service by service.
+    fn is_of_services(self) -> bool {
+        matches!(self, Quantity::Load | Quantity::Limit | Quantity::Needless)
+    }
 
     /// Whether it is measured phase by phase.
     fn has_phases(self) -> bool {
@@ -179,11 +205,16 @@ pub struct Metric {
     pub quantity: Quantity,
     /// When.
     pub phase: Phase,
-    /// Of which clients, or of which service for [`Quantity::Load`]; `None` for all.
+    /// Of which clients, or of which service for what is measured there; `None` for all.
     pub of: Option<usize>,
 }
 
 impl Assertion {
+    /// Whether it asks for this.
+    pub(crate) fn asks_for(&self, quantity: Quantity) -> bool {
+        self.left.asks_for(quantity) || self.right.asks_for(quantity)
+    }
+
     /// Whether it holds, and both sides; `None` where there is no data.
     pub fn check(&self, measured: &dyn Fn(&Metric) -> Option<f64>) -> (bool, Option<f64>, Option<f64>) {
         let (left, right) = (self.left.value(measured), self.right.value(measured));
@@ -199,6 +230,14 @@ impl fmt::Display for Assertion {
 }
 
 impl Expression {
+    fn asks_for(&self, quantity: Quantity) -> bool {
+        match self {
+            Expression::Number(_) => false,
+            Expression::Metric(metric) => metric.quantity == quantity,
+            Expression::Both(left, _, right) => left.asks_for(quantity) || right.asks_for(quantity),
+        }
+    }
+
     fn value(&self, measured: &dyn Fn(&Metric) -> Option<f64>) -> Option<f64> {
         match self {
             Expression::Number(number) => Some(*number),
@@ -217,23 +256,30 @@ impl Expression {
     }
 }
 
-pub(super) fn read_all(root: &mut Section<'_>, services: &Names, clients: &Names) -> Vec<Assertion> {
+/// The names that an assertion may use.
+pub(super) struct Known<'a> {
+    pub(super) services: &'a Names,
+    pub(super) clients: &'a Names,
+    pub(super) windows: &'a Names,
+}
+
+pub(super) fn read_all(root: &mut Section<'_>, known: &Known<'_>) -> Vec<Assertion> {
     tables(root, "assert", "that = \"goodput.after >= 0.95 * goodput.before\"", |section| {
         section.required("that", "\"goodput.after >= 0.95 * goodput.before\"", |field| {
-            field.parsed("a comparison", |text| parse(text, services, clients))
+            field.parsed("a comparison", |text| parse(text, known))
         })
     })
 }
 
 /// Parses a comparison.
-fn parse(text: &str, services: &Names, clients: &Names) -> Result<Assertion, Malformed> {
+fn parse(text: &str, known: &Known<'_>) -> Result<Assertion, Malformed> {
     let found = RELATIONS.iter().find_map(|(sign, relation)| Some((text.split_once(sign)?, *relation)));
     let Some(((left, right), relation)) = found else {
         let missing = Malformed::new(format!("{} compares nothing", quoted(text)));
         return Err(missing.help("write two sides and one of `>=`, `<=`, `>`, `<`, `==` between them"));
     };
     let side = |text: &str| {
-        let mut parser = Parser { rest: text.trim(), depth: 0, services, clients };
+        let mut parser = Parser { rest: text.trim(), depth: 0, known };
         let value = parser.sum()?;
         match parser.rest {
             "" => Ok(value),
@@ -246,8 +292,7 @@ fn parse(text: &str, services: &Names, clients: &Names) -> Result<Assertion, Mal
 struct Parser<'a> {
     rest: &'a str,
     depth: u32,
-    services: &'a Names,
-    clients: &'a Names,
+    known: &'a Known<'a>,
 }
 
 impl<'a> Parser<'a> {
@@ -358,12 +403,22 @@ impl<'a> Parser<'a> {
                 metric.phase = *phase;
                 continue;
             }
-            let names = if metric.quantity == Quantity::Load { self.services } else { self.clients };
+            if let Some(window) = self.known.windows.place(part)
+                && metric.quantity.has_phases()
+            {
+                metric.phase = Phase::Window(window);
+                continue;
+            }
+            let Known { services, clients, windows } = self.known;
+            let names = if metric.quantity.is_of_services() { services } else { clients };
             match names.place(part) {
-                Some(place) if metric.quantity.has_phases() => metric.of = Some(place),
+                Some(place) if metric.quantity.has_phases() && metric.quantity != Quantity::Dip => {
+                    metric.of = Some(place);
+                }
                 _ => {
                     let unknown = Malformed::new(format!("{} is neither a phase nor a name", quoted(part)));
-                    let words: Vec<&str> = PHASES.iter().map(|(name, _)| *name).chain(names.iter()).collect();
+                    let phases = PHASES.iter().map(|(name, _)| *name);
+                    let words: Vec<&str> = phases.chain(windows.iter()).chain(names.iter()).collect();
                     return Err(unknown.help(suggestion(part, words.iter().copied())));
                 }
             }

@@ -10,6 +10,8 @@ use super::{REPLICAS_MAX, Service, tables};
 
 /// The highest factor of load or time.
 const FACTOR_MAX: f64 = 1_000.0;
+/// The most workers of a replica.
+const WORKERS_MAX: u32 = 1_000_000;
 
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +94,13 @@ pub enum What {
         from: f64,
         /// The share at the end.
         to: f64,
+    },
+    /// Each replica has so many workers.
+    Workers {
+        /// The service.
+        service: usize,
+        /// How many.
+        count: u32,
     },
     /// Messages are lost.
     Loss {
@@ -181,7 +190,7 @@ fn read(section: &mut Section<'_>, known: &Known<'_>) -> Option<Event> {
 
 type Read = fn(&mut Section<'_>, &Known<'_>) -> Option<What>;
 
-const KINDS: [(&str, Read); 12] = [
+const KINDS: [(&str, Read); 13] = [
     ("surge", surge),
     ("crash", |section, known| {
         hit(section, known).map(|(service, replicas)| What::Crash { service, replicas })
@@ -205,6 +214,10 @@ const KINDS: [(&str, Read); 12] = [
         let to = section.optional("to", share);
         let service = service(section, known)?;
         Some(What::Capacity { service, from: from?, to: to.or(from)? })
+    }),
+    ("workers", |section, known| {
+        let count = section.required("count", "4", |field| field.number(1..=WORKERS_MAX));
+        Some(What::Workers { service: service(section, known)?, count: count? })
     }),
     ("loss", |section, known| {
         let share = section.required("share", "\"10%\"", percentage);

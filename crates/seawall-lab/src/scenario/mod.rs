@@ -36,6 +36,7 @@ mod assertion;
 mod clients;
 mod event;
 mod names;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,6 +51,7 @@ pub(crate) use assertion::PHASES;
 pub use assertion::{Assertion, Expression, Metric, Phase, Quantity};
 pub use clients::{Arrivals, Clients};
 pub use event::{Event, Link, What};
+pub use window::Window;
 
 use crate::gallery::Files;
 use names::Names;
@@ -97,6 +99,8 @@ pub struct Scenario {
     pub clients: Vec<Clients>,
     /// What happens.
     pub events: Vec<Event>,
+    /// Parts of the time that assertions look at.
+    pub windows: Vec<Window>,
     /// What must hold.
     pub assertions: Vec<Assertion>,
 }
@@ -133,6 +137,11 @@ impl Scenario {
         Some((begins, ends))
     }
 
+    /// Whether an assertion asks for this.
+    pub(crate) fn asks_for(&self, quantity: Quantity) -> bool {
+        self.assertions.iter().any(|assertion| assertion.asks_for(quantity))
+    }
+
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<usize> {
         self.services.iter().position(|service| service.name == name)
@@ -162,7 +171,10 @@ impl Scenario {
         let clients = tables(root, "clients", "rate = \"40/s\"", |section| clients::read(section, &names));
         let callers = Names::of(clients.iter().map(|clients| &clients.name));
         let events = event::read_all(root, &names, &callers, &services);
-        let assertions = assertion::read_all(root, &names, &callers);
+        let windows = window::read_all(root);
+        let spans = Names::of(windows.iter().map(|window| &window.name));
+        let known = assertion::Known { services: &names, clients: &callers, windows: &spans };
+        let assertions = assertion::read_all(root, &known);
         let mut scenario = Scenario {
             name: String::new(),
             about: String::new(),
@@ -174,6 +186,7 @@ impl Scenario {
             services,
             clients,
             events,
+            windows,
             assertions,
         };
         match root.section("scenario") {
@@ -227,6 +240,7 @@ impl Scenario {
         if warm >= self.end {
             return Err(Malformed::new("the warm-up takes all of the duration"));
         }
+        window::check(&self.windows, self.warmup)?;
         match self.trigger() {
             Some((begins, _)) if begins <= warm => {
                 Err(Malformed::new(format!("an event begins before the warm-up of {} is over", self.warmup))

@@ -144,3 +144,19 @@ fn assertions_compare_sums_of_metrics() {
         assert!(!check(fails), "{fails}");
     }
 }
+
+#[test]
+fn a_window_is_a_part_of_the_time_with_a_name() {
+    let window = |name: &str, from: &str, to: &str| {
+        format!("{MINIMAL}[[window]]\nname = \"{name}\"\nfrom = \"{from}\"\nto = \"{to}\"\n")
+    };
+    let asserted = "[[assert]]\nthat = \"dip.settled >= 0.8 * goodput.web.settled\"\n";
+    let scenario = parse(&format!("{}{asserted}", window("settled", "30s", "60s"))).unwrap();
+    assert_eq!(scenario.windows, [Window { name: "settled".to_owned(), from: 30, to: 60 }]);
+    assert!(scenario.asks_for(Quantity::Dip) && !scenario.asks_for(Quantity::Limit));
+    for (name, from, to) in
+        [("during", "30s", "60s"), ("a", "60s", "60s"), ("a", "5s", "60s"), ("a", "30500ms", "60s")]
+    {
+        assert!(parse(&window(name, from, to)).is_err(), "{name} {from} {to}");
+    }
+}

@@ -379,6 +379,7 @@ impl World<'_> {
         } += 1;
         if in_time {
             self.outcomes.answered(population, second as u64, latency);
+            self.outcomes.answered_in_tenth(self.now);
             if self.play.keep == Keep::Sojourns {
                 self.outcomes.sojourns.push(latency);
             }

@@ -33,6 +33,9 @@ impl World<'_> {
             What::Capacity { service, from, to } => {
                 self.services[*service].capacity = (!is_over).then_some((at, ends, *from, *to));
             }
+            What::Workers { service, count } => {
+                self.set_workers(*service as u32, (!is_over).then_some(*count));
+            }
             What::Loss { link, share_ppm } => {
                 let share = if is_over { 0 } else { *share_ppm };
                 self.ways(link, |way| way.lost_ppm = share);

@@ -65,6 +65,10 @@ impl Replica {
         self.busy + self.waiting.len() as u32
     }
 
+    pub(super) fn busy(&self) -> u32 {
+        self.busy
+    }
+
     /// Counts the work done until now.
     fn measure(&mut self, now: Time) {
         if now > self.worked_until {
@@ -101,16 +105,30 @@ impl Replica {
     }
 
     /// A worker is done; says who is next, and has the worker.
-    pub(super) fn next(&mut self, now: Time, order: Order) -> Option<Id> {
-        let next = match order {
-            Order::Fifo => self.waiting.pop_front(),
-            Order::Lifo => self.waiting.pop_back(),
-        };
+    pub(super) fn next(&mut self, now: Time, order: Order, workers: u32) -> Option<Id> {
+        let next = if self.busy > workers { None } else { self.first(order) };
         if next.is_none() {
             self.measure(now);
             self.busy -= 1;
         }
         next
+    }
+
+    /// There may be a worker more: says who of those that wait has it.
+    pub(super) fn another(&mut self, now: Time, order: Order, workers: u32) -> Option<Id> {
+        let next = if self.busy < workers { self.first(order) } else { None };
+        if next.is_some() {
+            self.measure(now);
+            self.busy += 1;
+        }
+        next
+    }
+
+    fn first(&mut self, order: Order) -> Option<Id> {
+        match order {
+            Order::Fifo => self.waiting.pop_front(),
+            Order::Lifo => self.waiting.pop_back(),
+        }
     }
 
     /// Stands still for so long.

@@ -254,6 +254,10 @@ impl World<'_> {
                 let Rejection { policy, reason, retry_after, .. } = rejection;
                 let refused = || Decided::Refused { policy, reason, until: now + retry_after };
                 self.outcomes.note(now, at.passage.number, refused);
+                let service = &self.services[at.service as usize];
+                if matches!(policy, Policy::Shed | Policy::Limit) && service.is_idle() {
+                    self.outcomes.needless[at.service as usize][self.second] += 1;
+                }
                 self.troubled(id, refusal(&rejection));
             }
         }

@@ -55,6 +55,8 @@ pub(super) struct Service {
     pauses: Rng,
     pub(super) faults: Rng,
     pub(super) replicas: Vec<Replica>,
+    /// Workers of each replica; no bound as a rule of its own.
+    workers: u32,
     /// The replica after the one that was called last, where no Seawall chooses.
     next: u32,
     /// A capacity that is not whole: from when to when, from which share to which.
@@ -88,12 +90,18 @@ impl Service {
             pauses: Stream::Pauses.rng(seed, number),
             faults: Stream::Faults.rng(seed, number),
             replicas: (0..service.replicas).map(|_| Replica::warm(measured_from)).collect(),
+            workers: service.model.workers.unwrap_or(u32::MAX),
             model: service.model.clone(),
             next: 0,
             capacity: None,
             blocked: false,
             way: Way::default(),
         }
+    }
+
+    /// Whether a replica that is up has a worker with nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.up && replica.busy() < self.workers)
     }
 
     /// The next replica in turn that is up; or, when none is, the next.
@@ -148,11 +156,11 @@ impl World<'_> {
         if service.blocked && attempt {
             return self.finish_task(id, Reply::Shed { retry_after: None });
         }
-        let (workers, queue) = (service.model.workers, service.model.queue);
+        let (workers, queue) = (service.workers, service.model.queue);
         let Some(replica) = service.replicas.get_mut(number as usize).filter(|replica| replica.up) else {
             return self.finish_task(id, Reply::Failed);
         };
-        let room = replica.room(self.now, workers.unwrap_or(u32::MAX), queue.unwrap_or(u32::MAX), id);
+        let room = replica.room(self.now, workers, queue.unwrap_or(u32::MAX), id);
         if attempt && self.is_measured() {
             let queue = &mut self.outcomes.queues[place as usize];
             queue.came += 1;
@@ -330,12 +338,26 @@ impl World<'_> {
         let Some(task) = self.tasks.get(id) else { return };
         let reply = task.failure.unwrap_or(Reply::Ok);
         let service = &mut self.services[task.service as usize];
-        let order: Order = service.model.order;
-        let next = service.replicas[task.replica as usize].next(self.now, order);
+        let (order, workers): (Order, u32) = (service.model.order, service.workers);
+        let next = service.replicas[task.replica as usize].next(self.now, order, workers);
         self.finish_task(id, reply);
         if let Some(next) = next {
             self.begin_work(next);
         }
+    }
+
+    /// Each replica of a service has so many workers, or as many as it says itself. Who is too many finishes
+    /// what it has begun; who is new takes what waits.
+    pub(super) fn set_workers(&mut self, service: u32, count: Option<u32>) {
+        let now = self.now;
+        let of = &mut self.services[service as usize];
+        of.workers = count.or(of.model.workers).unwrap_or(u32::MAX);
+        let (order, workers) = (of.model.order, of.workers);
+        let mut begun = Vec::new();
+        for replica in &mut of.replicas {
+            begun.extend(std::iter::from_fn(|| replica.another(now, order, workers)));
+        }
+        begun.into_iter().for_each(|task| self.begin_work(task));
     }
 
     /// A task is over.
