@@ -167,8 +167,8 @@ impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
         self.http().seek(&asking.request)
     }
 
-    fn outdated(&self, key: &Resource) {
-        self.http().outdated(key);
+    fn outdated(&self, key: &Resource, response: &Response<OnThread>) {
+        self.http().outdated(key, response);
     }
 
     fn copy(&self, asking: &Asking, sending: Sending) -> Asking {
