@@ -288,7 +288,8 @@ impl<'a> Field<'a> {
     /// The items of a list of so many.
     pub fn items(&self, range: RangeInclusive<usize>) -> Result<Vec<Field<'a>>, Malformed> {
         let DeValue::Array(items) = self.value.get_ref() else {
-            return Err(self.is_not("a list").help("put it in brackets: `[…]`"));
+            let help = if self.is_off() { "write `[]` for none" } else { "put it in brackets: `[…]`" };
+            return Err(self.is_not("a list").help(help));
         };
         if !range.contains(&items.len()) {
             let (least, most) = (range.start(), range.end());
@@ -304,6 +305,9 @@ impl<'a> Field<'a> {
             let malformed = self.is_not("a table");
             self.reject(match self.value.get_ref() {
                 DeValue::Boolean(true) => malformed.help("leave it out to have it with its defaults"),
+                DeValue::Boolean(false) => {
+                    malformed.help("it is never off; leave it out to have it with its defaults")
+                }
                 _ => malformed,
             });
             return None;
