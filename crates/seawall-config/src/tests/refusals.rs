@@ -769,22 +769,28 @@ fn upstreams() {
               |
               = help: leave it out to have it with its defaults"#]],
     );
-    check(&upstream("limit = false"), expect![[r#"
+    check(
+        &upstream("limit = false"),
+        expect![[r#"
         error: `limit`: `false` is not a table
          --> seawall.toml:2:9
           |
         2 | limit = false
           |         ^^^^^
           |
-          = help: it is never off; leave it out to have it with its defaults"#]]);
-    check(&route("throttle = false"), expect![[r#"
+          = help: it is never off; leave it out to have it with its defaults"#]],
+    );
+    check(
+        &route("throttle = false"),
+        expect![[r#"
         error: `throttle`: `false` is not a list
          --> seawall.toml:2:12
           |
         2 | throttle = false
           |            ^^^^^
           |
-          = help: write `[]` for none"#]]);
+          = help: write `[]` for none"#]],
+    );
 }
 
 #[test]

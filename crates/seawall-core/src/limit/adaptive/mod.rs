@@ -30,9 +30,9 @@
 //!   `d² / (d² + (3e)²)`, with `d` its size and `e` the standard error of the mean latency, over
 //!   as many windows as pointed the same way.
 //! - Throughput has a *veto*, because a no-load latency can stop being true: the callee became slow,
-//!   or calls spend time on the way that keeps no worker busy. If the limit was cut and throughput
-//!   fell along with it (surely, by all windows of late at either limit: `stays.rs`), the callee may
-//!   be slow and not full: *Returning*, it goes back to where it came from for one window. If
+//!   or calls spend time on the way that keeps no worker busy, or each request slows the others a
+//!   little. If the limit was cut and throughput fell along with it (or surely by a fifth of the cut;
+//!   or surely, by all windows of late at either limit: `stays.rs`), the callee may be slow and not full: *Returning*, it goes back to where it came from for one window. If
 //!   throughput rises again, or if the limit grew and throughput did not follow, the no-load latency
 //!   is not what it was: *Measuring*, it goes below the point where throughput begins to fall, where
 //!   nothing queues inside, and takes the latency there. It does the first unasked, which refuses
@@ -226,6 +226,13 @@ impl Point {
     fn follows(&self, other: &Point) -> bool {
         let (moved, followed) = (self.limit / other.limit, self.throughput / other.throughput);
         if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
+    }
+
+    /// Whether throughput surely fell from `other` to here by enough to be worth the places.
+    fn fell_along(&self, other: &Point) -> bool {
+        let moved = libm::log(self.limit / other.limit);
+        let margin = GAIN * moved - libm::log(self.throughput / other.throughput);
+        margin > 0.0 && margin * margin > SURE * SURE * (self.doubt + other.doubt)
     }
 
     /// Whether throughput was so much less than at the higher limit of `other` that places were wanting.
@@ -458,7 +465,7 @@ impl Adaptive {
     fn doubt(&mut self, here: Point, anchor: Point) -> Option<f64> {
         let moved = here.limit / anchor.limit;
         let low = self.stays.here().unwrap_or(here);
-        if moved <= CUT && here.follows(&anchor) {
+        if moved <= CUT && (here.follows(&anchor) || here.fell_along(&anchor)) {
             self.state = State::Returning(low);
             return Some(anchor.limit);
         }

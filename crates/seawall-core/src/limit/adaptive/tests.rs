@@ -122,6 +122,27 @@ fn finds_the_workers_at_every_load() {
 }
 
 #[test]
+fn a_callee_that_slows_gently_keeps_the_places_that_pay() {
+    let latency = |in_flight: u32| Span::from_millis(20 + 5 * u64::from(in_flight));
+    let (mut adaptive, mut now) = (ceiling(), Time::ZERO);
+    for call in 0..1_000 {
+        now += Span::from_millis(10);
+        let in_flight = 1 + call % 4;
+        adaptive.sample(now, in_flight, latency(in_flight), Outcome::Success);
+    }
+    let mut limits = Vec::new();
+    while now < Time::ZERO + Span::from_secs(70) {
+        let full = adaptive.limit();
+        now += latency(full).scaled(1.0 / f64::from(full));
+        adaptive.sample(now, full, latency(full), Outcome::Success);
+        limits.push(full);
+    }
+    // Four would do half of what it can at most, and eight do two thirds.
+    let least = limits.iter().skip(limits.len() / 4).min();
+    assert!(least >= Some(&7), "{least:?}");
+}
+
+#[test]
 fn an_hour_of_saturation_teaches_nothing() {
     let (mut callee, mut adaptive) = (Callee::new(8, 10, 1), ceiling());
     callee.run(&mut adaptive, 400.0, 10);
