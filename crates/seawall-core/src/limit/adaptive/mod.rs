@@ -32,12 +32,14 @@
 //! - Throughput has a *veto*, because a no-load latency can stop being true: the callee became slow,
 //!   or calls spend time on the way that keeps no worker busy, or each request slows the others a
 //!   little. If the limit was cut and throughput fell along with it (or surely by a fifth of the cut;
-//!   or surely, by all windows of late at either limit: `stays.rs`), the callee may be slow and not full: *Returning*, it goes back to where it came from for one window. If
-//!   throughput rises again, or if the limit grew and throughput did not follow, the no-load latency
-//!   is not what it was: *Measuring*, it goes below the point where throughput begins to fall, where
-//!   nothing queues inside, and takes the latency there. It does the first unasked, which refuses
-//!   nobody, after [`CHECK_FIRST`] windows and ever less often while it finds nothing, and the second
-//!   every [`MEASURE_EVERY`].
+//!   or surely, by all windows of late at either limit: `stays.rs`), the callee may be slow and not
+//!   full: *Returning*, it goes back to where it came from for one window. If throughput rises again,
+//!   or if the limit grew and throughput did not follow, the no-load latency is not what it was:
+//!   *Measuring*, it goes below the point where throughput begins to fall, where nothing queues
+//!   inside, and takes the latency there; if throughput is more there, the callee has become quicker
+//!   since, and it goes back up. It does the first unasked, which refuses nobody, after
+//!   [`CHECK_FIRST`] windows and ever less often while it finds nothing, and the second every
+//!   [`MEASURE_EVERY`].
 //! - Time on the way also makes the flow uneven: workers run dry while answers and requests travel.
 //!   While throughput was likely more at a higher limit of late, the headroom grows, up to
 //!   [`HEADROOM_MOST`].
@@ -240,6 +242,12 @@ impl Point {
         self.throughput < other.throughput * SHORT
     }
 
+    /// Whether throughput is surely, and by a fifth, more than it was at the higher limit of `other`.
+    fn outdoes(&self, other: &Point) -> bool {
+        let more = libm::log(self.throughput / other.throughput);
+        self.limit < other.limit && more > GAIN && more * more > SURE * SURE * (self.doubt + other.doubt)
+    }
+
     /// Whether throughput was more than at the lower limit of `other`, and not by little: by so many
     /// standard errors.
     fn gained(&self, other: &Point, errors: f64) -> bool {
@@ -371,7 +379,8 @@ impl Adaptive {
         match self.state {
             State::Climbing(..) => true,
             State::Following(_) => self.unchecked < self.check_after,
-            State::Searching(_) | State::Returning(_) | State::Measuring(_) => false,
+            State::Measuring(high) => Point::new(self.limit, &self.window.latencies).outdoes(&high),
+            State::Searching(_) | State::Returning(_) => false,
         }
     }
 
@@ -517,6 +526,14 @@ impl Adaptive {
 
     /// At a lower limit: has throughput fallen? Then nothing queues inside the callee.
     fn measure(&mut self, here: Point, high: Point) -> f64 {
+        if here.outdoes(&high) {
+            // The callee has become quicker since, and is not full at all.
+            self.unmeasured = 0;
+            self.unchecked = 0;
+            self.baseline.restart(here.latency, self.window.latencies.calls);
+            self.state = State::Following(None);
+            return high.limit;
+        }
         if here.limit > self.least() && here.limit < high.limit && !here.fell_short_of(&high) {
             return self.go_below(here.limit, high);
         }

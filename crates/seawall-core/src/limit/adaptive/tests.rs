@@ -256,17 +256,20 @@ fn point(limit: f64, millis: f64) -> Point {
     Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3, doubt: 0.0, spread: 0.0 }
 }
 
+fn name(state: &State) -> &'static str {
+    match state {
+        State::Climbing(..) => "climbing",
+        State::Searching(_) => "searching",
+        State::Following(_) => "following",
+        State::Returning(_) => "returning",
+        State::Measuring(_) => "measuring",
+    }
+}
+
 #[test]
 fn the_transitions_are_these() {
     let mut table = String::new();
     let mut note = |mut adaptive: Adaptive, millis: f64, what: &str| {
-        let name = |state: &State| match state {
-            State::Climbing(..) => "climbing",
-            State::Searching(_) => "searching",
-            State::Following(_) => "following",
-            State::Returning(_) => "returning",
-            State::Measuring(_) => "measuring",
-        };
         let (before, limit) = (name(&adaptive.state), adaptive.limit());
         window(&mut adaptive, millis);
         let (after, now) = (name(&adaptive.state), adaptive.limit());
@@ -301,7 +304,8 @@ fn the_transitions_are_these() {
     note(in_state(5.0, State::Measuring(point(9.0, 22.5))), 20.0, "throughput fell");
     let never_climbed = in_state(5.0, State::Measuring(point(9.0, 22.5)));
     note(Adaptive { has_climbed: false, ..never_climbed }, 20.0, "measured before any climb");
-    note(in_state(3.0, State::Measuring(point(4.0, 20.0))), 10.0, "nothing lower");
+    note(in_state(3.0, State::Measuring(point(4.0, 20.0))), 13.3, "nothing lower");
+    note(in_state(5.0, State::Measuring(point(10.0, 50.0))), 10.0, "throughput rose");
     expect![[r#"
         climbing  16, first window                           -> climbing  24
         climbing  24, throughput followed                    -> climbing  36
@@ -323,6 +327,7 @@ fn the_transitions_are_these() {
         measuring  5, throughput fell                        -> following  9
         measuring  5, measured before any climb              -> climbing   9
         measuring  3, nothing lower                          -> following  3
+        measuring  5, throughput rose                        -> following 10
     "#]]
     .assert_eq(&table);
 }
