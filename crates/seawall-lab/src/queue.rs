@@ -2,100 +2,131 @@
 //!
 //! Most events that lie far ahead are deadlines, scheduled in the order in which they are due and over
 //! before they matter. Those stand in a *line* beside the heap, which costs the same however many there
-//! are; who would come before the last of the line goes to the heap.
+//! are; who would come before the last of the line goes to the heap. The heap orders short keys; an
+//! event stays where it was put until it is due.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
 use seawall_core::time::Time;
 
-#[derive(Debug)]
-struct Entry<E> {
+/// When an event is due, and how many had been scheduled with it.
+#[derive(Clone, Copy, Debug)]
+struct Due {
     at: Time,
     number: u64,
-    event: E,
 }
 
-impl<E> Entry<E> {
-    fn key(&self) -> (Time, u64) {
-        (self.at, self.number)
+impl Due {
+    /// As one number, which is compared without a branch.
+    fn order(self) -> u128 {
+        u128::from(self.at.as_nanos()) << 64 | u128::from(self.number)
     }
 }
 
-impl<E> PartialEq for Entry<E> {
+/// An event that is in the heap, and its place.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    due: Due,
+    place: u32,
+}
+
+impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.due.order() == other.due.order()
     }
 }
 
-impl<E> Eq for Entry<E> {}
+impl Eq for Entry {}
 
-impl<E> PartialOrd for Entry<E> {
+impl PartialOrd for Entry {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+
+    fn le(&self, other: &Self) -> bool {
+        other.due.order() <= self.due.order()
+    }
 }
 
-impl<E> Ord for Entry<E> {
+impl Ord for Entry {
     /// The earliest is the greatest: the heap hands out its greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.key().cmp(&self.key())
+        other.due.order().cmp(&self.due.order())
     }
 }
 
 /// Events to come.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    heap: BinaryHeap<Entry<E>>,
-    line: VecDeque<Entry<E>>,
+    heap: BinaryHeap<Entry>,
+    /// What the heap's entries are about, and which of its places are free.
+    events: Vec<E>,
+    free: Vec<u32>,
+    line: VecDeque<(Due, E)>,
     scheduled: u64,
 }
 
-impl<E> Queue<E> {
+impl<E: Copy> Queue<E> {
     /// Nothing to come.
-    pub(crate) fn new() -> Queue<E> {
-        Queue { heap: BinaryHeap::new(), line: VecDeque::new(), scheduled: 0 }
+    pub(crate) const fn new() -> Queue<E> {
+        Queue {
+            heap: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            line: VecDeque::new(),
+            scheduled: 0,
+        }
     }
 
     /// Schedules an event.
     pub(crate) fn schedule(&mut self, at: Time, event: E) {
-        let number = self.number();
-        self.heap.push(Entry { at, number, event });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place as usize] = event;
+                place
+            }
+            None => {
+                self.events.push(event);
+                u32::try_from(self.events.len() - 1).expect("memory ends before 2³² events do")
+            }
+        };
+        let due = self.due(at);
+        self.heap.push(Entry { due, place });
     }
 
     /// Schedules an event of a kind that is mostly scheduled in the order in which it is due.
     pub(crate) fn schedule_in_line(&mut self, at: Time, event: E) {
-        if self.line.back().is_some_and(|last| last.at > at) {
+        if self.line.back().is_some_and(|(last, _)| last.at > at) {
             return self.schedule(at, event);
         }
-        let number = self.number();
-        self.line.push_back(Entry { at, number, event });
+        let due = self.due(at);
+        self.line.push_back((due, event));
     }
 
-    fn number(&mut self) -> u64 {
+    fn due(&mut self, at: Time) -> Due {
         self.scheduled += 1;
-        self.scheduled
+        Due { at, number: self.scheduled }
     }
 
     /// Takes the next event, if it is not after `end`.
     pub(crate) fn next(&mut self, end: Time) -> Option<(Time, E)> {
-        let from_line = match (self.heap.peek(), self.line.front()) {
-            (Some(top), Some(first)) => first.key() < top.key(),
-            (None, Some(_)) => true,
-            (_, None) => false,
+        let of_line = self.line.front().map(|(due, _)| *due);
+        let of_heap = self.heap.peek().map(|entry| entry.due);
+        let from_line = match (of_heap, of_line) {
+            (Some(top), Some(first)) => first.order() < top.order(),
+            (heap, _) => heap.is_none(),
         };
-        let at = if from_line { self.line.front()?.at } else { self.heap.peek()?.at };
-        if at > end {
+        let due = if from_line { of_line? } else { of_heap? };
+        if due.at > end {
             return None;
         }
-        let entry = if from_line { self.line.pop_front() } else { self.heap.pop() };
-        entry.map(|entry| (entry.at, entry.event))
-    }
-}
-
-impl<E> Default for Queue<E> {
-    fn default() -> Queue<E> {
-        Queue::new()
+        if from_line {
+            return self.line.pop_front().map(|(_, event)| (due.at, event));
+        }
+        let place = self.heap.pop()?.place;
+        self.free.push(place);
+        Some((due.at, self.events[place as usize]))
     }
 }
 

@@ -23,10 +23,24 @@ pub(super) struct Source {
 }
 
 enum Pace {
-    Poisson { gap: Span, from: Time, until: Time },
-    Even { gap: Span },
-    Closed { users: u64, think: Span },
-    Recorded { at: Arc<[Time]>, next: usize },
+    /// The next gap is drawn ahead, so that nobody waits for the draw.
+    Poisson {
+        gap: Span,
+        next: Span,
+        from: Time,
+        until: Time,
+    },
+    Even {
+        gap: Span,
+    },
+    Closed {
+        users: u64,
+        think: Span,
+    },
+    Recorded {
+        at: Arc<[Time]>,
+        next: usize,
+    },
 }
 
 /// Populations first, in their order; then surges.
@@ -36,7 +50,7 @@ pub(super) fn sources(scenario: &Scenario, seed: u64) -> Vec<Source> {
     for (place, clients) in scenario.clients.iter().enumerate() {
         let number = place as u64;
         let pace = match &clients.arrivals {
-            Arrivals::Open(rate) => Pace::Poisson { gap: gap(*rate), from: Time::ZERO, until: Time::MAX },
+            Arrivals::Open(rate) => poisson(*rate, Time::ZERO, Time::MAX),
             Arrivals::Even(rate) => Pace::Even { gap: gap(*rate) },
             Arrivals::Closed { users, think } => Pace::Closed { users: *users, think: *think },
             Arrivals::Trace { at, .. } => Pace::Recorded { at: at.clone(), next: 0 },
@@ -58,7 +72,7 @@ pub(super) fn sources(scenario: &Scenario, seed: u64) -> Vec<Source> {
             }
         };
         let until = event.ends.unwrap_or(Time::MAX);
-        let pace = Pace::Poisson { gap: gap(rate), from: event.at, until };
+        let pace = poisson(rate, event.at, until);
         let chance = (Stream::Surge.rng(seed, number), Stream::Users.rng(seed, number));
         sources.push(Source::new(place, clients, pace, chance, sources[place].first));
     }
@@ -69,8 +83,21 @@ fn gap(rate: f64) -> Span {
     Span::from_secs_f64(1.0 / rate)
 }
 
+fn poisson(rate: f64, from: Time, until: Time) -> Pace {
+    Pace::Poisson { gap: gap(rate), next: Span::ZERO, from, until }
+}
+
 impl Source {
-    fn new(place: usize, clients: &Clients, pace: Pace, (rng, users): (Rng, Rng), first: u32) -> Source {
+    fn new(
+        place: usize,
+        clients: &Clients,
+        mut pace: Pace,
+        (mut rng, users): (Rng, Rng),
+        first: u32,
+    ) -> Source {
+        if let Pace::Poisson { gap, next, .. } = &mut pace {
+            *next = rng.exponential(*gap);
+        }
         Source {
             population: place as u32,
             pace,
@@ -119,8 +146,8 @@ impl World<'_> {
     fn schedule_arrival(&mut self, source: u32) {
         let Source { pace, rng, .. } = &mut self.sources[source as usize];
         let at = match pace {
-            Pace::Poisson { gap, from, until } => {
-                let at = self.now.max(*from) + rng.exponential(*gap);
+            Pace::Poisson { gap, next, from, until } => {
+                let at = self.now.max(*from) + std::mem::replace(next, rng.exponential(*gap));
                 if at < *until { at } else { Time::MAX }
             }
             // The first anywhere within a gap, so that seeds and populations differ.

@@ -47,6 +47,8 @@ pub(super) struct Service {
     /// What a step does: sleep, or calls over these links.
     script: Vec<Option<Vec<u32>>>,
     draw: Draw,
+    /// How long the next work takes: drawn ahead, so that nobody waits for the draw.
+    work: Span,
     patience: Option<Draw>,
     /// Requests that have succeeded, where those between fail.
     version: u64,
@@ -80,13 +82,15 @@ impl Service {
             Step::Calls(calls) => Some(links.by_ref().take(calls.len()).collect()),
         };
         let number = place as u64;
+        let (draw, mut rng) = (Draw::of(&service.model.time), Stream::Work.rng(seed, number));
         Service {
             script: service.model.script.iter().map(step).collect(),
-            draw: Draw::of(&service.model.time),
+            work: draw.draw(&mut rng),
+            draw,
             patience: service.model.patience.as_ref().map(Draw::of),
             version: 0,
             tempers: Stream::Patience.rng(seed, number),
-            rng: Stream::Work.rng(seed, number),
+            rng,
             pauses: Stream::Pauses.rng(seed, number),
             faults: Stream::Faults.rng(seed, number),
             replicas: (0..service.replicas).map(|_| Replica::warm(measured_from)).collect(),
@@ -302,7 +306,7 @@ impl World<'_> {
         let replica = &service.replicas[task.replica as usize];
         task.version = service.version;
         let slowness = replica.slowness(now, service.model.cold) * service.shortage(now);
-        let work = service.draw.draw(&mut service.rng);
+        let work = std::mem::replace(&mut service.work, service.draw.draw(&mut service.rng));
         let work = if slowness == 1.0 { work } else { work.scaled(slowness) };
         let crowd = service.model.slope.times(u64::from(replica.inside()));
         task.stalled = replica.stalled;
