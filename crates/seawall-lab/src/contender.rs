@@ -51,15 +51,23 @@ impl Contender {
     }
 }
 
-/// Seawall in front of every service, with every default.
+/// Seawall in front of every service, with every default but one: nothing is done for a client that waits no
+/// longer.
 fn protected(scenario: &Scenario) -> String {
     let mut text = String::new();
-    for service in &scenario.services {
+    for (place, service) in scenario.services.iter().enumerate() {
         let name = &service.name;
         let hosts: Vec<String> =
             (1..=service.replicas).map(|replica| format!("\"http://{name}-{replica}:80\"")).collect();
         _ = write!(text, "[upstream.{name}]\nhosts = [{}]\n", hosts.join(", "));
         _ = write!(text, "[route.{name}]\npath = \"/{name}/*\"\nupstream = \"{name}\"\n");
+        let callers = scenario.clients.iter().filter(|clients| clients.calls == place);
+        // A deadline is passed on; how long an attempt is waited for is not.
+        let waits = callers.filter(|clients| clients.deadline.is_none());
+        let waits = waits.filter_map(|clients| clients.retry.per_attempt);
+        if let Some(least) = waits.min() {
+            _ = writeln!(text, "deadline = \"{}ms\"", least.as_nanos().div_ceil(1_000_000).max(1));
+        }
     }
     text
 }

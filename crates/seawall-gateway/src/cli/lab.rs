@@ -43,7 +43,7 @@ pub(crate) struct CaseArgs {
     /// The scenario file, or a scenario of the gallery by its name
     #[arg(value_name = "SCENARIO")]
     pub(crate) scenario: PathBuf,
-    /// Play it with this config; `naive` for none, `protected` for every default. Repeat to compare
+    /// Play it with this config; `naive` for none, `protected` for every default and the clients' deadlines. Repeat to compare
     /// several on the same arrivals [default: what the scenario names]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Vec<String>,
@@ -84,7 +84,8 @@ pub(crate) struct ExplainArgs {
     /// The scenario file, or a scenario of the gallery by its name
     #[arg(value_name = "SCENARIO")]
     pub(crate) scenario: PathBuf,
-    /// Explain it with this config; `naive` for none, `protected` for every default
+    /// Explain it with this config; `naive` for none, `protected` for every default and the clients'
+    /// deadlines
     /// [default: the first that the scenario names]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<String>,

@@ -72,7 +72,8 @@ pub const SEEDS_MAX: u32 = 10_000;
 
 /// The name that stands for no config at all.
 pub const NAIVE: &str = "naive";
-/// The name that stands for Seawall in front of every service, with every default.
+/// The name that stands for Seawall in front of every service, with every default and the deadlines of the
+/// clients.
 pub const PROTECTED: &str = "protected";
 
 /// An experiment. Valid.
