@@ -12,6 +12,8 @@
 //! hosts would look fast and the delay would sink by its own doing. Under overload a hedge is only
 //! more load: none is sent while the upstream's queue stands, while more than `busy_most` of its
 //! places are taken (a running mean at the times when a hedge is due), or when the budget is empty.
+//! The mean over the last [`BUSY_SOON`] and that over the last [`BUSY_LONG`] must both be below: a lull of
+//! a moment is no room, for the loser of a hedge may go on keeping a worker busy that nobody counts.
 //! While too little is known to tell the quantile, none is sent either. What to do when an attempt
 //! fails while another is under way is the matter of [`crate::call`].
 
@@ -21,6 +23,12 @@ use crate::time::Span;
 
 /// The most hedges of one call.
 pub const HEDGES_MAX: u32 = 3;
+
+/// Over how many hedges that were due the places taken are averaged, to see an overload soon.
+pub const BUSY_SOON: u32 = 20;
+
+/// The same, to see that it is over.
+pub const BUSY_LONG: u32 = 500;
 
 /// After how long a hedge is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,7 +155,8 @@ pub struct Snapshot {
 pub struct Hedge {
     config: Config,
     quantile: Option<Tracked>,
-    busy: Ewma,
+    busy_soon: Ewma,
+    busy_long: Ewma,
     counts: Snapshot,
 }
 
@@ -158,7 +167,8 @@ impl Hedge {
             After::Delay(_) => None,
             After::Quantile(quantile) => Some(Tracked::new(quantile)),
         };
-        Hedge { config, quantile, busy: Ewma::new(20, 1), counts: Snapshot::default() }
+        let [busy_soon, busy_long] = [BUSY_SOON, BUSY_LONG].map(|hedges| Ewma::new(hedges, 1));
+        Hedge { config, quantile, busy_soon, busy_long, counts: Snapshot::default() }
     }
 
     /// Changes the config; what is known and counted stays.
@@ -186,10 +196,18 @@ impl Hedge {
     /// A hedge is due: whether the upstream can bear it.
     pub fn admit(&mut self, load: Load) -> Result<(), Off> {
         if load.limit > 0 {
-            self.busy.add(f64::from(load.in_flight) / f64::from(load.limit));
+            let taken = f64::from(load.in_flight) / f64::from(load.limit);
+            let taken = if load.stands { taken.max(1.0) } else { taken };
+            self.busy_soon.add(taken);
+            self.busy_long.add(taken);
         }
-        let busy = self.busy.mean().unwrap_or(0.0);
-        if load.stands || busy > self.config.busy_most { Err(Off::Overload) } else { Ok(()) }
+        if load.stands || self.busy() > self.config.busy_most { Err(Off::Overload) } else { Ok(()) }
+    }
+
+    /// The share of places taken of late, or for longer if that is more.
+    fn busy(&self) -> f64 {
+        let [soon, long] = [&self.busy_soon, &self.busy_long].map(|mean| mean.mean().unwrap_or(0.0));
+        soon.max(long)
     }
 
     /// A hedge was sent.
@@ -213,7 +231,7 @@ impl Hedge {
 
     /// Plain values.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { busy: self.busy.mean().unwrap_or(0.0), ..self.counts }
+        Snapshot { busy: self.busy(), ..self.counts }
     }
 }
 

@@ -61,6 +61,17 @@ fn one_glance_at_a_busy_moment_is_not_yet_overload() {
 }
 
 #[test]
+fn a_lull_of_a_moment_is_not_yet_room() {
+    let mut hedge = Hedge::new(Config::default());
+    let load = |in_flight| Load { in_flight, limit: 100, stands: in_flight == 100 };
+    (0..1_000).for_each(|_| _ = hedge.admit(load(100)));
+    let sent = (0..1_000).filter(|due| hedge.admit(load(if due % 60 < 50 { 100 } else { 40 })).is_ok());
+    assert_eq!(sent.count(), 0, "most of the time it is full");
+    let after = (0..500).position(|_| hedge.admit(load(40)).is_ok());
+    assert!(after.is_some_and(|after| (20..100).contains(&after)), "{after:?}");
+}
+
+#[test]
 fn everything_is_counted() {
     let mut hedge = Hedge::new(Config::default());
     hedge.sent();
