@@ -108,6 +108,12 @@ pub trait Adapter<Req, Res, Err>: Clone {
         Span::ZERO
     }
 
+    /// Whether a call inside sent a hedge: how long it took says nothing about the service either.
+    fn hedged(&self, response: &Res) -> bool {
+        let _ = response;
+        false
+    }
+
     /// When the work is over; with the guard if nothing else is said.
     fn end(&self, response: &Res) -> End {
         let _ = response;
@@ -327,6 +333,9 @@ where
         let result = match result {
             Ok(response) => {
                 let waited = this.adapter.waited(&response);
+                if this.adapter.hedged(&response) {
+                    guard.hedged();
+                }
                 match this.adapter.end(&response) {
                     End::WithResponse => guard.settle_at(now, outcome, waited),
                     End::WithGuard => guard.report_at(now, outcome, waited),

@@ -152,6 +152,11 @@ impl Guard {
         self.gate.refund(now(), &mut self.ticket, unused);
     }
 
+    /// Says that a hedge was sent for it, before how it went: the time that it took teaches the limit nothing.
+    pub fn hedged(&mut self) {
+        self.ticket.hedged = true;
+    }
+
     /// Says how it went: at response headers, once. `waited` is time spent between attempts.
     pub fn report(&mut self, outcome: Outcome, waited: Span) {
         self.report_at(now(), outcome, waited);

@@ -356,6 +356,9 @@ impl<J> Pipeline<Attempts, J> {
             (_, Some(answer)) => self.judge.judge(answer, self.way.repeat).outcome,
             (_, None) => Outcome::TimedOut,
         };
+        if ended.hedges > 0 {
+            guard.hedged();
+        }
         guard.settle_at(now(), outcome, ended.waited);
     }
 }

@@ -75,6 +75,9 @@ pub struct Ticket {
     pub standing: Option<Standing>,
     /// Time that the request spent waiting between attempts, which says nothing about the callee.
     pub waited: Span,
+    /// Whether a hedge was sent for it. The time that it took is then not that of the work, which may go on in
+    /// who lost: it teaches the limit nothing.
+    pub hedged: bool,
     slot: Option<limit::Slot>,
     pass: Option<breaker::Pass>,
     /// How the block let it in.
@@ -90,6 +93,7 @@ impl Ticket {
         Ticket {
             standing: None,
             waited: Span::ZERO,
+            hedged: false,
             slot: None,
             pass: None,
             entry: None,
@@ -452,6 +456,7 @@ impl<F: Ownership> Gate<F> {
             limit::Answer::Slot(slot) => Admit::Ticket(Ticket {
                 standing: place.standing,
                 waited: Span::ZERO,
+                hedged: false,
                 slot: Some(slot),
                 pass: None,
                 entry: place.entry,

@@ -296,6 +296,8 @@ impl<W> Shared<W> {
 
     pub(super) fn report(&mut self, now: Time, ticket: &Ticket, outcome: Outcome) {
         if let (Some(limit), Some(slot)) = (&mut self.limit, &ticket.slot) {
+            let outcome =
+                if ticket.hedged && outcome == Outcome::Success { Outcome::Ignored } else { outcome };
             limit.report(now, slot, outcome, ticket.waited, &mut self.events);
         }
         let (Some(breaker), Some(pass)) = (&mut self.breaker, &ticket.pass) else { return };

@@ -329,6 +329,24 @@ fn only_the_first_report_counts() {
 }
 
 #[test]
+fn a_call_that_was_hedged_teaches_the_limit_nothing() {
+    let baseline = |hedged| {
+        let limit = Some(limit::Config::default());
+        let door = door(Settings { limit, ..Settings::default() });
+        for call in 0..100 {
+            let mut ticket = ticket(door.admit(at(call * 10), &of(1)));
+            ticket.hedged = hedged;
+            door.settle(at(call * 10 + 5), ticket, Outcome::Success);
+        }
+        let snapshot = door.snapshot(at(1_000)).limit.unwrap();
+        assert_eq!(snapshot.in_flight, 0);
+        snapshot.baseline
+    };
+    assert_eq!(baseline(false), Some(ms(5)));
+    assert_eq!(baseline(true), None);
+}
+
+#[test]
 fn a_release_without_a_report_counts_as_cancelled() {
     let door = door(Settings { breaker: Some(fragile()), ..limited(8, 0) });
     break_open(&door, at(0));

@@ -205,6 +205,9 @@ impl Stack {
             front.report(Outcome::Ignored, ended.waited);
             return gone();
         }
+        if ended.hedges > 0 {
+            front.hedged();
+        }
         front.report(outcome(&ended), ended.waited + connecting);
         match (ended.verdict, ended.answer) {
             (Verdict::Rejected(rejection), _) => refuse(route, &rejection),

@@ -353,7 +353,7 @@ impl World<'_> {
             Verdict::Expired => (Reply::TimedOut, Outcome::TimedOut),
         };
         let route = at.passage.route;
-        ticket.waited = course.call.waited();
+        (ticket.waited, ticket.hedged) = (course.call.waited(), course.call.hedges() > 0);
         course.call.abandon(now, &at.station.parts(route));
         let route = &mut at.station.routes[route as usize];
         if reply == Reply::Ok {

@@ -12,7 +12,7 @@ use seawall_core::time::{Span, Time};
 use super::body::Held;
 use super::judge::judge;
 use super::refusal::Refusals;
-use super::{Refused, Waited};
+use super::{Hedged, Refused, Waited};
 use crate::call::{Adapter, Ended, Judgement};
 use crate::enter::Guard;
 
@@ -99,7 +99,7 @@ where
     }
 
     fn end(&self, ended: Ended<Result<Response<RB>, Err>>) -> Result<Self::Response, Err> {
-        let Ended { verdict, answer, guard, waited, .. } = ended;
+        let Ended { verdict, answer, guard, hedges, waited, .. } = ended;
         let mut response = match answer {
             Some(answer) => answer?.map(|body| Held::new(body, guard)),
             None => {
@@ -119,6 +119,9 @@ where
         };
         if waited > Span::ZERO {
             response.extensions_mut().insert(Waited(waited));
+        }
+        if hedges > 0 {
+            response.extensions_mut().insert(Hedged);
         }
         Ok(response)
     }

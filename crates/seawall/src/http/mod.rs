@@ -27,6 +27,10 @@ use crate::enter::Guard;
 #[derive(Clone, Copy, Debug)]
 pub struct Waited(pub Span);
 
+/// A hedge was sent for the call, carried in its response's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Hedged;
+
 /// Why a request was refused here, carried in the extensions of the answer: a layer around this one
 /// can tell it from an answer of the service, and holds it against nobody.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,10 @@ where
 
     fn waited(&self, response: &Response<RB>) -> Span {
         response.extensions().get::<Waited>().map_or(Span::ZERO, |waited| waited.0)
+    }
+
+    fn hedged(&self, response: &Response<RB>) -> bool {
+        response.extensions().get::<Hedged>().is_some()
     }
 
     fn answer(&self, mut response: Response<RB>, guard: Guard) -> Self::Response {

@@ -164,6 +164,10 @@ where
         self.adapter.waited(response)
     }
 
+    fn hedged(&self, response: &Res) -> bool {
+        self.adapter.hedged(response)
+    }
+
     fn end(&self, response: &Res) -> End {
         self.adapter.end(response)
     }
