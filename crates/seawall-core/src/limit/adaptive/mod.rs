@@ -524,13 +524,24 @@ impl Adaptive {
         libm::floor(limit * BELOW + 1e-9).max(self.least())
     }
 
+    /// Nothing queued inside in this window.
+    fn learn(&mut self, here: Point) {
+        match self.baseline.known() {
+            // What was measured differs by no more than chance: the longer memory counts for more.
+            Some(known) if (here.latency / known - 1.0).abs() < SAME => {
+                self.baseline.restart(known + (here.latency - known) / 4.0, self.window.latencies.calls * 4);
+            }
+            _ => self.baseline.restart(here.latency, self.window.latencies.calls),
+        }
+    }
+
     /// At a lower limit: has throughput fallen? Then nothing queues inside the callee.
     fn measure(&mut self, here: Point, high: Point) -> f64 {
         if here.outdoes(&high) {
             // The callee has become quicker since, and is not full at all.
             self.unmeasured = 0;
             self.unchecked = 0;
-            self.baseline.restart(here.latency, self.window.latencies.calls);
+            self.learn(here);
             self.state = State::Following(None);
             return high.limit;
         }
@@ -539,13 +550,7 @@ impl Adaptive {
         }
         self.unmeasured = 0;
         self.unchecked = 0;
-        match self.baseline.known() {
-            // What was measured differs by no more than chance: the longer memory counts for more.
-            Some(known) if (here.latency / known - 1.0).abs() < SAME => {
-                self.baseline.restart(known + (here.latency - known) / 4.0, self.window.latencies.calls * 4);
-            }
-            _ => self.baseline.restart(here.latency, self.window.latencies.calls),
-        }
+        self.learn(here);
         self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None, 0) };
         (high.throughput * here.latency * self.headroom + ROUNDING).min(high.limit * STEP_UP)
     }
