@@ -319,7 +319,7 @@ fn static_queue(table: &mut Table) {
     let least = (0..100).find(|places| refused(*places) <= 0.005).unwrap_or(0);
     table.exact("places for at most .5 % refused at .9", 26.0, f64::from(least));
     for (places, lambda, what, exact) in
-        [(26, 14.4, "p99 in ms", 79.0), (15, 14.4, "p99 in ms", 66.0), (15, 7.2, "refused", 0.017)]
+        [(26, 14.4, "p99 in ms", 79.0), (15, 14.4, "p99 in ms, at most", 66.0), (15, 7.2, "refused", 0.017)]
     {
         let queue = Queue { places: Some(8 + places), ..Queue::new(8, lambda) };
         let name = format!("{places} places, lambda={lambda}");
@@ -331,7 +331,11 @@ fn static_queue(table: &mut Table) {
             _ if table.fast => continue,
             _ => {
                 let p99 = static_p99(places, lambda);
-                table.exact(&format!("{name} {what}"), exact, (p99 * 10.0).round());
+                let (row, p99_ms) = (format!("{name} {what}"), (p99 * 10.0).round());
+                match what {
+                    "p99 in ms, at most" => table.within(&row, 0.0..=exact, p99_ms),
+                    _ => table.exact(&row, exact, p99_ms),
+                }
                 vec![figure("p99", p99, quantile(0.99, queue.unit()))]
             }
         };
