@@ -209,20 +209,18 @@ fn is_state(headers: &HeaderMap) -> bool {
 }
 
 fn is_member(key: &str, value: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase();
     let is_small = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_inside = |byte: u8| is_small(byte) || matches!(byte, b'_' | b'-' | b'*' | b'/');
-    let is_part = |part: &str, most: usize, first: fn(&u8) -> bool| {
-        part.as_bytes().first().is_some_and(first) && part.len() <= most && part.bytes().all(is_inside)
+    let is_part = |part: &str, most: usize, is_first: fn(u8) -> bool| {
+        part.bytes().next().is_some_and(is_first) && part.len() <= most && part.bytes().all(is_inside)
     };
-    let key = match key.split_once('@') {
-        None => is_part(key, 256, u8::is_ascii_lowercase),
-        Some((tenant, system)) => {
-            let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            is_part(tenant, 241, first) && is_part(system, 14, u8::is_ascii_lowercase)
-        }
+    let is_key = match key.split_once('@') {
+        None => is_part(key, 256, is_letter),
+        Some((tenant, system)) => is_part(tenant, 241, is_small) && is_part(system, 14, is_letter),
     };
     let is_text = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b',' | b'=');
-    key && !value.is_empty() && value.len() <= 256 && value.bytes().all(is_text)
+    is_key && !value.is_empty() && value.len() <= 256 && value.bytes().all(is_text)
 }
 
 #[cfg(test)]
