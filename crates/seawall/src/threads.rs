@@ -1,9 +1,9 @@
 //! Ownership for many threads: shards for what is keyed by user, one short lock for the rest.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use parking_lot::{Mutex, MutexGuard};
 use seawall_core::gate::{Own, Ownership, shard_of};
 use seawall_core::request::Key;
 
@@ -34,10 +34,10 @@ struct Padded<T>(Mutex<T>);
 pub struct Locks<T>(Box<[Padded<T>]>);
 
 impl<T> Padded<T> {
-    /// A policy never panics half-way through a change, so a poisoned lock holds a sound value.
+    /// Without poison: a policy never panics half-way through a change.
     #[inline]
     fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
