@@ -229,18 +229,32 @@ struct Passage<'a> {
     shadowed: Policies,
     /// Where it waits, if it does.
     line: Option<Line>,
+    /// Why it may not go on, if that is so.
+    refusal: Option<Rejection>,
 }
+
+/// The passage ends here, with the refusal that was noted in it.
+#[derive(Debug)]
+struct Refused;
 
 impl<'a> Passage<'a> {
     #[inline]
     fn new(ticket: &'a mut Ticket, stance: Stance) -> Passage<'a> {
-        Passage { ticket, stance, shadowed: Policies::default(), line: None }
+        Passage { ticket, stance, shadowed: Policies::default(), line: None, refusal: None }
+    }
+
+    /// Notes a refusal, which ends the passage.
+    #[inline]
+    fn refuse(&mut self, rejection: Rejection) -> Result<(), Refused> {
+        self.refusal = Some(rejection);
+        Err(Refused)
     }
 
     /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
-    fn overrule(&mut self, rejection: Rejection) -> Result<(), Rejection> {
+    #[inline]
+    fn overrule(&mut self, rejection: Rejection) -> Result<(), Refused> {
         match self.stance.of(rejection.policy) {
-            Enforcement::Enforced => Err(rejection),
+            Enforcement::Enforced => self.refuse(rejection),
             Enforcement::Shadow | Enforcement::Off => {
                 self.shadowed.add(rejection.policy);
                 Ok(())
@@ -356,22 +370,16 @@ impl<F: Ownership> Gate<F> {
             return Ok(None);
         }
         let mut passage = Passage::new(ticket, stance);
-        if let Err(rejection) = self.pass_barrier(now, &mut passage) {
-            ticket.clear();
-            return Err(rejection);
-        }
-        match self.admit_from(0, now, request, &mut passage) {
-            Ok(()) => Ok(passage.ends(request)),
-            Err(rejection) => {
-                self.tell_barrier_refused(ticket.entry, &rejection);
-                ticket.clear();
-                Err(rejection)
-            }
-        }
+        let passed = self.pass_barrier(now, &mut passage);
+        let _ = passed.and_then(|()| self.admit_from(0, now, request, &mut passage));
+        let Some(rejection) = passage.refusal else { return Ok(passage.ends(request)) };
+        self.tell_barrier_refused(ticket.entry, &rejection);
+        ticket.clear();
+        Err(rejection)
     }
 
     #[inline]
-    fn pass_barrier(&self, now: Time, passage: &mut Passage<'_>) -> Result<(), Rejection> {
+    fn pass_barrier(&self, now: Time, passage: &mut Passage<'_>) -> Result<(), Refused> {
         if passage.stance.of(Policy::Block) == Enforcement::Off {
             return Ok(());
         }
@@ -403,38 +411,42 @@ impl<F: Ownership> Gate<F> {
         now: Time,
         request: &Request,
         passage: &mut Passage<'_>,
-    ) -> Result<(), Rejection> {
-        let Some(rule) = self.rules.get(first) else {
-            return self.on(|shared| shared.admit(now, self.lane, request, passage));
-        };
+    ) -> Result<(), Refused> {
+        let Some(rule) = self.rules.get(first) else { return self.admit_behind(now, request, passage) };
         let enforcement = passage.stance.of(Policy::Throttle);
         if enforcement == Enforcement::Off {
             return self.admit_from(first + 1, now, request, passage);
         }
-        let mut refusal = None;
         let asked = rule.ask(now, request, enforcement, |standing, purse, mark| {
             passage.takes(first, standing, purse, mark);
-            refusal = self.admit_from(first + 1, now, request, passage).err();
-            refusal.is_none()
+            match first + 1 == self.rules.len() {
+                true => self.admit_behind(now, request, passage),
+                false => self.admit_from(first + 1, now, request, passage),
+            }
         });
-        match (asked, refusal) {
-            (Ok(()), None) => Ok(()),
-            (Ok(()), Some(rejection)) => Err(rejection),
-            (Err(Unmet::Late(slot, purse)), _) => {
+        match asked {
+            Ok(()) if passage.refusal.is_some() => Err(Refused),
+            Ok(()) => Ok(()),
+            Err(Unmet::Late(slot, purse)) => {
                 passage.ticket.standing = Some(Standing { quota: first as u8, ..slot.standing });
                 passage.ticket.taken.note(first, purse, slot.mark);
                 passage.line = Some(Line::Tokens { rule: first, at: slot.at });
                 Ok(())
             }
-            (Err(Unmet::Refused(mut rejection)), _) => {
+            Err(Unmet::Refused(mut rejection)) => {
                 if let Some(standing) = &mut rejection.standing {
                     standing.quota = first as u8;
                 }
                 passage.overrule(rejection)?;
                 self.admit_from(first + 1, now, request, passage)
             }
-            (Err(Unmet::Overflow), _) => unreachable!("the overflow bucket takes everybody"),
+            Err(Unmet::Overflow) => unreachable!("the overflow bucket takes everybody"),
         }
+    }
+
+    /// Asks what lies behind the throttles.
+    fn admit_behind(&self, now: Time, request: &Request, passage: &mut Passage<'_>) -> Result<(), Refused> {
+        self.on(|shared| shared.admit(now, self.lane, request, passage))
     }
 
     /// "My turn?" Parks the waiter if not.
@@ -483,20 +495,17 @@ impl<F: Ownership> Gate<F> {
         ticket.begin(now, &place.request);
         (ticket.standing, ticket.entry) = (place.standing, place.entry);
         let mut passage = Passage::new(&mut ticket, self.switch.stance());
-        match self.admit_from(rule + 1, now, &place.request, &mut passage) {
-            Ok(()) => {
-                passage.ticket.taken.after(&place.taken, rule + 1);
-                match passage.ends(&place.request) {
-                    // The driver asked in order to have its waiter parked.
-                    Some(next) => self.claim(now, next, waiter),
-                    None => Admit::Ticket(ticket),
-                }
-            }
-            Err(rejection) => {
-                self.tell_barrier_refused(place.entry, &rejection);
-                self.give_all_back(now, place);
-                Admit::Reject(rejection)
-            }
+        let _ = self.admit_from(rule + 1, now, &place.request, &mut passage);
+        if let Some(rejection) = passage.refusal {
+            self.tell_barrier_refused(place.entry, &rejection);
+            self.give_all_back(now, place);
+            return Admit::Reject(rejection);
+        }
+        passage.ticket.taken.after(&place.taken, rule + 1);
+        match passage.ends(&place.request) {
+            // The driver asked in order to have its waiter parked.
+            Some(next) => self.claim(now, next, waiter),
+            None => Admit::Ticket(ticket),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A throttle as a part of a gate: all its shards, under one ownership.
 
-use super::{ONE, Own, Ownership};
+use super::{ONE, Own, Ownership, Refused};
 use crate::decision::{Policy, Reason, Rejection, Standing};
 use crate::enforcement::Enforcement;
 use crate::request::Request;
@@ -107,13 +107,10 @@ impl<F: Ownership> Rule<F> {
         now: Time,
         request: &Request,
         enforcement: Enforcement,
-        mut rest: impl FnMut(Standing, Purse, Mark) -> bool,
+        mut rest: impl FnMut(Standing, Purse, Mark) -> Result<(), Refused>,
     ) -> Result<(), Unmet> {
         let request = self.keyed(request);
-        let mut rest = |grant: Grant, purse| match rest(grant.standing, purse, grant.mark) {
-            true => Ok(()),
-            false => Err(()),
-        };
+        let mut rest = |grant: Grant, purse| rest(grant.standing, purse, grant.mark).map_err(|Refused| ());
         let met = self.shards.with(request.user, |shard| {
             let look = shard.admit_if(now, &request, |grant: Grant| rest(grant, Purse::Own));
             self.met(shard, now, &request, Purse::Own, enforcement, look)

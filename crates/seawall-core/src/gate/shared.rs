@@ -4,9 +4,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{BlockSnapshot, Lane, Line, Passage, Snapshot, Ticket};
+use super::{BlockSnapshot, Lane, Line, Passage, Refused, Snapshot, Ticket};
 use crate::breaker::{self, Breaker, Front, Mode, Pass};
-use crate::decision::{Policy, Rejection};
+use crate::decision::Policy;
 use crate::enforcement::{Enforcement, Stance};
 use crate::event::{Change, Event, Events};
 use crate::limit::{self, Answer, Limit, Slot, Turn};
@@ -173,13 +173,14 @@ impl<W> Shared<W> {
     }
 
     /// Asks the policies in their order.
+    #[inline]
     pub(super) fn admit(
         &mut self,
         now: Time,
         lane: usize,
         request: &Request,
         passage: &mut Passage<'_>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Refused> {
         let answer = self.try_admit(now, lane, request, passage);
         if !passage.shadowed.is_empty() {
             passage.shadowed.iter().for_each(|policy| self.shadowed[lane][policy as usize] += 1);
@@ -194,16 +195,15 @@ impl<W> Shared<W> {
         lane: usize,
         request: &Request,
         passage: &mut Passage<'_>,
-    ) -> Result<(), Rejection> {
-        passage.ticket.pass = match &mut self.breaker {
-            Some(breaker) if passage.stance.of(Policy::Breaker) != Enforcement::Off => {
-                match breaker.admit(now, &mut self.events) {
-                    Ok(pass) => Some(pass),
-                    Err(rejection) => passage.overrule(rejection).map(|()| None)?,
-                }
+    ) -> Result<(), Refused> {
+        if let Some(breaker) = &mut self.breaker
+            && passage.stance.of(Policy::Breaker) != Enforcement::Off
+        {
+            match breaker.admit(now, &mut self.events) {
+                Ok(pass) => passage.ticket.pass = Some(pass),
+                Err(rejection) => passage.overrule(rejection)?,
             }
-            _ => None,
-        };
+        }
         let answer = match self.ramp.is_some() {
             true => self.ask_behind_ramp(now, lane, request, passage),
             false => self.ask_limit(now, lane, request, passage),
@@ -221,7 +221,7 @@ impl<W> Shared<W> {
         lane: usize,
         request: &Request,
         passage: &mut Passage<'_>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Refused> {
         let before = self.ramp.clone();
         let passed = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
         passed.or_else(|rejection| passage.overrule(rejection))?;
@@ -239,7 +239,7 @@ impl<W> Shared<W> {
         lane: usize,
         request: &Request,
         passage: &mut Passage<'_>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Refused> {
         let Some(limit) = &mut self.limit else { return Ok(()) };
         let pressure = limit.arrive(now, lane, &mut self.events);
         if let Some(shed) = &mut self.sheds[lane]
@@ -257,8 +257,8 @@ impl<W> Shared<W> {
             return Ok(());
         }
         // Nearly all find a place at once.
-        passage.ticket.slot = limit.take_place(now, lane, request);
-        if passage.ticket.slot.is_some() {
+        if let Some(slot) = limit.take_place(now, lane, request) {
+            passage.ticket.slot = Some(slot);
             return Ok(());
         }
         match limit.line_up(now, lane, request, pressure.delay) {
@@ -266,10 +266,10 @@ impl<W> Shared<W> {
             // A gate with a breaker never waits: a probe must not grow old in a line.
             Answer::Wait(turn) if self.breaker.is_some() => {
                 limit.leave(now, turn);
-                return Err(limit::full());
+                return passage.refuse(limit::full());
             }
             Answer::Wait(turn) => passage.line = Some(Line::Turn(turn)),
-            Answer::Reject(rejection) => return Err(rejection),
+            Answer::Reject(rejection) => return passage.refuse(rejection),
         }
         Ok(())
     }

@@ -134,6 +134,7 @@ impl Judge {
     }
 
     /// Counts an arrival.
+    #[inline]
     pub(super) fn arrive(&mut self, now: Time, lane: usize) {
         self.lanes[lane].arrivals.add(now);
         let least = &mut self.least_delay;
@@ -232,6 +233,13 @@ impl Judge {
         if waiting > 0 { wait(waiting, places, &self.held) } else { Span::ZERO }
     }
 
+    /// Whether, with this arrival, it is time to judge again.
+    #[inline]
+    pub(super) fn is_due(&mut self, now: Time) -> bool {
+        self.unjudged += 1;
+        now >= self.due || self.unjudged >= JUDGE_ARRIVALS
+    }
+
     /// Judges each lane under its own bound, with so many inside, and all of them under the ceiling, on
     /// which a bounded lane presses no harder than its bound drains.
     pub(super) fn judge<'a>(
@@ -241,10 +249,6 @@ impl Judge {
         lanes: impl Iterator<Item = (&'a Lane, u32)>,
         events: &mut Events,
     ) {
-        self.unjudged += 1;
-        if now < self.due && self.unjudged < JUDGE_ARRIVALS {
-            return;
-        }
         (self.due, self.unjudged) = (now + JUDGE_EVERY, 0);
         let could_drain = |places: u32, held: &Ewma| {
             let seconds = known(held)?.max(1e-9);
@@ -334,9 +338,10 @@ fn line(places: u32, held: &Ewma, pace: f64, stands: bool) -> f64 {
     ceil((places * times.max(waits)).max(drains))
 }
 
-/// The next whole number, of what is not negative.
+/// The next whole number, of what is not negative and can be counted.
 pub(super) fn ceil(value: f64) -> f64 {
-    let whole = value as u64 as f64;
+    // Signed, since that is one instruction.
+    let whole = value as i64 as f64;
     if whole < value { whole + 1.0 } else { whole }
 }
 

@@ -193,9 +193,12 @@ impl<W> Limit<W> {
     #[inline]
     pub fn arrive(&mut self, now: Time, lane: usize, events: &mut Events) -> Pressure {
         self.judge.arrive(now, lane);
-        let lanes = self.lanes.iter().enumerate();
-        let lanes = lanes.map(|(lane, state)| (&state.config, state.in_flight + self.queue.waiting_in(lane)));
-        self.judge.judge(now, self.places, lanes, events);
+        if self.judge.is_due(now) {
+            let lanes = self.lanes.iter().enumerate();
+            let lanes =
+                lanes.map(|(lane, state)| (&state.config, state.in_flight + self.queue.waiting_in(lane)));
+            self.judge.judge(now, self.places, lanes, events);
+        }
         let (least_delay, stands) = (self.judge.least_delay(), self.judge.stands_in(lane));
         let is_late = stands || least_delay > Span::ZERO || self.queue.waiting() > 0;
         Pressure {
@@ -233,8 +236,8 @@ impl<W> Limit<W> {
     }
 
     /// A place in the queue, for who finds none in flight and would meet this delay.
+    #[inline]
     pub(crate) fn line_up(&mut self, now: Time, lane: usize, request: &Request, delay: Span) -> Answer {
-        let tenant = self.tenant(request.user);
         if request.deadline <= now {
             self.expired += 1;
             return Answer::Reject(expired());
@@ -244,6 +247,11 @@ impl<W> Limit<W> {
             self.full += 1;
             return Answer::Reject(full());
         }
+        self.line_up_behind(now, lane, request)
+    }
+
+    fn line_up_behind(&mut self, now: Time, lane: usize, request: &Request) -> Answer {
+        let (tenant, waiting) = (self.tenant(request.user), self.queue.waiting());
         let lane_has_room = self.lane_queue_has_room(now, lane, request);
         if lane_has_room && waiting < self.queue_max {
             return self.join(now, lane, tenant, request);
@@ -401,7 +409,7 @@ impl<W> Limit<W> {
         let state = &self.lanes[lane];
         let limit = self.places;
         let mut allowed = self.judge.line_in(lane, limit.min(state.config.max));
-        if state.has_room() {
+        if self.shares(state) {
             // It waits for the ceiling, in a queue that is shared with whoever else does.
             let waits = |other: usize| self.lanes[other].has_room() && self.queue.waiting_in(other) > 0;
             let others = (0..self.lanes.len()).filter(|other| *other != lane && waits(*other)).count();
@@ -520,20 +528,28 @@ impl<W> Limit<W> {
         }
         let (state, limit) = (&self.lanes[lane], self.places);
         let own = self.judge.pace_in(lane, state.config.max.min(limit));
-        if state.has_room() { own.max(self.judge.pace_of_all(limit)) } else { own }
+        if self.shares(state) { own.max(self.judge.pace_of_all(limit)) } else { own }
+    }
+
+    /// Whether this lane waits for the ceiling, which others press on too.
+    fn shares(&self, lane: &LaneState) -> bool {
+        self.lanes.len() > 1 && lane.has_room()
     }
 
     /// The delay that a newcomer to this lane would meet: those in line at the pace at which they
     /// drain, or the age of the lane's oldest when the drain has stopped.
+    #[inline]
     fn delay(&self, now: Time, lane: usize) -> Span {
-        if self.queue.waiting() == 0 || self.has_room(lane) {
-            return Span::ZERO;
-        }
+        let is_served_at_once = self.queue.waiting() == 0 || self.has_room(lane);
+        if is_served_at_once { Span::ZERO } else { self.delay_in_line(now, lane) }
+    }
+
+    fn delay_in_line(&self, now: Time, lane: usize) -> Span {
         let (state, limit) = (&self.lanes[lane], self.places);
         let oldest = self.queue.ends_in([lane].into_iter(), End::First).map(|(_, entry)| entry.arrived).min();
         let age = oldest.map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
         let own = self.judge.wait_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
-        let all = match state.has_room() {
+        let all = match self.shares(state) {
             true => self.judge.wait_of_all(self.queue.waiting(), limit),
             false => Span::ZERO,
         };
