@@ -35,6 +35,13 @@ impl Baseline {
         self.0.mean().filter(|_| self.0.seen() >= BASELINE_LEAST)
     }
 
+    /// Keeps what is known, as if few calls had said so: the next ones count for more.
+    pub(super) fn doubt(&mut self) {
+        if let Some(known) = self.known() {
+            self.0.restart(known, BASELINE_LEAST);
+        }
+    }
+
     /// Forgets everything and starts at `seconds`, as if `calls` had said so.
     pub(super) fn restart(&mut self, seconds: f64, calls: u32) {
         self.0.restart(seconds, calls);

@@ -15,9 +15,10 @@
 //! ```
 //!
 //! The first factor feeds forward what can be served; it is smoothed over a second, since its noise
-//! would move users in and out. The proportional part acts at once, on the delay that this very
-//! request would meet; the integral, taken every 20 ms, moves the middle of it to the set point. A
-//! rank within half of the drain always passes: only the queue's own bound holds it back. Where
+//! would move users in and out. Once no arrival has met a delay for as long as the target, more drains than
+//! was counted, as when capacity has come back: the factor then grows by 15 % every 20 ms until somebody
+//! waits again. The proportional part acts at once, on the delay that this very request would meet; the
+//! integral, taken every 20 ms, moves the middle of it to the set point. A rank within half of the drain always passes: only the queue's own bound holds it back. Where
 //! more important tiers arrive, too, or users who want no more than their share beside one who wants much
 //! more, the set point of the others is lower and their slope steeper,
 //! by the part `a` of the drain that the important use (`set × (1 − 1.5 a)`, `0.3 + 4 a`): what
@@ -77,6 +78,10 @@ const ALWAYS: f64 = 0.5;
 const SET_LESS: f64 = 1.5;
 const SET_LEAST: f64 = 0.25;
 const STEEPER: f64 = 4.0;
+/// How fast, in a tick, more is taken to drain than was counted while the queue stays empty, and less once it is
+/// long again.
+const SPARE_RISE: f64 = 1.15;
+const SPARE_FALL: f64 = 1.1;
 /// The time over which small changes of the load are smoothed; larger ones count at once.
 const LOAD_SPAN: Span = Span::from_secs(1);
 const LOAD_JUMP: f64 = 0.2;
@@ -107,6 +112,10 @@ pub struct Shed {
     /// Arrivals over drain, smoothed.
     load: f64,
     integral: f64,
+    /// By how much more drains than was counted, as an empty queue shows.
+    spare: f64,
+    /// When the first of those arrived who have met no delay in a queue that stands.
+    idle_since: Option<Time>,
     /// Delays that arrivals met since the last tick, in seconds: their sum and number.
     delays: (f64, u32),
     guard: Guard,
@@ -136,6 +145,8 @@ impl Shed {
             crowd: Crowd::new(),
             load: 0.0,
             integral: 0.0,
+            spare: 1.0,
+            idle_since: None,
             delays: (0.0, 0),
             guard: Guard::new(),
             dimmer: Dimmer::new(),
@@ -152,6 +163,11 @@ impl Shed {
                 target.max(pressure.pace.times(TARGET_DRAINS).min(Span::from_nanos(patience)))
             }
         };
+        if pressure.delay > Span::ZERO || !pressure.stands {
+            self.idle_since = None;
+        } else if self.idle_since.is_none() {
+            self.idle_since = Some(now);
+        }
         if self.crowd.is_due(now) {
             self.tick(now, pressure);
         }
@@ -224,14 +240,24 @@ impl Shed {
             let set = (self.target.as_secs_f64() * SET).max(1e-9);
             let error = (1.0 - delay / set).max(-1.0);
             self.integral = (self.integral + INTEGRAL * error * tick).clamp(-INTEGRAL_MOST, INTEGRAL_MOST);
+            let is_idle = self.idle_since.is_some_and(|since| now.since(since) >= self.target);
+            self.spare = if is_idle {
+                (self.spare * SPARE_RISE).min(self.load)
+            } else if delay > set {
+                self.spare / SPARE_FALL
+            } else {
+                self.spare * (1.0 - tick)
+            }
+            .max(1.0);
         } else {
             self.integral *= 1.0 - tick;
+            self.spare = 1.0;
         }
     }
 
     /// The place up to which requests pass at this delay, behind this share that may not be dropped.
     fn passing(&self, ahead: f64, delay: Span) -> f64 {
-        let load = self.load.max(1e-9);
+        let load = (self.load / self.spare).max(1e-9);
         let ahead = (ahead * load).min(1.0);
         let set = self.target.as_secs_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
         let error = 1.0 - delay.as_secs_f64() / set;

@@ -167,6 +167,30 @@ fn the_integral_finds_the_set_point() {
     assert_eq!(shed.integral, -INTEGRAL_MOST, "it is bounded");
 }
 
+/// What drains is counted over a second and a half: when capacity comes back, that is wrong for as long.
+#[test]
+fn a_queue_that_stays_empty_opens_at_once() {
+    let mut shed = seasoned(&[Tier::Critical], Config::default());
+    let mut now = 1_000;
+    let mut stand = |ms: u64, delay: f64| {
+        let pressure = standing(delay, 10.0);
+        for _ in 0..ms {
+            now += 1;
+            let _ =
+                shed.admit(at(now), &placed(Tier::Critical, (now * 619 % 1_000) as f64 / 1_000.0), &pressure);
+        }
+        share(&shed, Tier::Critical, &pressure)
+    };
+    let before = stand(100, 14.4);
+    assert!((before - 0.1).abs() < 0.02, "{before}");
+    let by_chance = stand(15, 0.0);
+    assert!(by_chance < 0.15, "a queue that was empty for a moment opens nothing: {by_chance}");
+    let opened = stand(400, 0.0);
+    assert!(opened > 0.99, "{opened}");
+    let long = stand(1_000, 20.0);
+    assert!(long < 0.1, "who waits again closes it: {long}");
+}
+
 #[test]
 fn a_cohort_changes_by_the_hour() {
     let hour = |hour: u64| Time::ZERO + Span::from_secs(3_600 * hour);

@@ -50,7 +50,8 @@
 //! - With no no-load latency at all (started under overload) it *searches*: it halves, window by
 //!   window, until throughput falls, and climbs once it has measured.
 //!
-//! **Edges.** Failures teach nothing (a refused connection is quick); a call that timed out counts
+//! **Edges.** After [`SILENCE`] the callee may be another, and new calls outweigh what was known of the
+//! no-load latency. Failures teach nothing (a refused connection is quick); a call that timed out counts
 //! with the time it took; answers that say "overloaded" cut the limit by a tenth, once a window.
 //! For work quicker than [`FINEST`] the limit stays as if it took that long: what a loaded machine
 //! adds to so short a time is no queue. The gradient follows Netflix's concurrency-limits (2018);
@@ -124,6 +125,8 @@ const GAIN: f64 = 0.2;
 const SURE: f64 = 3.0;
 /// Those that make it likely, which is enough for headroom: it goes again by itself.
 const LIKELY: f64 = 1.5;
+/// After so long without an answer the callee may be another: what calls took before counts for little.
+pub const SILENCE: Span = Span::from_secs(10);
 /// No-load latencies that are no further apart are the same.
 const SAME: f64 = 0.1;
 /// The part of the throughput at a higher limit below which nothing queues at a lower one.
@@ -291,6 +294,8 @@ pub struct Adaptive {
     has_climbed: bool,
     headroom: f64,
     stays: Stays,
+    /// When a call last ended.
+    heard: Time,
 }
 
 impl Adaptive {
@@ -310,6 +315,7 @@ impl Adaptive {
             has_climbed: false,
             headroom: HEADROOM,
             stays: Stays::default(),
+            heard: now,
         }
     }
 
@@ -346,6 +352,10 @@ impl Adaptive {
     /// Takes in a call that was sent when `in_flight` were under way, itself included.
     pub fn sample(&mut self, now: Time, in_flight: u32, latency: Span, outcome: Outcome) {
         let seconds = latency.as_secs_f64();
+        if now.since(self.heard) >= SILENCE {
+            self.baseline.doubt();
+        }
+        self.heard = now;
         match outcome {
             Outcome::Success => self.baseline.add(in_flight, self.limit * self.low(), seconds),
             Outcome::TimedOut => {}

@@ -180,6 +180,24 @@ fn a_callee_that_became_slow_does_not_shrink_it_to_nothing() {
     }
 }
 
+/// It comes back five times as slow after a pause: what calls took before says nothing of that.
+#[test]
+fn after_a_silence_the_no_load_latency_is_learned_anew() {
+    let slow_after = |silence: Span| {
+        let (mut callee, mut adaptive) = (Callee::new(8, 10, 1), ceiling());
+        callee.run(&mut adaptive, 560.0, 30);
+        while callee.in_flight > 0 {
+            callee.complete(&mut adaptive);
+        }
+        callee.now += silence;
+        callee.service = Span::from_millis(50);
+        callee.run(&mut adaptive, 40.0, 5);
+        adaptive.baseline().unwrap()
+    };
+    assert!(slow_after(SILENCE) > Span::from_millis(35));
+    assert!(slow_after(Span::ZERO) < Span::from_millis(20), "few calls do not outweigh many");
+}
+
 #[test]
 fn sequential_calls_never_raise_it() {
     let mut adaptive = ceiling();
