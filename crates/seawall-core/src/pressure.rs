@@ -7,6 +7,8 @@ use crate::time::Span;
 pub struct Pressure {
     /// The delay that a newcomer would meet.
     pub delay: Span,
+    /// Whether a place in flight is free for the newcomer.
+    pub has_room: bool,
     /// The shortest delay that anybody met in the last 100 ms.
     pub least_delay: Span,
     /// Whether more came of late than went, beyond what a burst explains.

@@ -203,6 +203,7 @@ impl<W> Limit<W> {
         let is_late = stands || least_delay > Span::ZERO || self.queue.waiting() > 0;
         Pressure {
             delay: self.delay(now, lane),
+            has_room: self.has_room(lane),
             least_delay,
             grows: self.judge.grows(),
             stands,

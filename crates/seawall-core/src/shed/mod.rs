@@ -15,9 +15,9 @@
 //! ```
 //!
 //! The first factor feeds forward what can be served; it is smoothed over a second, since its noise
-//! would move users in and out. Once no arrival has met a delay for as long as the target, more drains than
-//! was counted, as when capacity has come back: the factor then grows by 15 % every 20 ms until somebody
-//! waits again. The proportional part acts at once, on the delay that this very request would meet; the
+//! would move users in and out. Once no arrival has met a delay for twice the target, more drains than was
+//! counted, as when capacity has come back: the factor then grows by 15 % every 20 ms until somebody waits
+//! again. The proportional part acts at once, on the delay that this very request would meet; the
 //! integral, taken every 20 ms, moves the middle of it to the set point. A rank within half of the drain always passes: only the queue's own bound holds it back. Where
 //! more important tiers arrive, too, or users who want no more than their share beside one who wants much
 //! more, the set point of the others is lower and their slope steeper,
@@ -36,7 +36,7 @@
 //! be served at four calls each; this one .94 and more. A steeper slope (1.0) gives .84: it lets the
 //! queue's noise choose among cohorts.
 //!
-//! **Edges.** With nothing waiting nothing is dropped, unless a guard says so. Until 20 requests
+//! **Edges.** Whoever finds a place in flight free is not dropped, unless a guard says so. Until 20 requests
 //! have arrived within a few seconds nobody's rank is known: then a request is dropped when the delay
 //! is above its tier's share of the target, a quarter for `sheddable`, half for `sheddable_plus`, all of it for
 //! `critical`, twice for `critical_plus`. A target of zero does so always, and drops, under a
@@ -78,6 +78,8 @@ const ALWAYS: f64 = 0.5;
 const SET_LESS: f64 = 1.5;
 const SET_LEAST: f64 = 0.25;
 const STEEPER: f64 = 4.0;
+/// For how many times the target nobody must have waited.
+const IDLE: u64 = 2;
 /// How fast, in a tick, more is taken to drain than was counted while the queue stays empty, and less once it is
 /// long again.
 const SPARE_RISE: f64 = 1.15;
@@ -182,6 +184,7 @@ impl Shed {
         let rank = is_ranked.then(|| self.crowd.rank(tier, cohort)).flatten();
         self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
         let over = pressure.stands
+            && !pressure.has_room
             && match rank {
                 Some(rank) if self.target > Span::ZERO => {
                     rank.place > self.passing(rank.ahead, pressure.delay)
@@ -240,7 +243,7 @@ impl Shed {
             let set = (self.target.as_secs_f64() * SET).max(1e-9);
             let error = (1.0 - delay / set).max(-1.0);
             self.integral = (self.integral + INTEGRAL * error * tick).clamp(-INTEGRAL_MOST, INTEGRAL_MOST);
-            let is_idle = self.idle_since.is_some_and(|since| now.since(since) >= self.target);
+            let is_idle = self.idle_since.is_some_and(|since| now.since(since) >= self.target.times(IDLE));
             self.spare = if is_idle {
                 (self.spare * SPARE_RISE).min(self.load)
             } else if delay > set {

@@ -167,6 +167,14 @@ fn the_integral_finds_the_set_point() {
     assert_eq!(shed.integral, -INTEGRAL_MOST, "it is bounded");
 }
 
+#[test]
+fn who_finds_a_place_is_not_dropped() {
+    let shed = seasoned(&Tier::ALL, Config::default());
+    let shares = |pressure| Tier::ALL.map(|tier| share(&shed, tier, &pressure));
+    assert!(shares(standing(0.0, 10.0))[3] < 0.01);
+    assert_eq!(shares(Pressure { has_room: true, ..standing(0.0, 10.0) }), [1.0; 4]);
+}
+
 /// What drains is counted over a second and a half: when capacity comes back, that is wrong for as long.
 #[test]
 fn a_queue_that_stays_empty_opens_at_once() {
