@@ -41,6 +41,8 @@ use serde_json::{Value, json};
 
 use reader::{Field, Section};
 use report::{Report, parse};
+use route::Around;
+use throttle::Throttles;
 
 pub use address::{admin as admin_address, listen as listen_address};
 pub use fallback::{Fallback, Static};
@@ -83,6 +85,8 @@ pub struct Config {
     pub hand_over: Option<PathBuf>,
     /// Who is asking.
     pub identity: identity::Identity,
+    /// The quotas over all routes; at most 8, default none. Each route has them before its own.
+    pub throttle: Vec<Throttle>,
     /// Which headers are added to responses.
     pub headers: Headers,
     /// What is logged of requests.
@@ -173,6 +177,7 @@ impl Config {
             state: None,
             hand_over: None,
             identity: identity::Identity::default(),
+            throttle: Vec::new(),
             headers: Headers::default(),
             log: Log::default(),
             otlp: None,
@@ -205,13 +210,16 @@ impl Config {
         Some(call::Settings { budget: Some(self.upstreams.get(name)?.budget), hedge })
     }
 
-    /// Which upstreams and routes were there before, as JSON: their state is kept.
+    /// Which upstreams, routes and throttles of the gateway were there before, as JSON: their state is kept.
     pub fn compared_with(&self, before: &Config) -> Value {
         let routes = |config: &Config| config.routes.iter().map(|route| route.name.clone()).collect();
         let upstreams = |config: &Config| config.upstreams.keys().cloned().collect();
+        let throttles =
+            |config: &Config| config.throttle.iter().map(|throttle| throttle.name.clone()).collect();
         json!({
             "routes": compared(&routes(self), &routes(before)),
             "upstreams": compared(&upstreams(self), &upstreams(before)),
+            "throttles": compared(&throttles(self), &throttles(before)),
         })
     }
 
@@ -227,14 +235,17 @@ impl Config {
         let admin = root.section("admin").map(admin_in).unwrap_or_default();
         let state = root.optional("state", file);
         let hand_over = root.optional("hand_over", file);
-        let (identity, users) = identity::read(root.section("identity"));
+        let (identity, table) = identity::read(root.section("identity"));
+        let throttles =
+            root.value("throttle", Throttles::default(), |field| throttle::of_gateway(field, table));
         let headers = root.section("headers").map(headers_in).unwrap_or_default();
         let log = root.section("log").map(log_in).unwrap_or_default();
         let otlp = root.section("otlp").and_then(otlp_in);
         let upstreams = root.named("upstream");
         // A name counts even if its table is wrong: routes to it are right.
         let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name).collect();
-        let routes = route::read_all(root.named("route"), users, &names);
+        let around = Around { table, throttles: &throttles, upstreams: &names };
+        let routes = route::read_all(root.named("route"), &around);
         let upstreams = upstreams
             .into_iter()
             .filter_map(|upstream| Some((upstream.name.to_owned(), Upstream::read(upstream.section)?)))
@@ -243,7 +254,20 @@ impl Config {
             // Only now: what is missing may just be misspelt.
             complete(&names, &routes).unwrap_or_else(|missing| report.at(0..0, missing));
         }
-        Config { listen, listeners, admin, state, hand_over, identity, headers, log, otlp, upstreams, routes }
+        Config {
+            listen,
+            listeners,
+            admin,
+            state,
+            hand_over,
+            identity,
+            throttle: throttles.throttles,
+            headers,
+            log,
+            otlp,
+            upstreams,
+            routes,
+        }
     }
 }
 

@@ -62,6 +62,17 @@ impl Default for Streams {
     }
 }
 
+/// What the rest of the file says that a route is read by.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The table of users of each throttle.
+    pub(super) table: Table,
+    /// Those of the gateway.
+    pub(super) throttles: &'a Throttles,
+    /// The names of the upstreams.
+    pub(super) upstreams: &'a [&'a str],
+}
+
 /// Requests that belong together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -85,7 +96,8 @@ pub struct Route {
     pub deadline: Span,
     /// How much its requests matter.
     pub tier: TierRule,
-    /// The quotas that a request spends, in the order of the file; at most 8, default none.
+    /// The quotas that a request spends, in the order of the file, those of the gateway first; at most 8 of
+    /// each, default none.
     pub throttle: Vec<Throttle>,
     /// The names of the plans of those quotas, by their numbers from 1 on.
     pub plans: Vec<String>,
@@ -214,7 +226,8 @@ impl Route {
     }
 
     /// Reads `[route.NAME]`; what cannot be read is reported and left at its default.
-    fn read(name: &str, section: &mut Section<'_>, table: Table, upstreams: &[&str]) -> Route {
+    fn read(name: &str, section: &mut Section<'_>, around: &Around<'_>) -> Route {
+        let Around { table, throttles, upstreams } = *around;
         let mut route = Route::new(name, "");
         let text = "a text";
         route.path = section.value("path", route.path, |field| field.parsed(text, PathPattern::parse));
@@ -226,7 +239,8 @@ impl Route {
         route.weights = if weights.len() > 1 { weights } else { Vec::new() };
         route.deadline = section.value("deadline", route.deadline, duration);
         route.tier = section.value("tier", route.tier, tier);
-        let throttles = section.value("throttle", Throttles::default(), |field| throttle::read(field, table));
+        let own = section.optional("throttle", |field| throttle::of_route(field, table, throttles));
+        let throttles = own.unwrap_or_else(|| throttles.clone());
         (route.throttle, route.plans) = (throttles.throttles, throttles.plans);
         route.limit = section.section("limit").map(lane).unwrap_or_default();
         if let Some(field) = section.field("shed") {
@@ -257,10 +271,10 @@ impl Route {
 }
 
 /// Reads all `[route.NAME]`, the most specific first.
-pub(super) fn read_all(sections: Vec<Named<'_>>, table: Table, upstreams: &[&str]) -> Vec<Route> {
+pub(super) fn read_all(sections: Vec<Named<'_>>, around: &Around<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::with_capacity(sections.len());
     for Named { name, mut section } in sections {
-        let route = Route::read(name, &mut section, table, upstreams);
+        let route = Route::read(name, &mut section, around);
         if let Some(other) = routes.iter().find(|other| other.is_like(&route)) {
             let same = format!("the routes `{}` and {} take the same requests", other.name, quoted(name));
             let both = format!("both have `path = \"{}\"`, for {}", route.path, route.host);

@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::replicas::HealthCheck;
 use super::route::TierRule;
 use super::{Colour, Config, ConfigError, Headers, Hosts, Protocol, Question, Route, Upstream};
-use super::{UpstreamTls, Url, UserSource};
+use super::{Throttle, UpstreamTls, Url, UserSource};
 
 mod refusals;
 
@@ -357,6 +357,49 @@ fn a_burst_is_one_seconds_worth_and_at_least_one() {
         let read = read_route(&format!("throttle = [{{ rate = \"{rate}\" }}]"));
         assert_eq!(read.throttle[0].config.quota().burst(), burst, "{rate}");
     }
+}
+
+#[test]
+fn every_route_has_the_quotas_of_the_gateway_before_its_own() {
+    let over_all = "throttle = [{ per = \"gateway\", rate = \"5000/s\" }, { rate = \"100/s\" }]\n";
+    let own = "throttle = [{ rate = \"10/s\" }, { per = \"route\", rate = \"50/s\" }]";
+    let config =
+        parse(&format!("{over_all}{}[route.bare]\nupstream = \"u\"\npath = \"/bare\"\n", route(own)));
+    let config = config.unwrap();
+    let met = |route: &Route| -> Vec<(String, bool, Per)> {
+        let met = |throttle: &Throttle| (throttle.name.clone(), throttle.shared, throttle.config.per);
+        route.throttle.iter().map(met).collect()
+    };
+    let of = |name: &str| config.routes.iter().find(|route| route.name == name).unwrap();
+    let gateway = [("gateway".to_owned(), true, Per::Gateway), ("gateway-user".to_owned(), true, Per::User)];
+    assert_eq!(met(of("bare")), gateway);
+    assert_eq!(met(of("r"))[..2], gateway);
+    let own = [("user".to_owned(), false, Per::User), ("route".to_owned(), false, Per::Route)];
+    assert_eq!(met(of("r"))[2..], own, "named as they are without those of the gateway");
+    assert_eq!(config.throttle, of("bare").throttle);
+    assert!(of("r").cheaper("u").throttle.is_empty(), "who stands in spends nothing");
+}
+
+#[test]
+fn a_plan_has_one_number_for_the_gateway_and_its_routes() {
+    let quota = |plan: &str, rate: &str| {
+        format!("throttle = [{{ rate = \"1/s\", plans = {{ {plan} = {{ rate = \"{rate}\" }} }} }}]")
+    };
+    let config = parse(&format!("{}\n{}", quota("gold", "9/s"), route(&quota("silver", "7/s")))).unwrap();
+    let read = &config.routes[0];
+    assert_eq!(read.plans, ["gold", "silver"]);
+    let rate = |throttle: &Throttle, plan| throttle.config.plans.quota(plan).rate().count;
+    let [over_all, own] = &read.throttle[..] else { panic!("{read:?}") };
+    assert_eq!([0, 1, 2].map(|plan| rate(over_all, plan)), [1, 9, 1]);
+    assert_eq!([0, 1, 2].map(|plan| rate(own, plan)), [1, 1, 7]);
+}
+
+#[test]
+fn a_name_of_the_gateways_is_not_given_again() {
+    let over_all = "throttle = [{ rate = \"9/s\", name = \"user\" }]\n";
+    let config = parse(&format!("{over_all}{}", route("throttle = [{ rate = \"1/s\" }]"))).unwrap();
+    let names: Vec<&str> = config.routes[0].throttle.iter().map(|throttle| throttle.name.as_str()).collect();
+    assert_eq!(names, ["user", "user-2"]);
 }
 
 #[test]

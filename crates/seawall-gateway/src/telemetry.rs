@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 use seawall::core::breaker::Mode;
 use seawall::core::decision::Reason;
-use seawall::core::gate::{BlockSnapshot, Snapshot};
+use seawall::core::gate::BlockSnapshot;
+use seawall::core::throttle;
 use seawall::core::time::Time;
 use seawall::now;
 use serde_json::{Value, json};
@@ -130,11 +131,10 @@ fn counters(registry: &mut Registry, road: &Road) {
             let counter = &stats.refused[reason as usize];
             set(&refused, vec![name(), ("reason", reason.name().to_owned())], counter.get());
         }
-        for (throttle, snapshot) in route.matching.throttle.iter().zip(route.snapshot(now()).throttles) {
-            let labels = || vec![name(), ("throttle", throttle.name.clone())];
-            set(&evicted, labels(), snapshot.evicted);
-            set(&shared, labels(), snapshot.shared);
-        }
+    }
+    for (labels, of) in tables(road) {
+        set(&evicted, labels.clone(), of.evicted);
+        set(&shared, labels, of.shared);
     }
     for (name, upstream) in &road.upstreams {
         let (budget, labels) = (upstream.budget(), || vec![("upstream", name.clone())]);
@@ -163,11 +163,6 @@ fn gauges(registry: &mut Registry, road: &Road) {
     let bytes = family(registry, "throttle_bytes", "Bytes of a throttle's table");
     for route in &road.routes {
         let snapshot = route.snapshot(now());
-        for (throttle, of) in route.matching.throttle.iter().zip(&snapshot.throttles) {
-            let labels = vec![("route", route.matching.name.clone()), ("throttle", throttle.name.clone())];
-            users.get_or_create(&labels).set(of.users as f64);
-            bytes.get_or_create(&labels).set(of.bytes as f64);
-        }
         let labels = vec![("route", route.matching.name.clone())];
         streams.get_or_create(&labels).set(f64::from(route.stats.streams.open()));
         passes.get_or_create(&labels).set(snapshot.block.share);
@@ -178,6 +173,10 @@ fn gauges(registry: &mut Registry, road: &Road) {
         if let Some(mean) = outages.mean() {
             recovery.get_or_create(&labels).set(mean.as_secs_f64());
         }
+    }
+    for (labels, of) in tables(road) {
+        users.get_or_create(&labels).set(of.users as f64);
+        bytes.get_or_create(&labels).set(of.bytes as f64);
     }
     for (name, upstream) in &road.upstreams {
         if let Some(of) = road.way_to(name).and_then(|way| way.snapshot(now()).limit) {
@@ -219,7 +218,7 @@ pub(crate) fn state(road: &Road) -> Value {
             "requests": route.stats.requests.get(),
             "attempts": route.stats.attempts.get(),
             "refused": refused,
-            "throttles": throttles(route.matching.throttle.iter().map(|throttle| &throttle.name), &snapshot),
+            "throttles": own_throttles(route).map(|(name, of)| throttle(name, &of)).collect::<Vec<_>>(),
             "shed": snapshot.shed.map(|shed| json!({
                 "target_ms": millis(shed.target), "dropped": shed.dropped,
             })),
@@ -256,7 +255,12 @@ pub(crate) fn state(road: &Road) -> Value {
             "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refunded": budget.refunded, "refused": budget.refused },
         })
     });
-    json!({ "routes": routes.collect::<Vec<_>>(), "upstreams": upstreams.collect::<Vec<_>>() })
+    let throttles = road.throttles.iter().map(|(name, rule)| throttle(name, &rule.snapshot()));
+    json!({
+        "routes": routes.collect::<Vec<_>>(),
+        "upstreams": upstreams.collect::<Vec<_>>(),
+        "throttles": throttles.collect::<Vec<_>>(),
+    })
 }
 
 fn dependability(route: &Route) -> Value {
@@ -277,14 +281,28 @@ pub(crate) fn block(block: &BlockSnapshot) -> Value {
     json!({ "state": block.mode.name(), "share": block.share, "why": block.why.as_deref(), "refused": block.refused })
 }
 
-fn throttles<'a>(names: impl Iterator<Item = &'a String>, snapshot: &Snapshot) -> Vec<Value> {
-    let throttle = |(name, of): (&String, &seawall::core::throttle::Snapshot)| {
-        json!({
-            "name": name, "users": of.users, "max_users": of.max_users, "throttled": of.throttled,
-            "refused": of.refused, "shared": of.shared, "evicted": of.evicted, "bytes": of.bytes,
-        })
-    };
-    names.zip(&snapshot.throttles).map(throttle).collect()
+/// The throttles that are a route's own, by name.
+fn own_throttles(route: &Route) -> impl Iterator<Item = (&str, throttle::Snapshot)> {
+    let throttles = route.matching.throttle.iter().zip(route.gate.rules());
+    let own = throttles.filter(|(throttle, _)| !throttle.shared);
+    own.map(|(throttle, rule)| (throttle.name.as_str(), rule.snapshot()))
+}
+
+/// Every throttle once, with its labels: that of its route, if it is of one, and its own.
+fn tables(road: &Road) -> impl Iterator<Item = (Labels, throttle::Snapshot)> {
+    let own = road.routes.iter().flat_map(|route| {
+        let labels = |name: &str| vec![("route", route.matching.name.clone()), ("throttle", name.to_owned())];
+        own_throttles(route).map(move |(name, of)| (labels(name), of))
+    });
+    let over_all = road.throttles.iter();
+    own.chain(over_all.map(|(name, rule)| (vec![("throttle", name.clone())], rule.snapshot())))
+}
+
+fn throttle(name: &str, of: &throttle::Snapshot) -> Value {
+    json!({
+        "name": name, "users": of.users, "max_users": of.max_users, "throttled": of.throttled,
+        "refused": of.refused, "shared": of.shared, "evicted": of.evicted, "bytes": of.bytes,
+    })
 }
 
 fn millis(span: seawall::core::time::Span) -> f64 {

@@ -203,7 +203,7 @@ impl Described<'_> {
                     Some(capacity) => (LOAD * capacity - reached).max(0.05 * LOAD * capacity),
                     None => RATE,
                 };
-                within_quota(route, rest / shared.count().max(1) as f64)
+                self.within_quota(route, rest / shared.count().max(1) as f64)
             })
         });
         let routes: Vec<f64> = routes.collect();
@@ -213,6 +213,26 @@ impl Described<'_> {
             found.map_or(0.0, |(_, rate)| *rate)
         });
         Rates { routes, inflow }
+    }
+
+    /// A rate that the quotas leave room for: the route's own, and its part of the gateway's.
+    fn within_quota(&self, route: &Route, rate: f64) -> f64 {
+        let models = self.config.routes.iter().map(|route| route.model.as_ref());
+        let (mut described, mut others) = (0.0, 0.0_f64);
+        models.for_each(|model| match model {
+            Some(model) => described += model.rate,
+            None => others += 1.0,
+        });
+        let room = route.throttle.iter().filter_map(|throttle| {
+            let quota = throttle.config.quota().rate();
+            let most = LOAD * quota.count as f64 / quota.per.as_secs_f64();
+            match throttle.config.per {
+                Per::User => None,
+                Per::Route => Some(most),
+                Per::Gateway => Some((most - described).max(0.05 * most) / others.max(1.0)),
+            }
+        });
+        room.fold(rate, f64::min).max(0.1)
     }
 
     /// What reaches each upstream, by routes of these rates and by the calls of others.
@@ -300,16 +320,6 @@ impl Described<'_> {
             budget: None,
         }
     }
-}
-
-/// A rate that the quotas of a route leave room for.
-fn within_quota(route: &Route, rate: f64) -> f64 {
-    let quotas = route.throttle.iter().filter(|throttle| throttle.config.per == Per::Route);
-    let per_second = quotas.map(|throttle| {
-        let quota = throttle.config.quota().rate();
-        quota.count as f64 / quota.per.as_secs_f64()
-    });
-    per_second.fold(rate, |rate, quota| rate.min(LOAD * quota)).max(0.1)
 }
 
 /// A service that does [`LOAD`] of what it can at this inflow.

@@ -97,7 +97,7 @@ fn unknown_keys() {
             1 | colour = true
               | ^^^^^^
               |
-              = help: known here: `listen`, `admin`, `state`, `hand_over`, `identity`, `headers`, `log`, `otlp`, `upstream`, `route`"#]],
+              = help: known here: `listen`, `admin`, `state`, `hand_over`, `identity`, `throttle`, `headers`, `log`, `otlp`, `upstream`, `route`"#]],
     );
     check(
         r#"[upstreams.u]
@@ -1258,6 +1258,73 @@ fn bursts_and_names() {
               |
             2 | throttle = [
               |            ^"#]],
+    );
+}
+
+#[test]
+fn throttles_of_the_gateway() {
+    check(
+        &file(r#"throttle = [{ rate = "50/s", per = "route" }]"#),
+        expect![[r#"
+        error: `per`: the text `route` is not `user` or `gateway`
+         --> seawall.toml:1:36
+          |
+        1 | throttle = [{ rate = "50/s", per = "route" }]
+          |                                    ^^^^^^^
+          |
+          = help: write `gateway` for one quota of all routes, or move it to `throttle` of `[route.NAME]`"#]],
+    );
+    check(
+        &file(r#"throttle = [{ rate = "50/s", per = "gatway" }]"#),
+        expect![[r#"
+        error: `per`: the text `gatway` is not `user` or `gateway`
+         --> seawall.toml:1:36
+          |
+        1 | throttle = [{ rate = "50/s", per = "gatway" }]
+          |                                    ^^^^^^^^
+          |
+          = help: did you mean `gateway`?"#]],
+    );
+    check(
+        &file(r#"throttle = [{ rate = "1/s", name = "a" }, { rate = "2/s", name = "a" }]"#),
+        expect![[r#"
+        error: `throttle`: two throttles of the gateway have the name `a`
+         --> seawall.toml:1:43
+          |
+        1 | throttle = [{ rate = "1/s", name = "a" }, { rate = "2/s", name = "a" }]
+          |                                           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#]],
+    );
+    check(
+        &file(r#"throttle = { rate = "50/s" }"#),
+        expect![[r#"
+        error: `throttle`: a table is not a list
+         --> seawall.toml:1:12
+          |
+        1 | throttle = { rate = "50/s" }
+          |            ^^^^^^^^^^^^^^^^^
+          |
+          = help: put it in brackets: `[…]`"#]],
+    );
+    check(
+        &route(r#"throttle = [{ rate = "50/s", per = "gateway" }]"#),
+        expect![[r#"
+        error: `per`: the text `gateway` is not `user` or `route`
+         --> seawall.toml:2:36
+          |
+        2 | throttle = [{ rate = "50/s", per = "gateway" }]
+          |                                    ^^^^^^^^^
+          |
+          = help: move it to a `throttle` at the top of the file, before the first table"#]],
+    );
+    let all = "throttle = [{ rate = \"9/s\", name = \"all\" }]\n";
+    check(
+        &format!("{all}{}", route(r#"throttle = [{ rate = "1/s", name = "all" }]"#)),
+        expect![[r#"
+        error: `throttle`: a throttle of the gateway has the name `all`
+         --> seawall.toml:3:13
+          |
+        3 | throttle = [{ rate = "1/s", name = "all" }]
+          |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#]],
     );
 }
 

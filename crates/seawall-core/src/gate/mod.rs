@@ -296,7 +296,9 @@ impl<F: Ownership> Gate<F> {
         Gate { rules: Vec::new(), shared, lane, switch: Arc::default(), barrier, hint, news, front }
     }
 
-    /// The same lane behind these throttles, asked in this order.
+    /// The same lane behind these throttles, asked in this order. Those that several gates share must
+    /// come in the same order in all of them, and before a gate's own: each is held while the next is
+    /// asked.
     pub fn throttled(&self, rules: Vec<Arc<Rule<F>>>) -> Gate<F> {
         Gate {
             rules,

@@ -3,6 +3,7 @@ mod by_hand;
 mod enforcing;
 mod probing;
 mod shaping;
+mod sharing;
 mod taking;
 
 use std::vec;

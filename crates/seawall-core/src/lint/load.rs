@@ -142,11 +142,10 @@ fn quotas(composition: &Composition, findings: &mut Vec<Finding>) {
 
 /// Whether whatever `other` lets through, `quota` would refuse first.
 fn binds_before(quota: &Quota, other: &Quota) -> bool {
-    let covers = quota.scope == other.scope || quota.scope == Scope::Route;
     // Rates are compared across the periods: a/p ≤ b/q exactly when a·q ≤ b·p.
     let [a, p] = [quota.count, quota.per.as_nanos()].map(u128::from);
     let [b, q] = [other.count, other.per.as_nanos()].map(u128::from);
-    covers && quota.burst <= other.burst && a * q <= b * p
+    quota.scope.covers(other.scope) && quota.burst <= other.burst && a * q <= b * p
 }
 
 fn never_binds(quota: &Quota, tighter: &Quota) -> Finding {
@@ -161,12 +160,22 @@ fn never_binds(quota: &Quota, tighter: &Quota) -> Finding {
             change,
         )
     } else {
+        let (one, own) = match (quota.scope, tighter.scope) {
+            (Scope::User, Scope::Everywhere) => ("route", "the route's own for each user"),
+            (Scope::Route, _) => ("route", "the route's own"),
+            _ => ("user", "the user's own"),
+        };
+        let whole = match tighter.scope {
+            Scope::User | Scope::Route => "the route's quota",
+            Scope::Everywhere => "a user's quota over all routes",
+            Scope::Gateway => "the quota of all routes",
+        };
         let happens = format!(
-            "one user alone may spend the route's quota of {}: the user's own of {} never refuses",
+            "one {one} alone may spend {whole} of {}: {own} of {} never refuses",
             text(tighter),
             text(quota),
         );
-        (happens, "set each user's quota to a part of the route's".into())
+        (happens, format!("set {own} to a part of {whole}"))
     };
     Finding { rule: Rule::QuotaNeverBinds, severity: Severity::Warning, happens, change }
 }
@@ -174,7 +183,9 @@ fn never_binds(quota: &Quota, tighter: &Quota) -> Finding {
 fn bursts(composition: &Composition, findings: &mut Vec<Finding>) {
     let Some(max) = composition.limit.map(Ceiling::max) else { return };
     let room = u64::from(max) + u64::from(composition.queue);
-    let Some(burst) = composition.throttles.iter().map(|quota| quota.burst).min() else { return };
+    // What all routes share is no matter of this one's room.
+    let own = composition.throttles.iter().filter(|quota| !quota.scope.is_shared());
+    let Some(burst) = own.map(|quota| quota.burst).min() else { return };
     if burst > room {
         findings.push(Finding {
             rule: Rule::BurstAboveLimit,

@@ -236,10 +236,26 @@ pub struct Breaker {
 /// Whose quota it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Each user has one.
+    /// Each user has one on this route.
     User,
-    /// All requests share one.
+    /// All requests of this route share one.
     Route,
+    /// Each user has one over all routes.
+    Everywhere,
+    /// All requests of all routes share one.
+    Gateway,
+}
+
+impl Scope {
+    /// Whether whatever spends a quota of `other` spends this one, too.
+    pub(super) fn covers(self, other: Scope) -> bool {
+        self == other || self == Scope::Gateway || other == Scope::User
+    }
+
+    /// Whether other routes spend it, too.
+    pub(super) const fn is_shared(self) -> bool {
+        matches!(self, Scope::Everywhere | Scope::Gateway)
+    }
 }
 
 /// A quota.

@@ -608,7 +608,32 @@ fn quota_of_the_route_binds_first() {
         |c| c.throttles.push(quota(Scope::Route, 50, 60)),
         |c| c.throttles.push(quota(Scope::Route, 100, 70)),
         expect![[r#"
-            warning [quota-never-binds]: one user alone may spend the route's quota of 50/s with burst 60: the user's own of 50/s with burst 60 never refuses; set each user's quota to a part of the route's
+            warning [quota-never-binds]: one user alone may spend the route's quota of 50/s with burst 60: the user's own of 50/s with burst 60 never refuses; set the user's own to a part of the route's quota
+        "#]],
+    );
+}
+
+#[test]
+fn quota_of_the_gateway_binds_first() {
+    fires(
+        |c| c.throttles.push(quota(Scope::Gateway, 50, 60)),
+        |c| c.throttles.push(quota(Scope::Gateway, 100, 70)),
+        expect![[r#"
+            warning [quota-never-binds]: one user alone may spend the quota of all routes of 50/s with burst 60: the user's own of 50/s with burst 60 never refuses; set the user's own to a part of the quota of all routes
+        "#]],
+    );
+    fires(
+        |c| c.throttles.push(quota(Scope::Everywhere, 40, 60)),
+        |c| c.throttles.push(quota(Scope::Everywhere, 60, 70)),
+        expect![[r#"
+            warning [quota-never-binds]: one route alone may spend a user's quota over all routes of 40/s with burst 60: the route's own for each user of 50/s with burst 60 never refuses; set the route's own for each user to a part of a user's quota over all routes
+        "#]],
+    );
+    fires(
+        |c| c.throttles = vec![quota(Scope::Gateway, 50, 60), quota(Scope::Route, 50, 60)],
+        |c| c.throttles = vec![quota(Scope::Gateway, 50, 60), quota(Scope::Route, 40, 60)],
+        expect![[r#"
+            warning [quota-never-binds]: one route alone may spend the quota of all routes of 50/s with burst 60: the route's own of 50/s with burst 60 never refuses; set the route's own to a part of the quota of all routes
         "#]],
     );
 }

@@ -73,6 +73,8 @@ pub enum Per {
     User,
     /// All requests of the route share one.
     Route,
+    /// All requests of all routes share one.
+    Gateway,
 }
 
 /// Wait mode: who lacks tokens waits for them, in order of arrival, instead of being refused.
@@ -126,7 +128,7 @@ impl Config {
     /// How many shards hold the table: a matter of the cap alone.
     pub const fn shards(&self) -> u32 {
         match self.per {
-            Per::Route => 1,
+            Per::Route | Per::Gateway => 1,
             Per::User => {
                 let wanted = self.max_users / SHARD_USERS;
                 if wanted < 2 {
@@ -143,7 +145,7 @@ impl Config {
     /// The cap of one shard.
     const fn shard_users(&self) -> u32 {
         match self.per {
-            Per::Route => 1,
+            Per::Route | Per::Gateway => 1,
             Per::User => self.max_users / self.shards(),
         }
     }
@@ -152,7 +154,7 @@ impl Config {
     pub const fn key(&self, user: Key) -> Key {
         match self.per {
             Per::User => user,
-            Per::Route => Key(0),
+            Per::Route | Per::Gateway => Key(0),
         }
     }
 }

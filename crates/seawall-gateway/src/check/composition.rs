@@ -6,13 +6,17 @@ use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quo
 use seawall_core::throttle::Per;
 use seawall_core::{breaker, hedge};
 
-use seawall_config::{Config, Route, Upstream};
+use seawall_config::{Config, Route, Throttle, Upstream};
 
-/// What is to be found fault with, by route.
+/// What is to be found fault with, by route. What concerns the quotas of the gateway alone is told once.
 pub(super) fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)> {
-    config.routes.iter().flat_map(|route| {
+    let throttles = config.throttle.iter().map(plain_quota).collect();
+    let of_gateway = lint::check(&Composition { throttles, ..Composition::default() });
+    config.routes.iter().enumerate().flat_map(move |(place, route)| {
         let upstream = config.upstreams.get(&route.upstream);
-        let found = upstream.map(|upstream| lint::check(&composition(route, upstream))).unwrap_or_default();
+        let mut found =
+            upstream.map(|upstream| lint::check(&composition(route, upstream))).unwrap_or_default();
+        found.retain(|finding| place == 0 || !of_gateway.contains(finding));
         found.into_iter().map(|finding| (route.name.as_str(), finding))
     })
 }
@@ -30,7 +34,7 @@ fn composition(route: &Route, upstream: &Upstream) -> Composition {
             hedge::After::Quantile(_) => Hedge::Percentile,
         }),
         breaker: upstream.breaker.as_ref().map(plain_breaker),
-        throttles: route.throttle.iter().map(|throttle| plain_quota(&throttle.config)).collect(),
+        throttles: route.throttle.iter().map(plain_quota).collect(),
         cost: 1,
         guards: Guards {
             configured: u32::from(route.shed.is_some()) + u32::from(!route.throttle.is_empty()) + 1,
@@ -66,11 +70,13 @@ fn plain_breaker(config: &breaker::Config) -> Breaker {
     }
 }
 
-fn plain_quota(config: &seawall_core::throttle::Config) -> Quota {
-    let quota = config.quota();
-    let scope = match config.per {
-        Per::User => Scope::User,
-        Per::Route => Scope::Route,
+fn plain_quota(throttle: &Throttle) -> Quota {
+    let quota = throttle.config.quota();
+    let scope = match (throttle.config.per, throttle.shared) {
+        (Per::User, false) => Scope::User,
+        (Per::User, true) => Scope::Everywhere,
+        (Per::Route, _) => Scope::Route,
+        (Per::Gateway, _) => Scope::Gateway,
     };
     Quota { scope, count: quota.rate().count, per: quota.rate().per, burst: quota.burst() }
 }

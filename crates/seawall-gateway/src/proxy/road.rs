@@ -41,6 +41,8 @@ pub(crate) struct Road {
     pub(crate) routes: Vec<Arc<Route>>,
     /// The upstreams, by name.
     pub(crate) upstreams: BTreeMap<String, UpstreamView>,
+    /// The quotas over all routes, by name, in the order of the config.
+    pub(crate) throttles: Vec<(String, Arc<Rule<Threads>>)>,
     /// Where a user's identity is found.
     pub(crate) identity: Vec<UserSource>,
     /// The header that names a user's plan.
@@ -173,7 +175,7 @@ struct Making<'a> {
 pub(crate) struct Kept {
     keys: UserKeys,
     seed: u64,
-    /// By route and quota.
+    /// By route and quota; those of the gateway without a route.
     rules: HashMap<(String, String), Arc<Rule<Threads>>>,
     /// By upstream.
     pools: HashMap<String, Pool>,
@@ -243,10 +245,14 @@ impl Kept {
         }
         let making = Making { upstreams: &upstreams, calls: &calls, families, now };
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
+        let over_all = config.throttle.iter();
+        let throttles = over_all.map(|throttle| (throttle.name.clone(), self.rule("", throttle, now)));
+        let throttles = throttles.collect();
         self.forget_all_but(config);
         Road {
             routes,
             upstreams,
+            throttles,
             identity: config.identity.user.clone(),
             plan: config.identity.plan.clone(),
             trusted: config.identity.trusted_proxies.clone(),
@@ -414,6 +420,7 @@ impl Kept {
 
     /// The quota of this name, with its users; a new one when its table would be another.
     fn rule(&mut self, route: &str, throttle: &config::Throttle, now: Time) -> Arc<Rule<Threads>> {
+        let route = if throttle.shared { "" } else { route };
         let key = (route.to_owned(), throttle.name.clone());
         if let Some(rule) = self.rules.get(&key) {
             if rule.configured(throttle.config, now).is_some() {
@@ -430,7 +437,10 @@ impl Kept {
     fn forget_all_but(&mut self, config: &Config) {
         let named = |route: &str| config.routes.iter().find(|other| other.name == route);
         self.rules.retain(|(route, quota), _| {
-            named(route).is_some_and(|route| route.throttle.iter().any(|other| other.name == *quota))
+            let own =
+                named(route).into_iter().flat_map(|route| &route.throttle).filter(|other| !other.shared);
+            let over_all = config.throttle.iter().filter(|_| route.is_empty());
+            own.chain(over_all).any(|other| other.name == *quota)
         });
         self.clients.retain(|upstream, _| config.upstreams.contains_key(upstream));
         self.fallbacks.retain(|(route, upstream), _| {

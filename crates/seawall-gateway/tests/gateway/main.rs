@@ -15,6 +15,7 @@ mod resilience;
 mod secure;
 mod streams;
 mod strict;
+mod throttle;
 mod wire;
 
 use std::net::{TcpListener, TcpStream};

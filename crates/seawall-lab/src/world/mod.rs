@@ -246,8 +246,9 @@ pub fn run(play: Play<'_>, seed: u64) -> Outcomes {
 impl<'a> World<'a> {
     fn new(play: Play<'a>, seed: u64) -> World<'a> {
         let scenario = play.scenario;
+        let over_all = play.config.map(station::over_all).unwrap_or_default();
         let stations: Vec<Option<Station>> = (scenario.services.iter().enumerate())
-            .map(|(place, service)| Station::new(play.config?, service, place, scenario, seed))
+            .map(|(place, service)| Station::new(play.config?, &over_all, service, place, scenario, seed))
             .collect();
         let (links, of_population, of_services) = link::all(scenario, &stations);
         let measured_from = Time::ZERO + scenario.warmup;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use seawall_config::Config;
+use seawall_config::{Config, Throttle};
 use seawall_core::breaker::Mode;
 use seawall_core::call::{Attempt, Call, Hosts, Lane, Member, Parts, Probe, Repeat, Shared, Step, Verdict};
 use seawall_core::decision::{Policy, Reason, Rejection};
@@ -81,10 +81,20 @@ pub(crate) fn upstream_of<'c>(config: &'c Config, scenario: &Scenario, place: us
     config.routes.iter().any(|route| route.upstream == *name).then_some(name)
 }
 
+/// The throttles of the gateway: the stations of a config are one gateway, and share them.
+pub(super) fn over_all(config: &Config) -> Vec<Arc<Rule<Alone<u64>>>> {
+    config.throttle.iter().map(rule).collect()
+}
+
+fn rule(throttle: &Throttle) -> Arc<Rule<Alone<u64>>> {
+    Arc::new(Rule::new(throttle.config, Time::ZERO))
+}
+
 impl Station {
     /// What stands in front of a service, if the config has an upstream for it.
     pub(super) fn new(
         config: &Config,
+        over_all: &[Arc<Rule<Alone<u64>>>],
         service: &scenario::Service,
         place: usize,
         scenario: &Scenario,
@@ -97,8 +107,8 @@ impl Station {
         let routes = config.routes.iter().filter(|route| route.upstream == name).map(|route| {
             let gate = Gate::joining(pool.clone(), route.lane());
             gate.switch().replace(route.shadow);
-            let rules =
-                route.throttle.iter().map(|throttle| Arc::new(Rule::new(throttle.config, Time::ZERO)));
+            let own = route.throttle.iter().filter(|throttle| !throttle.shared).map(rule);
+            let rules = over_all.iter().cloned().chain(own);
             Route { config: route.clone(), gate: gate.throttled(rules.collect()), kept: Vec::new() }
         });
         let routes = routes.collect();
