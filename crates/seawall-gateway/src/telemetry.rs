@@ -36,6 +36,8 @@ pub(crate) struct RouteStats {
     pub(crate) upstream_failed: Counter,
     /// Bodies that were too long to be kept, so that their requests could not be sent again.
     pub(crate) bodies_not_kept: Counter,
+    /// Requests that took only what was kept, and nothing was: they were answered as they asked.
+    pub(crate) unkept: Counter,
     /// Answers that go on, and upgraded connections.
     pub(crate) streams: Arc<Streams>,
     answered: [Counter; 5],
@@ -53,8 +55,9 @@ impl RouteStats {
     /// What it answered, as far as that speaks of its dependability.
     fn answers(&self) -> Answers {
         let all: u64 = self.answered.iter().map(Counter::get).sum();
-        let throttled = self.refused[Reason::Throttled as usize].get();
-        Answers { all: all.saturating_sub(throttled), bad: self.answered[4].get() }
+        let (throttled, unkept) = (self.refused[Reason::Throttled as usize].get(), self.unkept.get());
+        let bad = self.answered[4].get().saturating_sub(unkept);
+        Answers { all: all.saturating_sub(throttled + unkept), bad }
     }
 
     fn outages(&self) -> Outages {

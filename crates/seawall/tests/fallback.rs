@@ -691,3 +691,218 @@ async fn under_many_threads_nobody_hangs_and_no_flight_is_left() {
         tokio::task::yield_now().await;
     }
 }
+
+/// An origin whose answer has this tag and these directives, and which says 304 to who has it.
+fn tagged(control: &'static str, tag: &'static str) -> Origin {
+    Origin::new(move |call, headers| {
+        let mut response = ok(control, &call.to_string());
+        response.headers_mut().insert("etag", HeaderValue::from_static(tag));
+        if headers.get("if-none-match").is_some_and(|has| has == tag) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = whole("");
+        }
+        response
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stale_is_confirmed_and_as_good_as_new() {
+    let origin = tagged("max-age=60, must-revalidate", "\"1\"");
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    for calls in 2..5 {
+        pass(61).await;
+        let got = bench.get(&[]).await;
+        assert_eq!((got.status, got.text.as_str(), got.served), (200, "0", None));
+        assert_eq!((got.field("age"), got.field("etag")), ("0", "\"1\""));
+        assert_eq!(got.field("cache-status"), "seawall; fwd=stale; fwd-status=304");
+        pass(59).await;
+        assert_eq!(bench.get(&[]).await.field("age"), "59", "it is fresh again");
+        assert_eq!(origin.calls(), calls);
+    }
+    origin.becomes(|_, _| error(503));
+    pass(61).await;
+    assert_eq!(bench.get(&[]).await.status, 503, "what must be confirmed is not used without");
+    origin.becomes(
+        |_, headers| if headers.contains_key("if-none-match") { not_modified(&[]) } else { error(500) },
+    );
+    assert_eq!(bench.get(&[]).await.text, "0", "it stayed for that");
+    origin.becomes(|_, _| ok(MINUTE, "new"));
+    pass(61).await;
+    assert_eq!(bench.get(&[]).await.text, "new");
+}
+
+fn not_modified(fields: &[(&'static str, &'static str)]) -> Response<Body> {
+    let mut response = Response::new(whole(""));
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    for (name, value) in fields {
+        response.headers_mut().append(*name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_brings_its_fields_and_its_age() {
+    let origin = Origin::new(|call, headers| {
+        if call > 0 {
+            assert_eq!(headers.get("if-modified-since").unwrap(), "Tue, 01 Jan 2030 00:00:00 GMT");
+            return not_modified(&[("cache-control", "max-age=100"), ("age", "40"), ("x-new", "1")]);
+        }
+        let mut response = ok(MINUTE, "kept");
+        let modified = HeaderValue::from_static("Tue, 01 Jan 2030 00:00:00 GMT");
+        response.headers_mut().insert("last-modified", modified);
+        response
+    });
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(61).await;
+    let got = bench.get(&[]).await;
+    assert_eq!((got.text.as_str(), got.field("age"), got.field("x-new")), ("kept", "40", "1"));
+    pass(59).await;
+    let hit = bench.get(&[]).await;
+    assert_eq!((hit.served, hit.field("age"), hit.field("x-new")), (Some(Source::Fresh), "99", "1"));
+    pass(2).await;
+    bench.get(&[]).await;
+    assert_eq!(origin.calls(), 3, "its age counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_used_unasked_is_confirmed_each_time() {
+    for control in ["no-cache", "max-age=60, no-cache=\"set-cookie\"", "max-age=0, must-revalidate"] {
+        let origin = tagged(control, "W/\"1\"");
+        let bench = Bench::new(&origin, stale());
+        for calls in 1..4 {
+            let got = bench.get(&[]).await;
+            assert_eq!((got.text.as_str(), origin.calls()), ("0", calls), "{control}");
+        }
+        origin.becomes(|_, _| error(503));
+        assert_eq!(bench.get(&[("cache-control", "max-stale")]).await.status, 503);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clients_own_condition_is_met_by_what_is_confirmed() {
+    let origin = tagged(MINUTE, "\"1\"");
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    for secs in [61, 0] {
+        pass(secs).await;
+        assert_eq!(bench.get(&[("if-none-match", "\"1\"")]).await.status, 304);
+        let other = bench.get(&[("if-none-match", "\"0\""), ("cache-control", "no-cache")]).await;
+        assert_eq!((other.status, other.text.as_str()), (200, "0"));
+        assert_eq!(other.field("cache-status"), "seawall; fwd=request; fwd-status=304");
+    }
+    assert_eq!(origin.calls(), 4, "one for the stale, two for those who want it new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_get_what_was_confirmed() {
+    let origin = tagged(MINUTE, "\"1\"").held();
+    origin.permits.add_permits(1);
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(61).await;
+    let asking: Vec<_> =
+        (0..10).map(|_| tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])))).collect();
+    tokio::task::yield_now().await;
+    origin.permits.add_permits(1);
+    for asked in asking {
+        assert_eq!(got(asked.await.unwrap().unwrap()).await.text, "0");
+    }
+    assert_eq!((origin.calls(), bench.layer.counts().joined), (2, 9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_used_while_revalidating_is_confirmed_behind_the_answer() {
+    let origin = tagged("max-age=60, stale-while-revalidate=30", "\"1\"");
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(70).await;
+    assert_eq!(bench.get(&[]).await.served, Some(Source::Revalidating));
+    while origin.calls() < 2 {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    pass(1).await;
+    let got = bench.get(&[]).await;
+    assert_eq!((got.served, got.text.as_str(), got.field("age")), (Some(Source::Fresh), "0", "1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_confirmed_for_one_user_is_not_for_all() {
+    let origin = tagged(MINUTE, "\"1\"");
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    pass(61).await;
+    assert_eq!(bench.get(&[("authorization", "Basic eA==")]).await.text, "0");
+    assert_eq!(bench.get(&[]).await.field("cache-status"), "seawall; fwd=stale; fwd-status=304");
+    assert_eq!(bench.get(&[]).await.served, Some(Source::Fresh));
+    // What may no longer be kept at all goes.
+    origin.becomes(|_, headers| match headers.get("if-none-match") {
+        Some(_) => not_modified(&[("cache-control", "private, max-age=60")]),
+        None => ok("private", "own"),
+    });
+    pass(61).await;
+    assert_eq!(bench.get(&[]).await.text, "0");
+    assert_eq!(bench.get(&[]).await.text, "own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_says_which_kept_answers_it_takes() {
+    for (kept, secs, asked, calls) in [
+        (MINUTE, 30, "max-age=40", 1),
+        (MINUTE, 30, "max-age=20", 2),
+        (MINUTE, 30, "max-age=0", 2),
+        (MINUTE, 30, "no-cache", 2),
+        (MINUTE, 30, "no-store", 2),
+        (MINUTE, 30, "min-fresh=20", 1),
+        (MINUTE, 30, "min-fresh=40", 2),
+        (MINUTE, 30, "min-fresh=x", 2),
+        (MINUTE, 80, "max-stale=30", 1),
+        (MINUTE, 80, "max-stale", 1),
+        (MINUTE, 80, "max-stale=10", 2),
+        (MINUTE, 80, "max-stale=x", 2),
+        (MINUTE, 80, "max-stale, max-age=70", 2),
+        (MINUTE, 80, "max-stale, min-fresh=1", 2),
+        (MINUTE, 400, "max-stale", 2),
+        ("max-age=60, must-revalidate", 80, "max-stale", 2),
+        ("s-maxage=60", 80, "max-stale", 2),
+        (MINUTE, 30, "only-if-cached", 1),
+        (MINUTE, 80, "only-if-cached, max-stale=30", 1),
+    ] {
+        let origin = Origin::new(move |_, _| ok(kept, "x"));
+        let bench = Bench::new(&origin, stale());
+        bench.get(&[]).await;
+        pass(secs).await;
+        let got = bench.get(&[("cache-control", asked)]).await;
+        assert_eq!((got.status, origin.calls()), (200, calls), "{kept} after {secs} s, {asked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_only_what_is_kept_is_told_when_there_is_nothing() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "x"));
+    let bench = Bench::new(&origin, vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]);
+    bench.dimmer.set(1.0);
+    let only = |more: &'static str| {
+        let asked = format!("only-if-cached{more}");
+        let bench = &bench;
+        async move {
+            let got = bench.get(&[("cache-control", &asked)]).await;
+            (got.status, got.field("x-seawall-reason").to_owned())
+        }
+    };
+    let nothing = (504, "not_kept".to_owned());
+    assert_eq!(only("").await, nothing);
+    bench.dimmer.set(0.0);
+    bench.get(&[]).await;
+    assert_eq!(only("").await, (200, String::new()));
+    assert_eq!(only(", no-cache").await, nothing);
+    assert_eq!(only(", min-fresh=70").await, nothing);
+    pass(61).await;
+    assert_eq!(only("").await, nothing, "it is stale");
+    assert_eq!(only(", max-stale=5").await, (200, String::new()));
+    let partial = [("cache-control", "only-if-cached"), ("range", "bytes=0-1")];
+    assert_eq!(bench.get(&partial).await.status, 504);
+    assert_eq!(origin.calls(), 1);
+}

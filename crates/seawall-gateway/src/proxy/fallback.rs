@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::{Body, Frame, SizeHint};
 use seawall::core::decision::Standing;
 use seawall::core::fallback::Trouble;
@@ -26,7 +26,7 @@ use seawall::core::request;
 use seawall::core::time::Time;
 use seawall::fallback::{Adapter, Cache, Dimmer, FallbackLayer, Seek, Sending, Source, Taken};
 use seawall::http::Held;
-use seawall::http::fallback::{Copy, Fixed, HttpFallback, Replayed, Resource, Settings};
+use seawall::http::fallback::{Copy, Fixed, HttpFallback, NOT_KEPT, Replayed, Resource, Settings};
 use seawall::{Threads, now};
 use seawall_config as config;
 use send_wrapper::SendWrapper;
@@ -38,6 +38,8 @@ use super::outbound::{Broken, Outbound};
 use super::road::Route;
 use super::stack::Stack;
 use super::upstream::Outgoing;
+
+const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 
 /// What a worker answers by itself.
 pub(super) type Plain = Held<Inbound, ()>;
@@ -96,6 +98,9 @@ pub(super) async fn answer(
     let asking = Asking { request, route: route.clone(), seen };
     let Ok(mut response) = layer.layer(Worker).call(asking).await;
     let standing = response.extensions_mut().remove::<Standing>();
+    if response.headers().get(REASON).is_some_and(|reason| reason == NOT_KEPT) {
+        route.stats.unkept.inc();
+    }
     route.refusals.annotate(response.headers_mut(), standing);
     response.map(|body| Payload::Replayed(Box::pin(body)))
 }
@@ -181,6 +186,11 @@ impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
         asking.clone()
     }
 
+    fn confirming(&self, asking: &Asking, held: &Arc<Copy>) -> Option<Asking> {
+        let request = Arc::new(self.http().confirming(&asking.request, held)?);
+        Some(Asking { request, ..asking.clone() })
+    }
+
     fn trouble(&self, result: Result<&Response<OnThread>, &Infallible>) -> Option<Trouble> {
         self.http().trouble(result)
     }
@@ -189,10 +199,11 @@ impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
         &self,
         asking: &Asking,
         key: &Resource,
+        held: Option<Kept<Arc<Copy>>>,
         response: Response<OnThread>,
         until: Time,
     ) -> impl Future<Output = Taken<Resource, Arc<Copy>, Self::Response>> + Send {
-        self.http().take(&asking.request, key, response, until)
+        self.http().take(&asking.request, key, held, response, until)
     }
 
     fn cheaper(&self, place: u8, asking: Asking) -> Option<impl Future<Output = Answered> + Send> {
@@ -210,6 +221,10 @@ impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
 
     fn answer(&self, response: Response<OnThread>, source: Source) -> Self::Response {
         self.http().answer(response, source)
+    }
+
+    fn unkept(&self, asking: &Asking) -> Self::Response {
+        self.http().unkept(&asking.request)
     }
 
     fn lost(&self, asking: &Asking, trouble: Trouble) -> Self::Response {

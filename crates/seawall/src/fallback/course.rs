@@ -5,13 +5,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use seawall_core::fallback::store::Kept;
-use seawall_core::fallback::{Course, Decision, State, Trouble, dims};
+use seawall_core::fallback::{Course, Decision, State, Trouble, Use, dims};
 use seawall_core::request::Request;
-use seawall_core::time::Span;
 use tower_service::Service;
 
 use super::cache::{Flight, Found, Waited};
-use super::{Adapter, Seek, Sending, Shared, Source, Taken};
+use super::{Adapter, Seek, Sending, Shared, Source, Taken, Terms};
 use crate::clock::now;
 
 /// A service that a task of its own may ask.
@@ -75,7 +74,7 @@ where
 {
     let began = now();
     let seen = shared.adapter.request(began, &request);
-    let (key, oldest) = match shared.adapter.seek(&request) {
+    let (key, terms) = match shared.adapter.seek(&request) {
         Seek::Around { outdates } => {
             let result = send(inner, request).await;
             let is_done = shared.adapter.trouble(result.as_ref()).is_none();
@@ -86,16 +85,16 @@ where
             shared.counters.count(Source::Upstream);
             return result.map(|response| shared.adapter.answer(response, Source::Upstream));
         }
-        Seek::Chain => (None, Span::ZERO),
-        Seek::Cached { key, oldest } => (Some(key), oldest),
+        Seek::Chain => (None, Terms::default()),
+        Seek::Cached { key, terms } => (Some(key), terms),
     };
-    let dimmed = dims(shared.dimmer.level(began), seen.cohort(began));
+    let dimmed = !terms.only_kept && dims(shared.dimmer.level(began), seen.cohort(began));
     let mut way = Way { inner, shared, request, seen, key, failed: None };
     let mut course = Course::default();
     let mut flight = None;
     let mut state = if dimmed { State::Dimmed } else { State::New };
     if !dimmed {
-        match way.look(oldest).await {
+        match way.look(&terms).await {
             Looked::Served(response) => return Ok(response),
             Looked::Ask(lead) => flight = lead,
             Looked::Trouble(trouble) => {
@@ -111,7 +110,7 @@ where
         let kept = sought.and_then(|key| way.shared.cache.kept(key));
         // Whoever wants a newer one than is kept gets that only in trouble.
         let new = matches!(state, State::New | State::Dimmed);
-        let usable = kept.as_ref().filter(|kept| !new || kept.age <= oldest);
+        let usable = kept.as_ref().filter(|kept| !new || !terms.refuse(kept));
         let good_for = usable.map(|kept| kept.good_for(way.shared.cache.window()));
         let decision = course.decide(&way.shared.chain, good_for, state);
         if decision == Decision::Stand {
@@ -159,11 +158,12 @@ where
     }
 
     /// Looks into the cache, waiting for whoever is asking already.
-    async fn look(&mut self, oldest: Span) -> Looked<A::Key, A::Kept, A::Response> {
+    async fn look(&mut self, terms: &Terms) -> Looked<A::Key, A::Kept, A::Response> {
         let Some(key) = self.key.clone() else { return Looked::Ask(None) };
-        let is_choosy = oldest < Span::MAX;
-        if is_choosy && self.shared.cache.kept(&key).is_some_and(|kept| kept.age > oldest) {
-            return Looked::Ask(Some(self.shared.cache.alone(&key)));
+        if *terms != Terms::default()
+            && let Some(looked) = self.choose(&key, terms)
+        {
+            return looked;
         }
         match self.shared.cache.ask(&key, self.seen.deadline) {
             Found::Hit(kept) => Looked::Served(self.serve(kept, Source::Fresh)),
@@ -180,6 +180,24 @@ where
                 Waited::Late => Looked::Trouble(Trouble::NoAnswer),
                 Waited::Ask(flight) => self.look_again(key, flight),
             },
+        }
+    }
+
+    /// What a request with terms of its own finds; `None` for what all others do.
+    fn choose(&self, key: &A::Key, terms: &Terms) -> Option<Looked<A::Key, A::Kept, A::Response>> {
+        let nothing = || Looked::Served(self.shared.adapter.unkept(&self.request));
+        let kept = self.shared.cache.kept(key);
+        match kept {
+            Some(kept) if !terms.refuse(&kept) => match kept.good_for(self.shared.cache.window()) {
+                Use::Fresh | Use::Revalidate => None,
+                Use::IfError | Use::Dead if terms.take_stale(&kept) => {
+                    Some(Looked::Served(self.serve(kept, Source::Stale)))
+                }
+                Use::IfError | Use::Dead => terms.only_kept.then(nothing),
+            },
+            _ if terms.only_kept => Some(nothing()),
+            Some(_) => Some(Looked::Ask(Some(self.shared.cache.alone(key)))),
+            None => None,
         }
     }
 
@@ -222,7 +240,8 @@ where
             Some(flight) if flight.leads() => Sending::Shared,
             _ => Sending::Alone,
         };
-        let request = self.shared.adapter.copy(&self.request, sending);
+        let key = self.key.as_ref().filter(|_| flight.is_some());
+        let (request, held) = asking(&self.shared, &self.request, key, sending);
         let result = send(self.inner.clone(), request).await;
         if let Some(trouble) = self.shared.adapter.trouble(result.as_ref()) {
             if let Some(flight) = flight {
@@ -243,7 +262,8 @@ where
             self.shared.counters.count(Source::Upstream);
             return Asked::Answer(self.shared.adapter.answer(response, Source::Upstream));
         };
-        match keep(&self.shared, &self.request, key, response, flight, self.seen).await {
+        let asked = Brought { request: &self.request, key, held, response };
+        match keep(&self.shared, asked, flight, self.seen).await {
             Some(response) => {
                 self.shared.counters.count(Source::Upstream);
                 Asked::Answer(response)
@@ -292,29 +312,59 @@ where
         let (shared, inner, seen) = (self.shared.clone(), self.inner.clone(), self.seen);
         let Some(key) = self.key.clone() else { return };
         tokio::spawn(async move {
-            let asked = shared.adapter.copy(&request, Sending::Shared);
+            let (asked, held) = asking(&shared, &request, Some(&key), Sending::Shared);
             let result = send(inner, asked).await;
             match (shared.adapter.trouble(result.as_ref()), result) {
-                (None, Ok(response)) => drop(keep(&shared, &request, &key, response, flight, seen).await),
+                (None, Ok(response)) => {
+                    let brought = Brought { request: &request, key: &key, held, response };
+                    drop(keep(&shared, brought, flight, seen).await);
+                }
                 _ => flight.fail(),
             }
         });
     }
 }
 
+/// What is sent for a request: where something is kept that can be confirmed, the question for that, and
+/// what it is about.
+fn asking<A, Req, Res, Err>(
+    shared: &Shared<A, A::Key, A::Kept>,
+    request: &Req,
+    key: Option<&A::Key>,
+    sending: Sending,
+) -> (Req, Option<Kept<A::Kept>>)
+where
+    A: Adapter<Req, Res, Err>,
+{
+    let held = key.and_then(|key| shared.cache.confirmable(key));
+    let confirming = held.and_then(|held| Some((shared.adapter.confirming(request, &held.value)?, held)));
+    match confirming {
+        Some((asked, held)) => (asked, Some(held)),
+        None => (shared.adapter.copy(request, sending), None),
+    }
+}
+
+/// An answer, and what it was asked for.
+struct Brought<'a, Req, Res, K, V> {
+    request: &'a Req,
+    key: &'a K,
+    /// What it was asked to confirm.
+    held: Option<Kept<V>>,
+    response: Res,
+}
+
 /// Takes the answer in and ends the flight. `None` when it broke off.
 async fn keep<A, Req, Res, Err>(
     shared: &Shared<A, A::Key, A::Kept>,
-    request: &Req,
-    key: &A::Key,
-    response: Res,
+    brought: Brought<'_, Req, Res, A::Key, A::Kept>,
     flight: Flight<A::Key, A::Kept>,
     seen: Request,
 ) -> Option<A::Response>
 where
     A: Adapter<Req, Res, Err>,
 {
-    match shared.adapter.take(request, key, response, seen.deadline).await {
+    let Brought { request, key, held, response } = brought;
+    match shared.adapter.take(request, key, held, response, seen.deadline).await {
         Taken::Keep { key: known, fill, response } if known == *key => {
             flight.fill(fill);
             Some(response)

@@ -6,6 +6,7 @@
 //! **Mechanics.** [`FallbackLayer`] does what [`seawall_core::fallback`] says, seen through an
 //! [`Adapter`]: it looks into a [`Cache`] that all services of the layer share, asks the inner
 //! service, and goes along the chain when that fails. Requests for the same key wait for one flight.
+//! Where something is kept that the service can confirm, it is asked only for that.
 //! A stale answer that may be used while revalidating is given at once, and a task asks anew behind
 //! it. The level of a [`Dimmer`] takes a part of the users to the cheaper step before asking: a gate
 //! behind the layer that comes under load asks for that before it refuses anybody.
@@ -19,6 +20,7 @@
 
 mod cache;
 mod course;
+mod terms;
 
 use std::future::Future;
 use std::hash::Hash;
@@ -31,12 +33,13 @@ use seawall_core::fallback::store::{Fill, Kept};
 use seawall_core::fallback::{Chain, Trouble};
 use seawall_core::gate::Gate;
 use seawall_core::request::Request;
-use seawall_core::time::{Span, Time};
+use seawall_core::time::Time;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::threads::Threads;
 pub use cache::Cache;
+pub use terms::Terms;
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub enum Source {
     Fresh,
     /// The cache, stale, while one request asks anew.
     Revalidating,
-    /// The cache, stale, for want of something better.
+    /// The cache, stale, for want of something better or because the request takes it.
     Stale,
     /// A cheaper handler, by its place.
     Cheaper(u8),
@@ -91,8 +94,8 @@ pub enum Seek<K> {
     Cached {
         /// Under which key its answer is kept.
         key: K,
-        /// The oldest answer that it takes while there is hope for a newer one.
-        oldest: Span,
+        /// Which kept answers it takes.
+        terms: Terms,
     },
 }
 
@@ -149,14 +152,23 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// Another one like it. Never asked of a request that is sent [`Seek::Around`].
     fn copy(&self, request: &Req, sending: Sending) -> Req;
 
+    /// One that asks whether what is kept is still right, instead of for the answer; `None` when it does not
+    /// say what to compare it by.
+    fn confirming(&self, request: &Req, held: &Self::Kept) -> Option<Req> {
+        let _ = (request, held);
+        None
+    }
+
     /// Why this is no ordinary answer; `None` when it is one.
     fn trouble(&self, result: Result<&Res, &Err>) -> Option<Trouble>;
 
-    /// Takes an answer in, until then at most, to see whether it can be kept.
+    /// Takes an answer in, until then at most, to see whether it can be kept. `held` is what it was
+    /// asked to confirm, if it was.
     fn take(
         &self,
         request: &Req,
         key: &Self::Key,
+        held: Option<Kept<Self::Kept>>,
         response: Res,
         until: Time,
     ) -> impl Future<Output = Taken<Self::Key, Self::Kept, Self::Response>> + Send;
@@ -172,6 +184,11 @@ pub trait Adapter<Req, Res, Err>: Clone {
 
     /// The answer of a service.
     fn answer(&self, response: Res, source: Source) -> Self::Response;
+
+    /// What is told when the request takes only what is kept, and that is nothing.
+    fn unkept(&self, request: &Req) -> Self::Response {
+        self.lost(request, Trouble::NoAnswer)
+    }
 
     /// What is told instead of an answer that broke off, or never came, when nothing is left.
     fn lost(&self, request: &Req, trouble: Trouble) -> Self::Response;

@@ -23,7 +23,8 @@
 //! to one user alone, those who wait ask for themselves, and for [`Config::apart`] nobody waits for
 //! that key again, or requests that can share nothing would stand in line. The same holds for an
 //! answer that was never fresh. When there are too many flights or too many wait for one, a
-//! newcomer asks alone. Keys are compared whole: a collision of hashes finds nothing.
+//! newcomer asks alone. Keys are compared whole: a collision of hashes finds nothing. An answer that is
+//! good for nothing goes, unless the driver can have it confirmed.
 
 mod flight;
 mod shelf;
@@ -103,6 +104,9 @@ pub struct Fill<V> {
     pub age: Span,
     /// How long it may be used.
     pub freshness: Freshness,
+    /// Whether the driver can ask if it is still right without having it sent again. Then it stays when
+    /// it is good for nothing else, until its room is needed.
+    pub confirmable: bool,
 }
 
 /// A request under way for a key. It has no `Drop`: [`Store::fill`], [`Store::fail`], [`Store::pass`],
@@ -207,6 +211,7 @@ struct Answer<V> {
     at: Time,
     age: Span,
     freshness: Freshness,
+    confirmable: bool,
 }
 
 impl<V: Clone> Answer<V> {
@@ -281,13 +286,16 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
                 (None, apart)
             }
             Some(Slot::Answer(answer)) => {
-                let kept = answer.kept(now);
-                if kept.good_for(window) == Use::Dead {
-                    self.shelf.remove(hash, key);
-                    return (None, false);
-                }
+                let (kept, confirmable) = (answer.kept(now), answer.confirmable);
                 let apart = kept.freshness.fresh == Span::ZERO;
-                (Some(kept), apart)
+                match kept.good_for(window) {
+                    Use::Dead if confirmable => (None, apart),
+                    Use::Dead => {
+                        self.shelf.remove(hash, key);
+                        (None, false)
+                    }
+                    _ => (Some(kept), apart),
+                }
             }
         }
     }
@@ -295,6 +303,14 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
     /// What is kept for `key` and good for something, without asking for it.
     pub fn kept(&mut self, now: Time, hash: Key, key: &K, window: Span) -> Option<Kept<V>> {
         self.look(now, hash, key, window).0
+    }
+
+    /// What is kept for `key` and can be confirmed, whatever else it is good for.
+    pub fn confirmable(&mut self, now: Time, hash: Key, key: &K) -> Option<Kept<V>> {
+        match self.shelf.get(hash, key) {
+            Some(Slot::Answer(answer)) if answer.confirmable => Some(answer.kept(now)),
+            _ => None,
+        }
     }
 
     /// "Is the answer there?" Parks the waiter if not.
@@ -338,9 +354,9 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
     /// The errand brought an answer that can be kept. One that is too large for the store is not.
     pub fn fill(&mut self, now: Time, errand: Errand<K>, fill: Fill<V>) {
         let Errand { hash, key, begun, lead } = errand;
-        let Fill { value, bytes, age, freshness } = fill;
+        let Fill { value, bytes, age, freshness, confirmable } = fill;
         // The answer was made when it was asked for, at the earliest: the transfer counts as age.
-        let answer = Answer { value, at: now, age: age + now.since(begun), freshness };
+        let answer = Answer { value, at: now, age: age + now.since(begun), freshness, confirmable };
         let ended = if freshness.fresh > age { Ended::Filled(answer.clone()) } else { Ended::Apart };
         let made = |answer: &Answer<V>| answer.at - answer.age;
         let outdated = match self.shelf.get(hash, &key) {

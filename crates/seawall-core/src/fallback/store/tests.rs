@@ -57,7 +57,7 @@ impl Bench {
 }
 
 fn fill(value: u32, freshness: Freshness) -> Fill<u32> {
-    Fill { value, bytes: 1, age: Span::ZERO, freshness }
+    Fill { value, bytes: 1, age: Span::ZERO, freshness, confirmable: false }
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn bytes_are_bounded_and_what_is_too_large_is_not_kept() {
     let put = |bench: &mut Bench, key, bytes| {
         let errand = bench.lead(at(0), key);
         let freshness = Freshness::for_span(Span::from_secs(60));
-        bench.0.fill(at(0), errand, Fill { value: key, bytes, age: Span::ZERO, freshness });
+        bench.0.fill(at(0), errand, Fill { bytes, ..fill(key, freshness) });
     };
     for key in 0..100 {
         put(&mut bench, key, 1_000);
@@ -252,6 +252,26 @@ fn bytes_are_bounded_and_what_is_too_large_is_not_kept() {
     let before = bench.0.snapshot().entries;
     put(&mut bench, 200, u64::MAX);
     assert_eq!(bench.0.snapshot().entries, before);
+}
+
+#[test]
+fn what_can_be_confirmed_stays_when_it_is_good_for_nothing_else() {
+    let freshness = Freshness { fresh: Span::from_secs(60), stale: Stale::Forbidden };
+    for confirmable in [false, true] {
+        let mut bench = Bench::new();
+        let errand = bench.lead(at(0), 7);
+        bench.0.fill(at(0), errand, Fill { confirmable, ..fill(70, freshness) });
+        let hash = Key(mix(7));
+        assert_eq!(bench.0.confirmable(at(1), hash, &7).is_some(), confirmable);
+        // Dead: it is not served, and whoever comes asks.
+        let Asked::Ask(errand, None) = bench.ask(at(61), 7) else { panic!("served") };
+        let held = bench.0.confirmable(at(61), hash, &7);
+        assert_eq!(held.map(|held| (held.value, held.age)), confirmable.then_some((70, Span::from_secs(61))));
+        assert_eq!(bench.0.snapshot().entries, u64::from(confirmable));
+        // Confirmed, it is as good as new.
+        bench.0.fill(at(61), errand, Fill { confirmable, ..fill(70, freshness) });
+        assert!(matches!(bench.ask(at(62), 7), Asked::Hit(kept) if kept.age == Span::from_secs(1)));
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,9 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use seawall_core::fallback::{Freshness, Stale};
 use seawall_core::time::Span;
 
+use super::validate;
+use crate::fallback::Terms;
+
 /// The most fields that may tell answers apart.
 pub(super) const VARY_MAX: usize = 8;
 
@@ -16,13 +19,16 @@ pub(super) const VARY_MAX: usize = 8;
 pub(super) struct Control {
     pub(super) no_store: bool,
     pub(super) no_cache: bool,
-    pub(super) max_age: Option<Span>,
+    max_age: Option<Span>,
     private: bool,
     public: bool,
     must_revalidate: bool,
     s_maxage: Option<Span>,
     stale_while_revalidate: Option<Span>,
     stale_if_error: Option<Span>,
+    max_stale: Option<Span>,
+    min_fresh: Option<Span>,
+    only_if_cached: bool,
 }
 
 impl Control {
@@ -51,18 +57,27 @@ impl Control {
             "s-maxage" => shorter(&mut self.s_maxage),
             "stale-while-revalidate" => shorter(&mut self.stale_while_revalidate),
             "stale-if-error" => shorter(&mut self.stale_if_error),
+            // Without a number, any staleness will do.
+            "max-stale" if value.is_empty() => _ = self.max_stale.get_or_insert(Span::MAX),
+            "max-stale" => shorter(&mut self.max_stale),
+            "min-fresh" => self.min_fresh = self.min_fresh.max(Some(number(value).unwrap_or(Span::MAX))),
+            "only-if-cached" => self.only_if_cached = true,
             _ => {}
         }
     }
 
-    /// The oldest answer that a request takes.
-    pub(super) fn oldest(&self, headers: &HeaderMap) -> Span {
+    /// Which kept answers a request takes (RFC 9111, section 5.2.1).
+    pub(super) fn terms(&self, headers: &HeaderMap) -> Terms {
         let pragma =
             headers.get(PRAGMA).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-        if self.no_cache || (pragma && !headers.contains_key(CACHE_CONTROL)) {
-            return Span::ZERO;
+        let anew = self.no_cache || (pragma && !headers.contains_key(CACHE_CONTROL));
+        Terms {
+            anew,
+            oldest: self.max_age.unwrap_or(Span::MAX),
+            fresh_for: self.min_fresh.unwrap_or(Span::ZERO),
+            stale_for: self.max_stale.unwrap_or(Span::ZERO),
+            only_kept: self.only_if_cached,
         }
-        self.max_age.unwrap_or(Span::MAX)
     }
 }
 
@@ -128,7 +143,7 @@ pub(super) fn freshness(
     let authorized = request.contains_key(AUTHORIZATION);
     let for_many = control.public || control.s_maxage.is_some();
     if control.no_store
-        || control.no_cache
+        || (control.no_cache && !validate::is_confirmable(response))
         || control.private
         || (authorized && !for_many)
         || response.contains_key(SET_COOKIE)
@@ -138,8 +153,9 @@ pub(super) fn freshness(
     }
     let said = control.s_maxage.or(control.max_age).or_else(|| expires(response));
     let anonymous = !authorized && !request.contains_key(COOKIE);
-    let fresh = said.or(unmarked.filter(|_| anonymous && status == StatusCode::OK))?;
-    let stale = if control.must_revalidate || control.s_maxage.is_some() {
+    let unmarked = unmarked.filter(|_| anonymous && status == StatusCode::OK);
+    let fresh = if control.no_cache { Span::ZERO } else { said.or(unmarked)? };
+    let stale = if control.no_cache || control.must_revalidate || control.s_maxage.is_some() {
         Stale::Forbidden
     } else {
         Stale::Allowed {

@@ -6,11 +6,18 @@
 //! slow client does not hold up those who wait for it; what is larger than [`Settings::body_max`]
 //! streams through and is not kept. A kept answer carries `Age` and `Cache-Status` (RFC 9211).
 //!
-//! **Edges.** Never kept: `private`, `no-store`, `no-cache` (there is no validating here), answers with
+//! What is kept with an `ETag` or `Last-Modified` is not fetched again when its freshness has ended: the
+//! upstream is asked whether it is still right, and a 304 makes it as good as new. It stays for that,
+//! until its room is needed, also when it may no longer be used. A request says which kept answers it
+//! takes by `max-age`, `min-fresh`, `max-stale`, `no-cache` and `only-if-cached`, for which the answer is 504
+//! when none is there.
+//!
+//! **Edges.** Never kept: `private`, `no-store`, `no-cache` without an `ETag` or `Last-Modified`, answers with
 //! `Set-Cookie`, with `Vary: *` or with trailers, and answers to requests with `Authorization` unless
-//! they are `public` or have an `s-maxage`. `must-revalidate`, `proxy-revalidate` and `s-maxage` forbid
-//! stale use, in an outage too. A request with `Range` or `If-Match` goes around the cache; one with
-//! `If-None-Match` is compared with what is kept. Only safe methods without a body fall back at all:
+//! they are `public` or have an `s-maxage`. `must-revalidate`, `proxy-revalidate`, `no-cache` and `s-maxage`
+//! forbid stale use, in an outage too, and whatever the request takes. A request with `Range` or `If-Match`
+//! goes around the cache; one with `If-None-Match` or `If-Modified-Since` is compared with what is kept. A
+//! confirmation is believed, but its `ETag` and what it says of the body's form are not taken over. Only safe methods without a body fall back at all:
 //! a fixed answer to a POST would say that something was done. What such a request changes is
 //! forgotten, and with it what `Location` and `Content-Location` of its answer name on the same host. An answer
 //! whose `Age` cannot be read is as old as can be.
@@ -46,6 +53,7 @@
 mod address;
 mod body;
 mod control;
+mod validate;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -54,15 +62,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, RANGE,
+    AGE, CONTENT_LENGTH, CONTENT_LOCATION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LOCATION, RANGE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use seawall_core::fallback::Freshness;
 use seawall_core::fallback::store::{self, Fill, Kept};
-use seawall_core::fallback::{Store, Trouble, is_error};
+use seawall_core::fallback::{Store, Trouble, Use, is_error};
 use seawall_core::gate::Own as _;
 use seawall_core::request;
 use seawall_core::request::Key;
@@ -72,26 +80,18 @@ use tower_service::Service;
 pub use body::Replayed;
 
 use crate::clock::{instant, now};
-use crate::fallback::{Adapter, Seek, Sending, Source, Taken};
+use crate::fallback::{Adapter, Seek, Sending, Source, Taken, Terms};
 use crate::identity::UserKeys;
 use crate::threads::Locks;
 use address::Address;
 use control::Control;
+use validate::{conditional, kept_fields};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const FALLBACK: HeaderName = HeaderName::from_static("x-seawall-fallback");
-/// Fields that speak of one connection.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
+const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+/// In `x-seawall-reason`: the request takes only what is kept (`only-if-cached`), and that is nothing.
+pub const NOT_KEPT: &str = "not_kept";
 /// What is kept, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -266,7 +266,7 @@ impl Shared {
         let bytes = 64 + address.text.len() as u64;
         self.known.with(Key(0), |known| {
             let errand = known.ask_alone(now, hash, address.clone());
-            known.fill(now, errand, Fill { value, bytes, age: Span::ZERO, freshness });
+            known.fill(now, errand, Fill { value, bytes, age: Span::ZERO, freshness, confirmable: false });
         });
     }
 
@@ -288,6 +288,7 @@ impl Shared {
         &'a self,
         request: &'a Request<B>,
         sought: &'a Resource,
+        held: Option<Kept<Arc<Copy>>>,
         response: Response<RB>,
         until: Time,
     ) -> Result<TakenIn<RB>, Reading<'a, RB>>
@@ -298,6 +299,15 @@ impl Shared {
         let (head, body) = response.into_parts();
         let untouched = |head, body| Response::from_parts(head, Replayed::untouched(body));
         let status = head.status;
+        if let (StatusCode::NOT_MODIFIED, Some(held)) = (status, held) {
+            return Err(Box::pin(self.confirmed(
+                request,
+                sought,
+                held,
+                Response::from_parts(head, body),
+                until,
+            )));
+        }
         if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
             return Ok(Taken::Unrelated(untouched(head, body)));
         }
@@ -312,17 +322,10 @@ impl Shared {
         Err(Box::pin(async move {
             match read(Box::pin(body), settings.body_max, until).await {
                 Read::Whole(bytes) => {
-                    // Under the changes that were known when it was asked for: it may be older than the last.
-                    let known = Known { names: names.into(), changes: sought.changes };
-                    let key = Resource::new(request, sought.address.clone(), &known);
-                    let before = self.known(&sought.address);
-                    if before.names != known.names {
-                        self.learn(&sought.address, Known { changes: before.changes, ..known });
-                    }
                     let age = control::age(&head.headers);
                     let copy = Copy { status, headers: kept_fields(&head.headers), body: bytes.clone() };
-                    let bytes_kept = bytes.len() as u64 + key.bytes() + weight(&copy.headers);
-                    let fill = Fill { value: Arc::new(copy), bytes: bytes_kept, age, freshness };
+                    let key = self.key_of(request, sought, names);
+                    let fill = fill(&key, copy, age, freshness);
                     let mut response = Response::from_parts(head, Replayed::whole(bytes));
                     append(response.headers_mut(), CACHE_STATUS, "seawall; fwd=miss; stored");
                     Taken::Keep { key, fill, response: conditional(request, response) }
@@ -337,6 +340,63 @@ impl Shared {
             }
         }))
     }
+
+    /// Under which key an answer to this request is kept, where these fields tell it from others.
+    fn key_of<B>(&self, request: &Request<B>, sought: &Resource, names: Vec<HeaderName>) -> Resource {
+        // Under the changes that were known when it was asked for: it may be older than the last.
+        let known = Known { names: names.into(), changes: sought.changes };
+        let key = Resource::new(request, sought.address.clone(), &known);
+        let before = self.known(&sought.address);
+        if before.names != known.names {
+            self.learn(&sought.address, Known { changes: before.changes, ..known });
+        }
+        key
+    }
+
+    /// What is kept is still right: with the fields of the confirmation it is as good as new.
+    async fn confirmed<B: Sync, RB>(
+        &self,
+        request: &Request<B>,
+        sought: &Resource,
+        held: Kept<Arc<Copy>>,
+        confirmation: Response<RB>,
+        until: Time,
+    ) -> TakenIn<RB>
+    where
+        RB: Body<Data = Bytes> + Send + 'static,
+        RB::Error: Send,
+    {
+        let (mut head, nothing) = confirmation.into_parts();
+        // To its end, so that the connection can be used again.
+        _ = read(Box::pin(nothing), 0, until).await;
+        let Copy { status, headers, body } = &*held.value;
+        let (status, headers) = (*status, validate::refreshed(headers, &head.headers));
+        let age = control::age(&head.headers);
+        (head.status, head.headers) = (status, headers.clone());
+        let is_fresh = held.good_for(Span::ZERO) == Use::Fresh;
+        let why = if is_fresh { "request" } else { "stale" };
+        append(&mut head.headers, CACHE_STATUS, &format!("seawall; fwd={why}; fwd-status=304"));
+        head.headers.insert(AGE, HeaderValue::from(age.as_nanos() / 1_000_000_000));
+        let response = conditional(request, Response::from_parts(head, Replayed::whole(body.clone())));
+        let fresh_for = |request| control::freshness(request, status, &headers, self.settings.unmarked);
+        match (fresh_for(request.headers()), control::vary(&headers)) {
+            (Some(freshness), Some(names)) => {
+                let key = self.key_of(request, sought, names);
+                let copy = Copy { status, headers, body: body.clone() };
+                Taken::Keep { fill: fill(&key, copy, age, freshness), key, response }
+            }
+            // What others may have confirmed for this one, this one may not have confirmed for them.
+            (None, Some(_)) if fresh_for(&HeaderMap::new()).is_some() => Taken::Unrelated(response),
+            _ => Taken::Apart(response),
+        }
+    }
+}
+
+/// What is kept of an answer.
+fn fill(key: &Resource, copy: Copy, age: Span, freshness: Freshness) -> Fill<Arc<Copy>> {
+    let bytes = copy.body.len() as u64 + key.bytes() + weight(&copy.headers);
+    let confirmable = validate::is_confirmable(&copy.headers);
+    Fill { value: Arc::new(copy), bytes, age, freshness, confirmable }
 }
 
 impl<F, H, B, RB, Err> Adapter<Request<B>, Response<RB>, Err> for HttpFallback<F, H>
@@ -369,10 +429,17 @@ where
             [RANGE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE].iter().any(|name| headers.contains_key(name));
         let kept = matches!(*request.method(), Method::GET | Method::HEAD);
         if !kept || partial || control.no_store {
-            return Seek::Chain;
+            let only_kept = control.terms(headers).only_kept;
+            // Nothing kept will do, and nobody is to be asked.
+            let terms = Terms { anew: true, only_kept, ..Terms::default() };
+            return if only_kept {
+                Seek::Cached { key: self.shared.key(request), terms }
+            } else {
+                Seek::Chain
+            };
         }
         let key = self.shared.key(request);
-        Seek::Cached { key, oldest: control.oldest(headers) }
+        Seek::Cached { key, terms: control.terms(headers) }
     }
 
     fn outdated(&self, key: &Resource, response: &Response<RB>) {
@@ -399,6 +466,12 @@ where
         copy
     }
 
+    fn confirming(&self, request: &Request<B>, held: &Arc<Copy>) -> Option<Request<B>> {
+        let mut question = self.copy(request, Sending::Alone);
+        validate::ask_whether(question.headers_mut(), &held.headers)?;
+        Some(question)
+    }
+
     fn trouble(&self, result: Result<&Response<RB>, &Err>) -> Option<Trouble> {
         match result {
             Err(_) => Some(Trouble::NoAnswer),
@@ -411,10 +484,11 @@ where
         &self,
         request: &Request<B>,
         sought: &Resource,
+        held: Option<Kept<Arc<Copy>>>,
         response: Response<RB>,
         until: Time,
     ) -> Taken<Resource, Arc<Copy>, Self::Response> {
-        match self.shared.take(request, sought, response, until) {
+        match self.shared.take(request, sought, held, response, until) {
             Ok(taken) => taken,
             Err(reading) => reading.await,
         }
@@ -457,16 +531,26 @@ where
         mark(response.map(Replayed::untouched), source)
     }
 
-    fn lost(&self, _: &Request<B>, trouble: Trouble) -> Self::Response {
-        let mut response = Response::new(Replayed::whole(Bytes::new()));
-        *response.status_mut() = match trouble {
-            Trouble::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
-            Trouble::Failed => StatusCode::BAD_GATEWAY,
-            Trouble::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
-        response
+    fn unkept(&self, _: &Request<B>) -> Self::Response {
+        bare(StatusCode::GATEWAY_TIMEOUT, NOT_KEPT)
     }
+
+    fn lost(&self, _: &Request<B>, trouble: Trouble) -> Self::Response {
+        match trouble {
+            Trouble::NoAnswer => bare(StatusCode::GATEWAY_TIMEOUT, "upstream"),
+            Trouble::Failed => bare(StatusCode::BAD_GATEWAY, "upstream"),
+            Trouble::Refused(reason) => bare(StatusCode::SERVICE_UNAVAILABLE, reason.name()),
+        }
+    }
+}
+
+/// An answer of this layer's own, with the word for why there is no other.
+fn bare<B>(status: StatusCode, reason: &'static str) -> Response<Replayed<B>> {
+    let mut response = Response::new(Replayed::whole(Bytes::new()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+    response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+    response
 }
 
 /// Says where the answer came from: to layers outside, and to the client when it is worth less.
@@ -486,54 +570,8 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// The fields that are kept: all but those of the connection and what is said anew.
-fn kept_fields(headers: &HeaderMap) -> HeaderMap {
-    let named: Vec<String> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        let hop = HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|other| other == name.as_str());
-        if !hop && *name != AGE {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
-}
-
 fn weight(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
-}
-
-/// Answers 304 when the client has it already.
-fn conditional<B, RB>(request: &Request<B>, response: Response<Replayed<RB>>) -> Response<Replayed<RB>> {
-    if response.status() != StatusCode::OK || !has_it(request.headers(), response.headers()) {
-        return response;
-    }
-    let (mut head, _) = response.into_parts();
-    head.status = StatusCode::NOT_MODIFIED;
-    head.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(head, Replayed::whole(Bytes::new()))
-}
-
-fn has_it(request: &HeaderMap, response: &HeaderMap) -> bool {
-    if request.contains_key(IF_NONE_MATCH) {
-        let weak = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        let Some(tag) = response.get(ETAG).and_then(|tag| tag.to_str().ok()).map(weak) else { return false };
-        let values = request.get_all(IF_NONE_MATCH);
-        let mut tags =
-            values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        return tags.any(|other| other.trim() == "*" || weak(other) == tag);
-    }
-    let time = |value: Option<&HeaderValue>| httpdate::parse_http_date(value?.to_str().ok()?).ok();
-    match (time(request.get(IF_MODIFIED_SINCE)), time(response.get(LAST_MODIFIED))) {
-        (Some(since), Some(modified)) => modified <= since,
-        _ => false,
-    }
 }
 
 /// What reading a body came to.

@@ -1,0 +1,71 @@
+//! What a route keeps, over real connections.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::thread;
+
+use crate::harness::{Gateway, config};
+
+/// An origin whose one answer must be confirmed each time; its body is a number that grows when it is sent whole.
+fn confirming() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = |head: &str, whole: usize| {
+        let fields = "cache-control: no-cache\r\netag: \"a\"";
+        if head.contains("if-none-match: \"a\"\r\n") {
+            return format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\nx-confirmed: yes\r\n\r\n");
+        }
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\ncontent-length: 1\r\n\r\n{whole}")
+    };
+    thread::spawn(move || {
+        let mut whole = 0;
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+            let text = answer(&head.to_ascii_lowercase(), whole);
+            whole += usize::from(text.contains("200 OK"));
+            // One request for each connection, so that one thread serves all.
+            let text = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+            if stream.get_mut().write_all(text.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_kept_answer_is_confirmed_and_not_sent_again() {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\nupstream = \"u\"\nfallback = [{{ stale = \"5m\" }}]\n\
+         throttle = [{{ rate = \"1/h\", burst = 50 }}]\n",
+        confirming()
+    );
+    let gateway = Gateway::start(&[&config("cache.toml", &file)]);
+    let first = gateway.get("/", "");
+    assert_eq!((first.status, first.body.as_str()), (200, "0"), "{}", first.head);
+    for left in (45..49).rev() {
+        let got = gateway.get("/", "");
+        assert_eq!((got.status, got.body.as_str()), (200, "0"), "{}", got.head);
+        assert_eq!(got.field("x-confirmed"), "yes");
+        assert_eq!(got.field("cache-status"), "seawall; fwd=stale; fwd-status=304");
+        assert_eq!(got.field("ratelimit"), format!("\"user\";r={left}"), "what this request took");
+    }
+    let has = gateway.get("/", "if-none-match: \"a\"\r\n");
+    assert_eq!((has.status, has.body.as_str()), (304, ""));
+    assert_eq!(gateway.get("/", "if-none-match: \"b\"\r\n").body, "0");
+}
+
+#[test]
+fn who_takes_only_what_is_kept_is_told_so_and_spoils_nothing() {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\nupstream = \"u\"\nfallback = [{{ stale = \"5m\" }}]\n",
+        confirming()
+    );
+    let gateway = Gateway::start(&[&config("only-kept.toml", &file)]);
+    let nothing = gateway.get("/", "cache-control: only-if-cached\r\n");
+    assert_eq!((nothing.status, nothing.field("x-seawall-reason")), (504, "not_kept"));
+    let state = gateway.state();
+    assert!(state.contains("\"availability\":1.0") && state.contains("\"attempts\":0"), "{state}");
+}
