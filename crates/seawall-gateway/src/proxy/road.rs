@@ -27,6 +27,7 @@ use super::access::AccessLog;
 use super::fallback;
 use super::health;
 use super::mirror::{Mirror, MirrorStats};
+use super::quotas::Quotas;
 pub(crate) use super::route::Route;
 use super::route::Shares;
 use super::upstream::Target;
@@ -41,7 +42,7 @@ pub(crate) struct Road {
     pub(crate) routes: Vec<Arc<Route>>,
     /// The upstreams, by name.
     pub(crate) upstreams: BTreeMap<String, UpstreamView>,
-    /// The quotas over all routes, by name, in the order of the config.
+    /// The quotas over all routes, by name, in the order in which they are asked.
     pub(crate) throttles: Vec<(String, Arc<Rule<Threads>>)>,
     /// Where a user's identity is found.
     pub(crate) identity: Vec<UserSource>,
@@ -175,8 +176,7 @@ struct Making<'a> {
 pub(crate) struct Kept {
     keys: UserKeys,
     seed: u64,
-    /// By route and quota; those of the gateway without a route.
-    rules: HashMap<(String, String), Arc<Rule<Threads>>>,
+    quotas: Quotas,
     /// By upstream.
     pools: HashMap<String, Pool>,
     /// By upstream and route.
@@ -204,7 +204,7 @@ impl Default for Kept {
         Kept {
             keys,
             seed,
-            rules: HashMap::new(),
+            quotas: Quotas::default(),
             pools: HashMap::new(),
             lanes: HashMap::new(),
             hosts: HashMap::new(),
@@ -245,9 +245,8 @@ impl Kept {
         }
         let making = Making { upstreams: &upstreams, calls: &calls, families, now };
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
-        let over_all = config.throttle.iter();
-        let throttles = over_all.map(|throttle| (throttle.name.clone(), self.rule("", throttle, now)));
-        let throttles = throttles.collect();
+        let (throttles, rules) = self.quotas.of("", &config.throttle, now);
+        let throttles = throttles.into_iter().map(|throttle| throttle.name).zip(rules).collect();
         self.forget_all_but(config);
         Road {
             routes,
@@ -363,7 +362,7 @@ impl Kept {
         let cheaper = route.fallback.upstreams.iter();
         let cheaper = cheaper.filter_map(|name| self.route(&route.cheaper(name), making).map(Arc::new));
         let cheaper = cheaper.collect();
-        let rules = route.throttle.iter().map(|throttle| self.rule(&route.name, throttle, now)).collect();
+        let (throttle, rules) = self.quotas.of(&route.name, &route.throttle, now);
         let lane = route.lane();
         let key = (route.upstream.clone(), route.name.clone());
         let gate = match self.lanes.get(&key) {
@@ -379,10 +378,10 @@ impl Kept {
             }
         };
         gate.switch().replace(route.shadow);
-        let quotas = route
-            .throttle
+        let quotas = throttle
             .iter()
-            .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() });
+            .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() })
+            .collect();
         let gate = Arc::new(gate);
         let fallback = self.fallback(route, &gate);
         Some(Route {
@@ -395,10 +394,10 @@ impl Kept {
             targets,
             call: route.retry,
             deadline: route.deadline,
-            refusals: Refusals::new(quotas.collect(), families, self.seed),
+            refusals: Refusals::new(quotas, families, self.seed),
             stats: self.stats.entry(route.name.clone()).or_default().clone(),
             tier_header: route.tier.header.clone(),
-            matching: route.clone(),
+            matching: config::Route { throttle, ..route.clone() },
         })
     }
 
@@ -418,30 +417,10 @@ impl Kept {
         Some(layer)
     }
 
-    /// The quota of this name, with its users; a new one when its table would be another.
-    fn rule(&mut self, route: &str, throttle: &config::Throttle, now: Time) -> Arc<Rule<Threads>> {
-        let route = if throttle.shared { "" } else { route };
-        let key = (route.to_owned(), throttle.name.clone());
-        if let Some(rule) = self.rules.get(&key) {
-            if rule.configured(throttle.config, now).is_some() {
-                return rule.clone();
-            }
-            tracing::warn!(route, throttle = throttle.name, "another table: its users begin anew");
-        }
-        let rule = Arc::new(Rule::new(throttle.config, now));
-        self.rules.insert(key, rule.clone());
-        rule
-    }
-
     /// Lanes stay: a route that comes back finds its place, and there are no more than names used.
     fn forget_all_but(&mut self, config: &Config) {
         let named = |route: &str| config.routes.iter().find(|other| other.name == route);
-        self.rules.retain(|(route, quota), _| {
-            let own =
-                named(route).into_iter().flat_map(|route| &route.throttle).filter(|other| !other.shared);
-            let over_all = config.throttle.iter().filter(|_| route.is_empty());
-            own.chain(over_all).any(|other| other.name == *quota)
-        });
+        self.quotas.forget_all_but(config);
         self.clients.retain(|upstream, _| config.upstreams.contains_key(upstream));
         self.fallbacks.retain(|(route, upstream), _| {
             let has = |route: &config::Route| !route.fallback.is_empty() && route.leads_to(upstream);
