@@ -85,12 +85,6 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.0.store.with(ONE, |store| store.kept(now, hash, key, self.0.window))
     }
 
-    /// What is kept and can be confirmed.
-    pub(super) fn confirmable(&self, key: &K) -> Option<Kept<V>> {
-        let (hash, now) = (self.hash(key), now());
-        self.0.store.with(ONE, |store| store.confirmable(now, hash, key))
-    }
-
     pub(super) fn ask(&self, key: &K, deadline: Time) -> Found<K, V> {
         let (hash, now) = (self.hash(key), now());
         match self.0.store.with(ONE, |store| store.ask(now, hash, key, self.0.window, deadline)) {
@@ -130,6 +124,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Flight<K, V> {
     /// Whether others may wait for it.
     pub(super) fn leads(&self) -> bool {
         self.errand.as_ref().is_some_and(Errand::leads)
+    }
+
+    /// What is kept and can be confirmed.
+    pub(super) fn confirmable(&self) -> Option<Kept<V>> {
+        let errand = self.errand.as_ref()?;
+        self.cache.0.store.with(ONE, |store| store.confirmable(errand))
     }
 
     /// Keeps the answer under the key that was sought.

@@ -240,8 +240,7 @@ where
             Some(flight) if flight.leads() => Sending::Shared,
             _ => Sending::Alone,
         };
-        let key = self.key.as_ref().filter(|_| flight.is_some());
-        let (request, held) = asking(&self.shared, &self.request, key, sending);
+        let (request, held) = asking(&self.shared, &self.request, flight.as_ref(), sending);
         let result = send(self.inner.clone(), request).await;
         if let Some(trouble) = self.shared.adapter.trouble(result.as_ref()) {
             if let Some(flight) = flight {
@@ -312,7 +311,7 @@ where
         let (shared, inner, seen) = (self.shared.clone(), self.inner.clone(), self.seen);
         let Some(key) = self.key.clone() else { return };
         tokio::spawn(async move {
-            let (asked, held) = asking(&shared, &request, Some(&key), Sending::Shared);
+            let (asked, held) = asking(&shared, &request, Some(&flight), Sending::Shared);
             let result = send(inner, asked).await;
             match (shared.adapter.trouble(result.as_ref()), result) {
                 (None, Ok(response)) => {
@@ -330,13 +329,13 @@ where
 fn asking<A, Req, Res, Err>(
     shared: &Shared<A, A::Key, A::Kept>,
     request: &Req,
-    key: Option<&A::Key>,
+    flight: Option<&Flight<A::Key, A::Kept>>,
     sending: Sending,
 ) -> (Req, Option<Kept<A::Kept>>)
 where
     A: Adapter<Req, Res, Err>,
 {
-    let held = key.and_then(|key| shared.cache.confirmable(key));
+    let held = flight.and_then(Flight::confirmable);
     let confirming = held.and_then(|held| Some((shared.adapter.confirming(request, &held.value)?, held)));
     match confirming {
         Some((asked, held)) => (asked, Some(held)),

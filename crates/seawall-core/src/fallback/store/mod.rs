@@ -305,10 +305,11 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
         self.look(now, hash, key, window).0
     }
 
-    /// What is kept for `key` and can be confirmed, whatever else it is good for.
-    pub fn confirmable(&mut self, now: Time, hash: Key, key: &K) -> Option<Kept<V>> {
-        match self.shelf.get(hash, key) {
-            Some(Slot::Answer(answer)) if answer.confirmable => Some(answer.kept(now)),
+    /// What is kept for the key of this errand and can be confirmed, whatever else it is good for, as it was
+    /// when the errand began.
+    pub fn confirmable(&mut self, errand: &Errand<K>) -> Option<Kept<V>> {
+        match self.shelf.get(errand.hash, &errand.key) {
+            Some(Slot::Answer(answer)) if answer.confirmable => Some(answer.kept(errand.begun)),
             _ => None,
         }
     }

@@ -261,11 +261,9 @@ fn what_can_be_confirmed_stays_when_it_is_good_for_nothing_else() {
         let mut bench = Bench::new();
         let errand = bench.lead(at(0), 7);
         bench.0.fill(at(0), errand, Fill { confirmable, ..fill(70, freshness) });
-        let hash = Key(mix(7));
-        assert_eq!(bench.0.confirmable(at(1), hash, &7).is_some(), confirmable);
         // Dead: it is not served, and whoever comes asks.
         let Asked::Ask(errand, None) = bench.ask(at(61), 7) else { panic!("served") };
-        let held = bench.0.confirmable(at(61), hash, &7);
+        let held = bench.0.confirmable(&errand);
         assert_eq!(held.map(|held| (held.value, held.age)), confirmable.then_some((70, Span::from_secs(61))));
         assert_eq!(bench.0.snapshot().entries, u64::from(confirmable));
         // Confirmed, it is as good as new.

@@ -171,10 +171,15 @@ impl Refusals {
         let remaining = standing.remaining;
         if self.families.rate_limit {
             // An origin's own fields are kept: a list may have several members, and ours is one.
-            let field = match remaining {
-                0 => format!("\"{name}\";r=0;t={}", seconds.max(1)),
-                _ => format!("\"{name}\";r={remaining}"),
-            };
+            let mut field = String::with_capacity(name.len() + 48);
+            let mut number = itoa::Buffer::new();
+            for part in ["\"", name, "\";r=", number.format(remaining)] {
+                field.push_str(part);
+            }
+            if remaining == 0 {
+                field.push_str(";t=");
+                field.push_str(number.format(seconds.max(1)));
+            }
             if let Ok(field) = HeaderValue::try_from(field) {
                 headers.append(RATE_LIMIT, field);
             }
