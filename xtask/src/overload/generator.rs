@@ -11,6 +11,10 @@
 //! more exact. The `lag` in the result, from scheduled to really begun, tells whether the
 //! generator itself kept up.
 //!
+//! A client may *retry*: at once, whenever it was refused, failed or waited for its deadline. A request is
+//! served if an answer is there within its first deadline, whichever attempt brought it; what is asked later
+//! only adds to the load.
+//!
 //! **Closed loop**, only to measure the origin: a fixed number of clients, each asking again as
 //! soon as it has its answer.
 
@@ -27,6 +31,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep_until, timeout_at};
 
 use super::client::{Answer, Client, Hint, Target};
+use super::recovery::Tenth;
 use super::wire;
 use crate::Result;
 
@@ -62,8 +67,22 @@ pub(super) struct Plan {
 pub(super) enum Load {
     /// `clients` who each ask again as soon as they are answered.
     Closed { clients: u32, settle_s: u64, counted_s: u64 },
-    /// Poisson arrivals: a warm-up, then the rate, of which the first seconds do not count.
-    Open { seed: u64, deadline_ms: u64, warm_up: Leg, dropped_s: u64, counted: Leg },
+    /// Poisson arrivals.
+    Open(Open),
+}
+
+/// Poisson arrivals: a warm-up, then the rate, of which the first seconds do not count, then perhaps another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Open {
+    pub(super) seed: u64,
+    pub(super) deadline_ms: u64,
+    /// How often a client asks again at once.
+    pub(super) retries: u32,
+    pub(super) warm_up: Leg,
+    pub(super) dropped_s: u64,
+    pub(super) counted: Leg,
+    /// What is left of the load afterwards.
+    pub(super) after: Option<Leg>,
 }
 
 /// A stretch of constant rate.
@@ -105,6 +124,8 @@ pub(super) struct Tally {
     pub(super) lag_p99_ms: Option<f64>,
     /// What the last failure was.
     pub(super) failure: Option<String>,
+    /// What was scheduled after the counted load, by the tenth of a second.
+    pub(super) after: Vec<Tenth>,
 }
 
 /// A tally in the making.
@@ -136,14 +157,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 closed(client, clients, Instant::now() + Duration::from_secs(settle_s), counted_s).await?;
                 Tally::default()
             }
-            Load::Open { seed, deadline_ms, warm_up, dropped_s, counted } => {
-                let deadline = Duration::from_millis(deadline_ms);
+            Load::Open(load) => {
                 let start = Instant::now() + LEAD;
-                let dropped = Leg { rate: counted.rate, seconds: dropped_s };
-                let arrivals = Arrivals::new(Rng::new(seed, 0), &[warm_up, dropped, counted]);
-                let counting = start + Duration::from_secs(warm_up.seconds + dropped_s);
-                let marks = tokio::spawn(mark(counting, counted.seconds));
-                let tally = open(client, deadline, start, counting, arrivals).await?;
+                let counting = start + Duration::from_secs(load.warm_up.seconds + load.dropped_s);
+                let marks = tokio::spawn(mark(counting, load.counted.seconds));
+                let tally = open(client, &load, start, counting).await?;
                 marks.await??;
                 tally
             }
@@ -171,13 +189,13 @@ async fn closed(client: Arc<Client>, clients: u32, counting: Instant, seconds: u
     mark(counting, seconds).await
 }
 
-async fn open(
-    client: Arc<Client>,
-    deadline: Duration,
-    start: Instant,
-    counting: Instant,
-    arrivals: Arrivals,
-) -> Result<Tally> {
+async fn open(client: Arc<Client>, load: &Open, start: Instant, counting: Instant) -> Result<Tally> {
+    let Open { seed, deadline_ms, retries, warm_up, dropped_s, counted, after } = *load;
+    let deadline = Duration::from_millis(deadline_ms);
+    let dropped = Leg { rate: counted.rate, seconds: dropped_s };
+    let legs = [Some(warm_up), Some(dropped), Some(counted), after];
+    let arrivals = Arrivals::new(Rng::new(seed, 0), &legs.into_iter().flatten().collect::<Vec<_>>());
+    let counted = counting + Duration::from_secs(counted.seconds);
     let counter = Arc::new(Mutex::new(Counter::new()?));
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize));
     let (hand, mut handed) = mpsc::channel(HAND_OVER);
@@ -201,13 +219,17 @@ async fn open(
         let permit = Arc::clone(&in_flight).try_acquire_owned();
         tokio::spawn(async move {
             let end = match permit {
-                Ok(_) => ask(&client, scheduled, deadline).await,
+                Ok(_) => ask(&client, scheduled, deadline, retries).await,
                 Err(_) => End::Failed("too many requests under way in the generator".to_owned()),
             };
-            if scheduled >= counting {
-                let latency = scheduled.elapsed();
-                counter.lock().unwrap_or_else(PoisonError::into_inner).count(end, latency, lag);
+            let latency = scheduled.elapsed();
+            let mut counter = counter.lock().unwrap_or_else(PoisonError::into_inner);
+            if scheduled >= counted {
+                counter.count_after(scheduled - counted, &end);
+            } else if scheduled >= counting {
+                counter.count(end, latency, lag);
             }
+            drop(counter);
             drop(permit);
         });
     }
@@ -217,10 +239,24 @@ async fn open(
     Ok(tally)
 }
 
-async fn ask(client: &Client, scheduled: Instant, deadline: Duration) -> End {
-    match timeout_at((scheduled + deadline).into(), client.exchange()).await {
+async fn ask(client: &Client, scheduled: Instant, deadline: Duration, retries: u32) -> End {
+    let mut end = attempt(client, scheduled, deadline).await;
+    for _ in 0..retries {
+        if matches!(end, End::Answered(Answer::Served)) {
+            break;
+        }
+        end = attempt(client, Instant::now(), deadline).await;
+    }
+    match end {
+        End::Answered(Answer::Served) if scheduled.elapsed() > deadline => End::Late,
+        end => end,
+    }
+}
+
+async fn attempt(client: &Client, begun: Instant, deadline: Duration) -> End {
+    match timeout_at((begun + deadline).into(), client.exchange()).await {
         // The timer is up to a millisecond late; the deadline is not.
-        Ok(Ok(_)) if scheduled.elapsed() > deadline => End::Late,
+        Ok(Ok(_)) if begun.elapsed() > deadline => End::Late,
         Ok(Ok(answer)) => End::Answered(answer),
         Ok(Err(error)) => End::Failed(error.to_string()),
         Err(_) => End::Late,
@@ -257,6 +293,16 @@ impl Counter {
                 tally.failure = Some(failure);
             }
         }
+    }
+
+    /// Counts a request that was scheduled so long after the counted load.
+    fn count_after(&mut self, after: Duration, end: &End) {
+        let tenth = usize::try_from(after.as_millis() / 100).unwrap_or(usize::MAX);
+        let tenths = &mut self.tally.after;
+        if tenths.len() <= tenth {
+            tenths.resize(tenth + 1, Tenth::default());
+        }
+        tenths[tenth].add(matches!(end, End::Answered(Answer::Served)));
     }
 
     fn finish(&self) -> Tally {

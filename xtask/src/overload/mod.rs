@@ -3,7 +3,8 @@
 //!
 //! The mechanics, per point: a fresh origin (and gateway); 10 s at half the capacity; then the
 //! point's rate, of which the first 3 s are dropped and `--seconds` count. The origin's capacity
-//! is measured first, with more clients than workers. See `origin` for the service and
+//! is measured first, with more clients than workers. With `--falls-to`, the load then falls, and it is
+//! told how soon clients are served again (see `recovery`). See `origin` for the service and
 //! `generator` for the clients.
 //!
 //! The origin and the generator run as processes of their own, from an *optimised* build of this
@@ -15,6 +16,7 @@ mod client;
 pub(crate) mod generator;
 pub(crate) mod origin;
 pub(crate) mod processes;
+mod recovery;
 mod report;
 mod wire;
 
@@ -25,7 +27,7 @@ use std::str::FromStr;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::client::Target;
-use self::generator::{Leg, Load, Plan, Said, Tally};
+use self::generator::{Leg, Load, Open, Plan, Said, Tally};
 use self::origin::{Stats, WORKERS};
 use self::processes::{Gateway, Generator, Origin};
 use self::report::{Cpu, Point, Refusal, Report};
@@ -38,6 +40,8 @@ const WARM_UP: f64 = 0.5;
 const WARM_UP_S: u64 = 10;
 /// Seconds at the point's rate that do not count.
 const DROPPED_S: u64 = 3;
+/// Seconds that are watched after the load fell.
+const AFTER_S: u64 = 10;
 /// Clients who saturate the origin while its capacity is measured, and how long they settle.
 const SATURATING_CLIENTS: u32 = 8 * WORKERS as u32;
 const SETTLE_S: u64 = 1;
@@ -55,6 +59,12 @@ pub(crate) struct Args {
     /// Seconds that count, per point
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+    /// How often a client that was refused, failed or waited in vain asks again, at once
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10))]
+    retries: u32,
+    /// The load to which each point falls afterwards: says how soon 95 % are served in time again
+    #[arg(long, value_parser = multiple)]
+    falls_to: Option<f64>,
     /// The seed of arrivals and service times
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -194,13 +204,15 @@ async fn point(args: &Args, at: f64, capacity: f64, seed: u64, progress: &str) -
         }
         Through::Proxy(target) => (None, target.clone()),
     };
-    let load = Load::Open {
+    let load = Load::Open(Open {
         seed,
         deadline_ms: DEADLINE_MS,
+        retries: args.retries,
         warm_up: Leg { rate: WARM_UP * capacity, seconds: WARM_UP_S },
         dropped_s: DROPPED_S,
         counted: Leg { rate: at * capacity, seconds: args.seconds },
-    };
+        after: args.falls_to.map(|at| Leg { rate: at * capacity, seconds: AFTER_S }),
+    });
     let mut generator = Generator::start(&Plan { target, load })?;
     let (mut before, mut after) = (None, None);
     let tally: Tally = loop {

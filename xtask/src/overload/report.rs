@@ -6,10 +6,13 @@ use serde::Serialize;
 
 use super::generator::Tally;
 use super::origin::{SERVICE, WORKERS};
+use super::recovery::{back_after, share};
 
 #[cfg(test)]
 mod tests;
 
+/// The part of the requests that must be served in time for the load to be carried.
+const BACK: f64 = 0.95;
 /// Above this p99 lag the generator itself disturbs the result, in milliseconds.
 const LAG_MAX_MS: f64 = 5.0;
 /// Below this relative determinant all points have the same mix, which tells the two costs not apart.
@@ -155,6 +158,7 @@ impl fmt::Display for Report {
                 c * 100.0
             )?;
         }
+        self.points.iter().try_for_each(|point| recovery(point, f))?;
         self.points.iter().try_for_each(|point| remarks(point, f))
     }
 }
@@ -187,6 +191,21 @@ fn row(point: &Point, capacity: f64) -> [String; COLUMNS.len()] {
         seconds(point.cpu_s.generator),
         seconds(point.cpu_s.origin),
     ]
+}
+
+/// How soon clients were served after the load had fallen.
+fn recovery(point: &Point, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let tenths = &point.tally.after;
+    if tenths.is_empty() {
+        return Ok(());
+    }
+    let back = match back_after(tenths, BACK) {
+        Some(seconds) => format!("from {seconds:.1} s on"),
+        None => "never".to_owned(),
+    };
+    let (percent, all) = (BACK * 100.0, share(tenths) * 100.0);
+    let at = point.at;
+    writeln!(f, "{at}x: after the load fell, {percent:.0} % in time {back}; {all:.1} % of all since then")
 }
 
 /// What makes a point doubtful.

@@ -40,3 +40,15 @@ fn every_end_is_counted_once() {
     // Refusals are quick; they must not flatter the latency of what was served.
     assert!(tally.p50_ms.is_some_and(|p50| (11.9..12.1).contains(&p50)), "{:?}", tally.p50_ms);
 }
+
+#[test]
+fn what_comes_after_the_counted_load_is_told_by_the_tenth() {
+    let mut counter = Counter::new().unwrap();
+    counter.count_after(Duration::from_millis(99), &End::Late);
+    counter.count_after(Duration::from_millis(250), &End::Answered(Answer::Served));
+    counter.count_after(Duration::from_millis(299), &End::Answered(Answer::Refused(Hint::Nothing)));
+    let tenth = |scheduled, served| Tenth { scheduled, served };
+    let tally = counter.finish();
+    assert_eq!(tally.after, [tenth(1, 0), tenth(0, 0), tenth(2, 1)]);
+    assert_eq!(tally.scheduled, 0);
+}
