@@ -372,8 +372,10 @@ impl<F: Ownership> Gate<F> {
             return Ok(None);
         }
         let mut passage = Passage::new(ticket, stance);
-        let passed = self.pass_barrier(now, &mut passage);
-        let _ = passed.and_then(|()| self.admit_from(0, now, request, &mut passage));
+        // Whoever refuses notes it in the passage.
+        if let Ok(()) = self.pass_barrier(now, &mut passage) {
+            let _ = self.admit_from(0, now, request, &mut passage);
+        }
         let Some(rejection) = passage.refusal else { return Ok(passage.ends(request)) };
         self.tell_barrier_refused(ticket.entry, &rejection);
         ticket.clear();
