@@ -171,12 +171,15 @@ impl Scene {
         let mut now = now();
         for call in 0..200 {
             let begun = gate.admit(now, &Request::new(Key(call)));
-            for other in 1..arrivals {
-                if let Admit::Wait(place) = gate.admit(now, &Request::new(Key(other))) {
-                    gate.leave(now, place);
-                }
-            }
+            // They stay in line for as long: a queue that is empty would say that more drains.
+            let waiting =
+                (1..arrivals).filter_map(|other| match gate.admit(now, &Request::new(Key(other))) {
+                    Admit::Wait(place) => Some(place),
+                    Admit::Ticket(_) | Admit::Reject(_) => None,
+                });
+            let waiting: Vec<_> = waiting.collect();
             now += Span::from_millis(10);
+            waiting.into_iter().for_each(|place| gate.leave(now, place));
             if let Admit::Ticket(ticket) = begun {
                 gate.settle(now, ticket, Outcome::Success);
             }
