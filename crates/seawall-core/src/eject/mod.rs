@@ -294,6 +294,11 @@ impl Eject {
         }
     }
 
+    /// Whether there is a change that nobody has pulled.
+    pub fn has_turned(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// The next change that nobody has pulled.
     pub fn turn(&mut self) -> Option<Turn> {
         self.turns.pop_front()

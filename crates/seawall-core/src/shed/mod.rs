@@ -48,7 +48,7 @@ pub mod guard;
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::pressure::{Pressure, Reading};
-use crate::request::{Request, Tier};
+use crate::request::{Cohort, Request, Tier};
 use crate::time::{Span, Time};
 use crowd::{Crowd, TICK};
 use dimmer::Dimmer;
@@ -180,9 +180,26 @@ impl Shed {
         let tier = request.tier;
         let cohort = request.cohort(now);
         self.crowd.add(tier, cohort);
-        let is_ranked = pressure.stands || self.guard.share() < 1.0;
-        let rank = is_ranked.then(|| self.crowd.rank(tier, cohort)).flatten();
         self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
+        let hard = is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
+        let is_ranked = pressure.stands || self.guard.share() < 1.0;
+        if !is_ranked && !hard {
+            self.guard.count(1);
+            return Ok(());
+        }
+        self.admit_by_rank(now, (tier, cohort), pressure, is_ranked, hard)
+    }
+
+    /// Lets a request pass that may have to be dropped, or drops it.
+    fn admit_by_rank(
+        &mut self,
+        now: Time,
+        (tier, cohort): (Tier, Cohort),
+        pressure: &Pressure,
+        is_ranked: bool,
+        hard: bool,
+    ) -> Result<(), Rejection> {
+        let rank = is_ranked.then(|| self.crowd.rank(tier, cohort)).flatten();
         let over = pressure.stands
             && !pressure.has_room
             && match rank {
@@ -193,7 +210,6 @@ impl Shed {
             };
         let place = rank.map_or_else(|| crowd::unknown(tier, cohort), |rank| rank.place);
         let guarded = !self.guard.passes(now, place);
-        let hard = is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
         let passes = !over && !guarded && !hard;
         self.guard.count(u32::from(passes));
         if passes {

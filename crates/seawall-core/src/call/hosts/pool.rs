@@ -56,6 +56,13 @@ impl Search {
         self.asked[..self.choices].iter().find(|(asked, _)| *asked == host).map(|(_, how)| *how)
     }
 
+    /// Notes a choice of the balance, and whether its ramp lets it pass, which it returns.
+    fn note(&mut self, host: usize, passes: bool) -> bool {
+        self.asked[self.choices] = (host, if passes { Asked::Gate } else { Asked::Held });
+        self.choices += 1;
+        passes
+    }
+
     fn may_choose(&self, host: usize) -> bool {
         self.asked(host).is_none() && self.avoid != Some(host)
     }
@@ -110,13 +117,20 @@ impl Pool {
 
     fn choose(&mut self, now: Time, seats: &[Seat], search: &mut Search, rng: &mut Rng) -> Option<usize> {
         let Pool { balance, roster } = self;
+        // Nobody has to be weighed against a lone host.
+        if let ([seat], 0) = (seats, search.choices)
+            && let Some(place) = roster.usable(seat)
+        {
+            search.avoid = None;
+            if search.note(0, roster.passes(now, place)) {
+                return Some(0);
+            }
+        }
         while search.choices < CHOICES && search.walk.is_none() {
             let candidate = |host: usize| roster.usable(&seats[host]).filter(|_| search.may_choose(host));
             let Some(host) = balance.pick(now, seats.len(), candidate, rng) else { break };
             let passes = roster.place(&seats[host]).is_none_or(|place| roster.passes(now, place));
-            search.asked[search.choices] = (host, if passes { Asked::Gate } else { Asked::Held });
-            search.choices += 1;
-            if passes {
+            if search.note(host, passes) {
                 return Some(host);
             }
         }

@@ -217,7 +217,9 @@ impl Roster {
     ) {
         if let Some(eject) = &mut self.eject {
             eject.report(now, place, outcome, elapsed);
-            self.take_ejections(now, None);
+            if eject.has_turned() {
+                self.take_ejections(now, None);
+            }
         }
         // A call that began before the ramp did says nothing of what it lets pass.
         if let Some((ramp, since)) = &mut self.sitters[place].ramp

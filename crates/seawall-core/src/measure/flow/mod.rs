@@ -17,20 +17,24 @@ pub const SPAN: Span = Span::from_millis(100 * BUCKETS as u64);
 pub struct Flow {
     counts: [u32; BUCKETS],
     total: u64,
-    /// The number of the newest bucket since the origin of time.
+    /// The number of the newest bucket since the origin of time, where it is in the ring, and when it is over.
     newest: u64,
+    slot: usize,
+    until: Time,
 }
 
 impl Flow {
     /// An empty flow.
     pub fn new(now: Time) -> Flow {
-        Flow { counts: [0; BUCKETS], total: 0, newest: number(now) }
+        let newest = number(now);
+        Flow { counts: [0; BUCKETS], total: 0, newest, slot: slot(newest), until: end(newest) }
     }
 
     /// Counts one event.
+    #[inline]
     pub fn add(&mut self, now: Time) {
         self.slide(now);
-        self.counts[(self.newest % BUCKETS as u64) as usize] += 1;
+        self.counts[self.slot] += 1;
         self.total += 1;
     }
 
@@ -51,14 +55,18 @@ impl Flow {
         f64::from(self.counts.iter().copied().max().unwrap_or(0)) / BUCKET.as_secs_f64()
     }
 
+    #[inline]
     fn slide(&mut self, now: Time) {
-        let number = number(now);
-        if number <= self.newest {
-            return;
+        // Nearly all events fall into the newest bucket.
+        if now >= self.until {
+            self.slide_to(number(now));
         }
+    }
+
+    fn slide_to(&mut self, number: u64) {
         let steps = (number - self.newest).min(BUCKETS as u64);
         for step in 1..=steps {
-            let slot = ((self.newest + step) % BUCKETS as u64) as usize;
+            let slot = slot(self.newest + step);
             self.total -= u64::from(self.counts[slot]);
             self.counts[slot] = 0;
         }
@@ -66,8 +74,18 @@ impl Flow {
             self.counts = [0; BUCKETS];
             self.total = 0;
         }
-        self.newest = number;
+        (self.newest, self.slot, self.until) = (number, slot(number), end(number));
     }
+}
+
+/// Where the bucket of this number is in the ring.
+fn slot(number: u64) -> usize {
+    (number % BUCKETS as u64) as usize
+}
+
+/// When the bucket of this number is over.
+fn end(number: u64) -> Time {
+    Time::ZERO + BUCKET.times(number + 1)
 }
 
 fn number(now: Time) -> u64 {
