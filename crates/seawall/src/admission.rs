@@ -327,8 +327,7 @@ where
         let DoorProjection::Passed { guard: passed } = this.door.project() else {
             unreachable!("it has passed")
         };
-        // Moved before it is told anything: what was written a moment ago is slow to move.
-        let mut guard = passed.take().expect("a finished future is not polled again");
+        let guard = passed.as_mut().expect("a finished future is not polled again");
         let outcome = this.adapter.outcome(result.as_ref());
         let result = match result {
             Ok(response) => {
@@ -340,10 +339,12 @@ where
                     End::WithResponse => guard.settle_at(now, outcome, waited),
                     End::WithGuard => guard.report_at(now, outcome, waited),
                 }
+                let guard = passed.take().expect("it is still there");
                 Ok(this.adapter.answer(response, guard))
             }
             Err(error) => {
                 guard.settle_at(now, outcome, Span::ZERO);
+                *passed = None;
                 Err(error)
             }
         };

@@ -427,11 +427,15 @@ impl<X: Exchange> Drive<X> {
             Verdict::Answered { stop: None } => Verdict::Answered { stop: None },
             verdict => *verdict,
         };
-        // What holds no place has been reported, and there is nothing more to do for it.
-        let held = if call.holds_a_place() { call.take_ticket() } else { None };
-        let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
         let (attempts, hedges, waited) = (call.attempts(), call.hedges(), call.waited());
-        Ended { verdict, answer: this.answer.take(), guard, attempts, hedges, waited }
+        let answer = this.answer.take();
+        // What holds no place has been reported, and there is nothing more to do for it.
+        if !call.holds_a_place() {
+            return Ended { verdict, answer, guard: None, attempts, hedges, waited };
+        }
+        let held = call.take_ticket();
+        let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
+        Ended { verdict, answer, guard, attempts, hedges, waited }
     }
 }
 

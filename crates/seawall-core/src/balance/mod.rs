@@ -91,7 +91,7 @@ impl Default for Config {
 }
 
 /// A mean over time, in seconds; young samples weigh more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Latency {
     mean: f64,
     at: Time,
@@ -201,7 +201,13 @@ impl Balance {
             _ => return,
         };
         if outcome == Outcome::Success {
+            // A host that was always called alone is the typical one.
+            let is_typical = load.latency == self.typical;
             self.typical.get_or_insert(Latency { mean: sample, at: now }).add(now, sample, decay);
+            if is_typical {
+                load.latency = self.typical;
+                return;
+            }
         }
         match &mut load.latency {
             Some(latency) => {

@@ -174,7 +174,8 @@ impl Histogram {
     fn halve(&mut self, now: Time, times: u32) {
         self.due = now + self.half_life;
         (self.exact, self.total) = (0, 0);
-        for (octave, weight) in self.octaves.iter_mut().enumerate() {
+        let held = self.octaves.iter_mut().enumerate().filter(|(_, weight)| **weight > 0);
+        for (octave, weight) in held {
             *weight = 0;
             for held in &mut self.buckets[octave * SUB..][..SUB] {
                 held.exact >>= times;
