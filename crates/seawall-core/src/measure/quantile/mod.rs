@@ -71,19 +71,25 @@ impl Quantile {
     }
 }
 
-/// The weight in one bucket.
+/// The weight in one bucket, or in one octave of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     exact: u32,
     censored: u32,
 }
 
+impl Bucket {
+    fn all(self) -> u32 {
+        self.exact + self.censored
+    }
+}
+
 /// Latencies of the recent past.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     buckets: Vec<Bucket>,
-    /// Weight by octave, to pass over what is empty.
-    octaves: [u32; OCTAVES],
+    /// Weight by octave, to pass over what is empty or ended as a whole.
+    octaves: [Bucket; OCTAVES],
     exact: u32,
     total: u32,
     /// At which weight everything is halved.
@@ -102,7 +108,7 @@ impl Histogram {
         let half_life = half_life.max(Span::from_nanos(1));
         Histogram {
             buckets: vec![Bucket::default(); OCTAVES * SUB],
-            octaves: [0; OCTAVES],
+            octaves: [Bucket::default(); OCTAVES],
             exact: 0,
             total: 0,
             full: window.clamp(1, 1_000_000) * 2 * WHOLE,
@@ -116,6 +122,7 @@ impl Histogram {
     pub fn add(&mut self, now: Time, latency: Span) {
         let bucket = self.make_room(now, latency);
         self.buckets[bucket].exact += WHOLE;
+        self.octaves[bucket / SUB].exact += WHOLE;
         self.exact += WHOLE;
     }
 
@@ -123,6 +130,7 @@ impl Histogram {
     pub fn add_censored(&mut self, now: Time, at_least: Span) {
         let bucket = self.make_room(now, at_least);
         self.buckets[bucket].censored += WHOLE;
+        self.octaves[bucket / SUB].censored += WHOLE;
     }
 
     /// The latency at this quantile; `None` while too few samples say.
@@ -134,7 +142,14 @@ impl Histogram {
         let left = 1.0 - quantile.0 + 1e-9;
         let mut at_risk = f64::from(self.total);
         let (mut survival, mut last) = (1.0, 0);
-        for octave in (0..OCTAVES).filter(|octave| self.octaves[*octave] > 0) {
+        for (octave, all) in self.octaves.iter().enumerate().filter(|(_, octave)| octave.all() > 0) {
+            // Where nothing was given up, the product over the buckets is that of the octave.
+            let exact = f64::from(all.exact);
+            let after = survival * (1.0 - exact / at_risk);
+            if all.censored == 0 && after > left {
+                (survival, at_risk) = (after, at_risk - exact);
+                continue;
+            }
             for (bucket, held) in self.buckets.iter().enumerate().skip(octave * SUB).take(SUB) {
                 let (exact, censored) = (f64::from(held.exact), f64::from(held.censored));
                 if exact + censored == 0.0 {
@@ -165,25 +180,23 @@ impl Histogram {
             self.halve(now, 1);
         }
         self.seen += 1;
-        let bucket = bucket_of(latency);
-        self.octaves[bucket / SUB] += WHOLE;
         self.total += WHOLE;
-        bucket
+        bucket_of(latency)
     }
 
     fn halve(&mut self, now: Time, times: u32) {
         self.due = now + self.half_life;
         (self.exact, self.total) = (0, 0);
-        let held = self.octaves.iter_mut().enumerate().filter(|(_, weight)| **weight > 0);
-        for (octave, weight) in held {
-            *weight = 0;
+        for (octave, all) in self.octaves.iter_mut().enumerate().filter(|(_, octave)| octave.all() > 0) {
+            *all = Bucket::default();
             for held in &mut self.buckets[octave * SUB..][..SUB] {
                 held.exact >>= times;
                 held.censored >>= times;
-                *weight += held.exact + held.censored;
-                self.exact += held.exact;
+                all.exact += held.exact;
+                all.censored += held.censored;
             }
-            self.total += *weight;
+            self.exact += all.exact;
+            self.total += all.all();
         }
     }
 }

@@ -143,6 +143,29 @@ proptest! {
     }
 
     #[test]
+    fn octaves_that_are_passed_over_change_nothing(
+        samples in prop::collection::vec((1_024_u64..10_000_000_000, 0..4_u8), 100..400), q in 0.01_f64..0.99,
+    ) {
+        let mut histogram = histogram(1_000);
+        for (nanos, kind) in samples {
+            let latency = Span::from_nanos(nanos);
+            if kind > 0 { histogram.add(at(0), latency) } else { histogram.add_censored(at(0), latency) }
+        }
+        let (mut survival, mut at_risk, mut last) = (1.0, f64::from(histogram.total), 0);
+        let mut product = None;
+        for (bucket, held) in histogram.buckets.iter().enumerate().filter(|(_, bucket)| bucket.all() > 0) {
+            survival *= 1.0 - f64::from(held.exact) / at_risk;
+            if survival <= 1.0 - q + 1e-9 {
+                product = Some(lower_edge(bucket + 1) - 1);
+                break;
+            }
+            (at_risk, last) = (at_risk - f64::from(held.all()), bucket);
+        }
+        let told = histogram.quantile(share(q)).map(Span::as_nanos);
+        prop_assert_eq!(told, Some(product.unwrap_or(lower_edge(last))));
+    }
+
+    #[test]
     fn weights_always_add_up(
         samples in prop::collection::vec((0_u64..100_000, any::<u64>(), any::<bool>()), 1..500),
     ) {
@@ -154,7 +177,11 @@ proptest! {
             if exact { histogram.add(now, latency) } else { histogram.add_censored(now, latency) }
             let sum = |of: fn(&Bucket) -> u32| histogram.buckets.iter().map(of).sum::<u32>();
             prop_assert_eq!(histogram.total, sum(|bucket| bucket.exact + bucket.censored));
-            prop_assert_eq!(histogram.total, histogram.octaves.iter().sum::<u32>());
+            for (octave, all) in histogram.octaves.iter().enumerate() {
+                let held = &histogram.buckets[octave * SUB..][..SUB];
+                prop_assert_eq!(all.exact, held.iter().map(|bucket| bucket.exact).sum::<u32>());
+                prop_assert_eq!(all.censored, held.iter().map(|bucket| bucket.censored).sum::<u32>());
+            }
             prop_assert_eq!(histogram.exact, sum(|bucket| bucket.exact));
             prop_assert!(histogram.total <= histogram.full + WHOLE);
         }
