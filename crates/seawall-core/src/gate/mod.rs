@@ -25,9 +25,11 @@
 
 mod block;
 mod by_hand;
+mod passage;
 mod rule;
 mod shared;
 mod taken;
+mod ticket;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -35,7 +37,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::breaker::{self, Front};
 use crate::decision::{Policy, Reason, Rejection, Standing};
-use crate::enforcement::{Enforcement, Policies, Stance, Switch};
+use crate::enforcement::{Enforcement, Stance, Switch};
 use crate::event::Event;
 use crate::limit;
 use crate::outcome::Outcome;
@@ -43,17 +45,19 @@ use crate::pressure::Reading;
 use crate::request::{Key, Request, Traffic};
 use crate::rng::Rng;
 use crate::shed;
-use crate::throttle::{self, Mark, Purse};
+use crate::throttle;
 use crate::time::{Span, Time};
 
 use block::{Barrier, Entry};
 
 pub use crate::own::{Alone, Cells, Own, Ownership, shard_of};
 pub use block::{ASK_AGAIN, Mode as BlockMode, Snapshot as BlockSnapshot};
+use passage::{Passage, Refused};
 pub use rule::Rule;
 use rule::Unmet;
 pub use shared::{Settings, Shared};
-use taken::Taken;
+use ticket::Line;
+pub use ticket::{Place, Ticket};
 
 /// The key under which parts with one shard are reached.
 const ONE: Key = Key(0);
@@ -65,110 +69,6 @@ pub struct Lane {
     pub limit: limit::Lane,
     /// Its load shedding; `None` for none.
     pub shed: Option<shed::Config>,
-}
-
-/// Admission to the protected part. It has no `Drop`: exactly one [`Gate::release`] ends it.
-#[derive(Debug)]
-#[must_use = "a ticket holds a place until it is released"]
-pub struct Ticket {
-    /// The tightest quota that it took from.
-    pub standing: Option<Standing>,
-    /// Time that the request spent waiting between attempts, which says nothing about the callee.
-    pub waited: Span,
-    /// Whether a hedge was sent for it. The time that it took is then not that of the work, which may go on in
-    /// who lost: it teaches the limit nothing.
-    pub hedged: bool,
-    slot: Option<limit::Slot>,
-    pass: Option<breaker::Pass>,
-    /// How the block let it in.
-    entry: Option<Entry>,
-    reported: bool,
-    taken: Taken,
-}
-
-impl Ticket {
-    /// One that admits nobody yet: [`Gate::fill`] makes a ticket of it where it stands.
-    #[inline]
-    pub fn blank() -> Ticket {
-        Ticket {
-            standing: None,
-            waited: Span::ZERO,
-            hedged: false,
-            slot: None,
-            pass: None,
-            entry: None,
-            reported: true,
-            taken: Taken::default(),
-        }
-    }
-
-    /// A blank one, begun for this request.
-    #[inline]
-    fn begin(&mut self, now: Time, request: &Request) {
-        debug_assert!(self.reported && !self.teaches(), "a ticket is filled in once");
-        self.reported = false;
-        self.taken.begin(now, request);
-    }
-
-    /// Blank again: whatever was filled in has gone back.
-    #[inline]
-    fn clear(&mut self) {
-        (self.standing, self.entry, self.pass, self.reported) = (None, None, None, true);
-        self.taken.clear();
-    }
-
-    /// Whether any policy learns from its outcome.
-    fn teaches(&self) -> bool {
-        self.slot.is_some() || self.pass.is_some()
-    }
-
-    /// Whether it holds a place in flight, which somebody must release in time.
-    pub fn holds_a_place(&self) -> bool {
-        self.slot.is_some()
-    }
-
-    /// So much of its time says nothing of the callee.
-    pub(crate) fn spare(&mut self, time: Span) {
-        self.pass.iter_mut().for_each(|pass| pass.spare(time));
-    }
-
-    /// Whether its outcome is known: another report of it would be ignored.
-    pub fn is_reported(&self) -> bool {
-        self.reported
-    }
-}
-
-/// A place in a line. It has no `Drop`: claim it or leave it.
-#[derive(Debug)]
-#[must_use = "a place is kept until it is claimed or left"]
-pub struct Place {
-    line: Line,
-    request: Request,
-    standing: Option<Standing>,
-    /// How the block let it in.
-    entry: Option<Entry>,
-    taken: Taken,
-}
-
-/// What a place waits for.
-#[derive(Debug)]
-enum Line {
-    /// A place in flight.
-    Turn(limit::Turn),
-    /// The tokens of the throttle of this index, which will be there at that time.
-    Tokens { rule: usize, at: Time },
-}
-
-impl Place {
-    /// When asking again gives another answer even if nobody is woken: the deadline, or the time
-    /// at which there will be tokens. It is another time after a claim that answers with another
-    /// place.
-    pub fn wake_at(&self) -> Time {
-        match self.line {
-            Line::Turn(_) => self.request.deadline,
-            Line::Tokens { at, .. } => at,
-        }
-    }
 }
 
 /// The answer to a request.
@@ -216,69 +116,6 @@ pub struct Gate<F: Ownership> {
     news: Arc<AtomicBool>,
     /// What is known of the breaker without a lock.
     front: Arc<Front>,
-}
-
-/// What a request brings along on its way through the gate, and the ticket, which is filled in where it
-/// stands: to hand every part back from door to door would cost more than the decisions do.
-#[derive(Debug)]
-struct Passage<'a> {
-    ticket: &'a mut Ticket,
-    /// How the policies are enforced.
-    stance: Stance,
-    /// Those in shadow that would have refused it.
-    shadowed: Policies,
-    /// Where it waits, if it does.
-    line: Option<Line>,
-    /// Why it may not go on, if that is so.
-    refusal: Option<Rejection>,
-}
-
-/// The passage ends here, with the refusal that was noted in it.
-#[derive(Debug)]
-struct Refused;
-
-impl<'a> Passage<'a> {
-    #[inline]
-    fn new(ticket: &'a mut Ticket, stance: Stance) -> Passage<'a> {
-        Passage { ticket, stance, shadowed: Policies::default(), line: None, refusal: None }
-    }
-
-    /// Notes a refusal, which ends the passage.
-    #[inline]
-    fn refuse(&mut self, rejection: Rejection) -> Result<(), Refused> {
-        self.refusal = Some(rejection);
-        Err(Refused)
-    }
-
-    /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
-    #[inline]
-    fn overrule(&mut self, rejection: Rejection) -> Result<(), Refused> {
-        match self.stance.of(rejection.policy) {
-            Enforcement::Enforced => self.refuse(rejection),
-            Enforcement::Shadow | Enforcement::Off => {
-                self.shadowed.add(rejection.policy);
-                Ok(())
-            }
-        }
-    }
-
-    /// Notes that the throttle of this index has tokens, which are taken if the rest agrees.
-    #[inline]
-    fn takes(&mut self, index: usize, standing: Standing, purse: Purse, mark: Mark) {
-        if self.ticket.standing.is_none_or(|tightest| standing.remaining < tightest.remaining) {
-            self.ticket.standing = Some(Standing { quota: index as u8, ..standing });
-        }
-        self.ticket.taken.note(index, purse, mark);
-    }
-
-    /// The place of a request that may wait; of one that may pass, the ticket is filled in.
-    #[inline]
-    fn ends(self, request: &Request) -> Option<Place> {
-        let line = self.line?;
-        let Ticket { standing, entry, taken, .. } = *self.ticket;
-        self.ticket.clear();
-        Some(Place { line, request: *request, standing, entry, taken })
-    }
 }
 
 impl<F: Ownership> Gate<F> {
@@ -469,16 +306,7 @@ impl<F: Ownership> Gate<F> {
         };
         let answer = self.on(|shared| shared.claim(now, turn, waiter));
         match answer {
-            limit::Answer::Slot(slot) => Admit::Ticket(Ticket {
-                standing: place.standing,
-                waited: Span::ZERO,
-                hedged: false,
-                slot: Some(slot),
-                pass: None,
-                entry: place.entry,
-                reported: false,
-                taken: place.taken,
-            }),
+            limit::Answer::Slot(slot) => Admit::Ticket(Ticket::granted(place, slot)),
             limit::Answer::Wait(turn) => Admit::Wait(Place { line: Line::Turn(turn), ..place }),
             limit::Answer::Reject(rejection) => {
                 self.tell_barrier_refused(place.entry, &rejection);

@@ -1,0 +1,70 @@
+//! The passage of one request through a gate, from door to door.
+
+use super::ticket::{Line, Place, Ticket};
+use crate::decision::{Rejection, Standing};
+use crate::enforcement::{Enforcement, Policies, Stance};
+use crate::request::Request;
+use crate::throttle::{Mark, Purse};
+
+/// What a request brings along on its way through the gate, and the ticket, which is filled in where it
+/// stands: to hand every part back from door to door would cost more than the decisions do.
+#[derive(Debug)]
+pub(super) struct Passage<'a> {
+    pub(super) ticket: &'a mut Ticket,
+    /// How the policies are enforced.
+    pub(super) stance: Stance,
+    /// Those in shadow that would have refused it.
+    pub(super) shadowed: Policies,
+    /// Where it waits, if it does.
+    pub(super) line: Option<Line>,
+    /// Why it may not go on, if that is so.
+    pub(super) refusal: Option<Rejection>,
+}
+
+/// The passage ends here, with the refusal that was noted in it.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+impl<'a> Passage<'a> {
+    #[inline]
+    pub(super) fn new(ticket: &'a mut Ticket, stance: Stance) -> Passage<'a> {
+        Passage { ticket, stance, shadowed: Policies::default(), line: None, refusal: None }
+    }
+
+    /// Notes a refusal, which ends the passage.
+    #[inline]
+    pub(super) fn refuse(&mut self, rejection: Rejection) -> Result<(), Refused> {
+        self.refusal = Some(rejection);
+        Err(Refused)
+    }
+
+    /// What a refusal by `rejection.policy` means: nothing but a count when that is in shadow.
+    #[inline]
+    pub(super) fn overrule(&mut self, rejection: Rejection) -> Result<(), Refused> {
+        match self.stance.of(rejection.policy) {
+            Enforcement::Enforced => self.refuse(rejection),
+            Enforcement::Shadow | Enforcement::Off => {
+                self.shadowed.add(rejection.policy);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that the throttle of this index has tokens, which are taken if the rest agrees.
+    #[inline]
+    pub(super) fn takes(&mut self, index: usize, standing: Standing, purse: Purse, mark: Mark) {
+        if self.ticket.standing.is_none_or(|tightest| standing.remaining < tightest.remaining) {
+            self.ticket.standing = Some(Standing { quota: index as u8, ..standing });
+        }
+        self.ticket.taken.note(index, purse, mark);
+    }
+
+    /// The place of a request that may wait; of one that may pass, the ticket is filled in.
+    #[inline]
+    pub(super) fn ends(self, request: &Request) -> Option<Place> {
+        let line = self.line?;
+        let Ticket { standing, entry, taken, .. } = *self.ticket;
+        self.ticket.clear();
+        Some(Place { line, request: *request, standing, entry, taken })
+    }
+}
