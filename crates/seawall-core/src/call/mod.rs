@@ -64,8 +64,10 @@
 //! ```
 
 mod flights;
+mod hedging;
 mod hosts;
 mod shared;
+mod step;
 mod telling;
 
 use alloc::vec::Vec;
@@ -73,8 +75,6 @@ use alloc::vec::Vec;
 use crate::backpressure::Backpressure;
 use crate::decision::Rejection;
 use crate::gate::{Gate, Own, Ownership, Ticket};
-use crate::hedge::{Load, Off};
-use crate::limit;
 use crate::outcome::Outcome;
 use crate::request::{Key, Request};
 use crate::retry::backoff::Backoff;
@@ -82,6 +82,7 @@ use crate::rng::Rng;
 use crate::time::{Span, Time};
 
 use flights::{Flight, Flights, Kind};
+use hedging::Due;
 use shared::Paid;
 use telling::{give_up, refund, report, settle, tell};
 
@@ -89,6 +90,7 @@ pub use hosts::{
     Config as HostsConfig, Happening, HostSnapshot, Hosts, Member, Probe, Snapshot as HostsSnapshot,
 };
 pub use shared::{Settings, Shared, Snapshot};
+pub use step::{Attempt, Lane, Repeat, Step, Stop, Verdict};
 
 /// The key under which parts with one shard are reached.
 const ONE: Key = Key(0);
@@ -120,101 +122,6 @@ impl Default for Config {
     }
 }
 
-/// Whether it may be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
-    /// It may be: doing it twice is harmless.
-    Safe,
-    /// It must not be: doing it twice could do harm.
-    Unsafe,
-    /// It must not be: the callee asked for no other attempt (gRPC push-back, `x-envoy-ratelimited`).
-    Unwanted,
-    /// It need not be: another attempt would fare no better (most 4xx and 500).
-    Final,
-}
-
-/// Names an attempt under way, for outcomes and tickets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lane(u32);
-
-/// What the driver shall do.
-#[derive(Debug)]
-pub enum Step {
-    /// Send the request to this host, beside whatever is under way.
-    Send(Attempt),
-    /// Nothing, until then; or until an outcome is known.
-    WaitUntil(Time),
-    /// Give up the attempt in this lane: nobody waits for its answer any more.
-    Cancel {
-        /// The lane of the attempt.
-        lane: Lane,
-    },
-    /// The call is over.
-    Finish(Verdict),
-}
-
-/// One attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Its name.
-    pub lane: Lane,
-    /// Its number, from 1; hedges count too.
-    pub number: u32,
-    /// The host, by its place among the hosts.
-    pub host: usize,
-    /// When it is given up.
-    pub deadline: Time,
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The last answer (or error) that the driver holds stands; if it is a failure, why no attempt
-    /// followed. A driver that holds none, because every attempt timed out, says so itself.
-    Answered {
-        /// Why no other attempt was made; `None` when none was needed.
-        stop: Option<Stop>,
-    },
-    /// It was refused before any attempt.
-    Rejected(Rejection),
-    /// The deadline passed without an answer.
-    Expired,
-}
-
-/// Why a failed attempt was the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// All attempts are used up.
-    Attempts,
-    /// The retry budget is empty.
-    Budget,
-    /// Sending it twice could do harm.
-    Unsafe,
-    /// The callee asked for no other attempt.
-    Unwanted,
-    /// Another attempt would fare no better.
-    Final,
-    /// The wait would outlast the deadline.
-    Deadline,
-    /// No host's back gate, or the client's own backpressure, let it pass: the policy says which.
-    Rejected(Rejection),
-}
-
-impl Stop {
-    /// Its name in logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Stop::Attempts => "attempts",
-            Stop::Budget => "budget",
-            Stop::Unsafe => "unsafe",
-            Stop::Unwanted => "unwanted",
-            Stop::Final => "final",
-            Stop::Deadline => "deadline",
-            Stop::Rejected(_) => "rejected",
-        }
-    }
-}
-
 /// What a call reaches for.
 pub struct Parts<'a, F: Ownership> {
     /// The hosts.
@@ -234,15 +141,6 @@ enum State {
     InFlight,
     Backoff { since: Time, until: Time, paid: Paid },
     Over(Verdict),
-}
-
-/// When the next hedge is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    /// Not asked yet: most calls are answered before anybody has to know.
-    Unasked,
-    At(Time),
-    Never,
 }
 
 /// One logical call.
@@ -494,55 +392,6 @@ impl Call {
         }
     }
 
-    /// Nobody has answered and nobody is overdue: a hedge, if it is time for one.
-    fn hedge_or_wait<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
-        if self.due == Due::Unasked {
-            self.due = self.next_hedge(parts);
-        }
-        let wake = match self.due {
-            Due::At(due) if due <= now => {
-                self.due = Due::Never;
-                match self.hedge(now, parts, rng) {
-                    Ok(step) => return step,
-                    Err(off) => {
-                        parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.withheld(off)));
-                        Time::MAX
-                    }
-                }
-            }
-            Due::At(due) => due,
-            Due::Unasked | Due::Never => Time::MAX,
-        };
-        Step::WaitUntil(wake.min(self.flights.overdue_at()))
-    }
-
-    fn next_hedge<F: Ownership>(&self, parts: &Parts<'_, F>) -> Due {
-        let latest = self.flights.iter().map(|flight| flight.begun).max();
-        match latest.filter(|_| self.hedged && self.repeat == Repeat::Safe) {
-            Some(latest) => match parts.shared.with(ONE, |shared| shared.hedge_after(self.hedges)) {
-                Some(after) => Due::At(latest + after),
-                None => Due::Never,
-            },
-            None => Due::Never,
-        }
-    }
-
-    fn hedge<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Result<Step, Off> {
-        let load = load(now, parts);
-        let mut paid = Some(parts.shared.with(ONE, |shared| shared.hedge(now, load))?);
-        match self.take_off(now, Kind::Hedge, &mut paid, parts, rng) {
-            Ok(host) => {
-                parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.sent()));
-                self.hedges += 1;
-                Ok(self.departs(now, host))
-            }
-            Err(_) => {
-                refund(now, paid, parts);
-                Err(Off::Refused)
-            }
-        }
-    }
-
     /// An attempt took all its time: it is blamed if that was fair.
     fn time_out<F: Ownership>(
         &mut self,
@@ -668,21 +517,6 @@ impl Call {
     fn over(&mut self, verdict: Verdict) -> State {
         core::mem::replace(&mut self.state, State::Over(verdict))
     }
-}
-
-/// How busy the upstream is, as the limits in front of it know.
-fn load<F: Ownership>(now: Time, parts: &Parts<'_, F>) -> Load {
-    let add = |load: Load, limit: limit::Snapshot| Load {
-        in_flight: load.in_flight.saturating_add(limit.in_flight),
-        limit: load.limit.saturating_add(limit.limit),
-        stands: load.stands || limit.stands,
-    };
-    let hosts = parts.hosts.gates().iter().filter_map(|gate| gate.limit(now)).fold(Load::default(), add);
-    let Some(front) = parts.front.and_then(|front| front.limit(now)) else { return hosts };
-    let front = add(Load::default(), front);
-    let share = |load: Load| f64::from(load.in_flight) / f64::from(load.limit.max(1));
-    let busier = if share(front) > share(hosts) { front } else { hosts };
-    Load { stands: front.stands || hosts.stands, ..busier }
 }
 
 #[cfg(test)]
