@@ -1,0 +1,122 @@
+//! Calls on tokio: attempts, backoff, hedges, budget and deadline around a service or a closure.
+//!
+//! **Mechanics.** [`Drive`] does what [`seawall_core::call::Call`] says: it sends, waits, gives up
+//! and finishes, and decides nothing. Several attempts may be under way at once; those that lose are
+//! dropped. [`CallLayer`] is the same as a tower layer: always ready, and each attempt readies a
+//! clone of the inner service for itself.
+//!
+//! **Edges.** When the driving future is dropped, the attempts under way are settled as cancelled and
+//! a retry that was paid for but never sent is refunded. The answer of a failed attempt is kept
+//! until another attempt answers, so that the last real error is never lost. A timer is armed only
+//! when an attempt does not answer at once; memory is allocated only for a hedge.
+
+mod drive;
+mod layer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use seawall_core::backpressure::{self, Backpressure};
+use seawall_core::call::{Hosts, HostsConfig, HostsSnapshot, Member, Parts, Settings, Shared, Snapshot};
+use seawall_core::gate::{Gate, Own as _};
+use seawall_core::request::Key;
+use seawall_core::rng::Rng;
+use seawall_core::time::Time;
+
+use crate::clock::now;
+use crate::identity::seed;
+use crate::threads::{Locks, Threads};
+
+pub use drive::{Closures, Drive, Ended, Exchange, Judgement};
+pub use layer::{Adapter, CallFuture, CallLayer, Calls, Copies, Outgoing};
+
+/// The stream of chance of the hosts; calls have those from zero on.
+const HOSTS: u64 = u64::MAX;
+
+/// The key under which parts with one shard are reached.
+const ONE: Key = Key(0);
+
+/// What calls to one upstream share: its hosts, its retry budget, and what is known of it.
+pub struct Upstream {
+    hosts: Hosts<Threads>,
+    shared: Arc<Locks<Shared>>,
+    backpressure: Option<Arc<Locks<Backpressure>>>,
+    front: Option<Arc<Gate<Threads>>>,
+    seed: u64,
+    calls: AtomicU64,
+}
+
+impl Upstream {
+    /// These hosts by their back gates, with a budget and hedging of their own and a random seed.
+    pub fn to(gates: Vec<Arc<Gate<Threads>>>, settings: Settings) -> Upstream {
+        Upstream::new(gates, Arc::new(Locks::own(vec![Shared::new(settings, now())])), seed())
+    }
+
+    /// These hosts by their back gates, retries and hedges as `shared` says. `seed` makes the jitter
+    /// of this process differ from that of others: draw it at random, outside of tests.
+    pub fn new(gates: Vec<Arc<Gate<Threads>>>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
+        let (members, mut rng) = (Member::numbered(gates), Rng::new(seed, HOSTS));
+        Upstream::of(Hosts::balanced(HostsConfig::default(), members, now(), &mut rng), shared, seed)
+    }
+
+    /// The same with hosts of the caller's making, perhaps known from before.
+    pub fn of(hosts: Hosts<Threads>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
+        Upstream { hosts, shared, backpressure: None, front: None, seed, calls: AtomicU64::new(0) }
+    }
+
+    /// The same, held back when the upstream accepts little.
+    pub fn with_backpressure(self, backpressure: Arc<Locks<Backpressure>>) -> Upstream {
+        Upstream { backpressure: Some(backpressure), ..self }
+    }
+
+    /// The same, with the stream of chance of its first call numbered so; those after it count on. For
+    /// whoever compares it with another driver of the same calls.
+    pub fn numbered_from(self, first: u64) -> Upstream {
+        Upstream { calls: AtomicU64::new(first), ..self }
+    }
+
+    /// The same behind a gate whose limit is the upstream's: nothing is hedged while it is under
+    /// pressure.
+    pub fn behind(self, front: Arc<Gate<Threads>>) -> Upstream {
+        Upstream { front: Some(front), ..self }
+    }
+
+    /// Its hosts.
+    pub fn hosts(&self) -> &Hosts<Threads> {
+        &self.hosts
+    }
+
+    /// Plain values.
+    pub fn snapshot(&self, now: Time) -> UpstreamSnapshot {
+        let backpressure = self.backpressure.as_ref();
+        UpstreamSnapshot {
+            hosts: self.hosts.snapshot(now),
+            calls: self.shared.with(ONE, |shared| shared.snapshot()),
+            backpressure: backpressure.map(|held| held.with(ONE, |held| held.snapshot())),
+        }
+    }
+
+    fn parts(&self) -> Parts<'_, Threads> {
+        Parts {
+            hosts: &self.hosts,
+            shared: &self.shared,
+            backpressure: self.backpressure.as_deref(),
+            front: self.front.as_deref(),
+        }
+    }
+
+    fn rng(&self) -> Rng {
+        Rng::new(self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Plain values of an upstream. Those of a back gate are [`Gate::snapshot`]'s.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamSnapshot {
+    /// Its hosts, how each does, and whether they panic.
+    pub hosts: HostsSnapshot,
+    /// Its budget, hedging and usual latency.
+    pub calls: Snapshot,
+    /// What its clients hold back; `None` when they do not.
+    pub backpressure: Option<backpressure::Snapshot>,
+}
