@@ -108,10 +108,13 @@ impl Span {
 /// The nearest whole number, halves upward; zero when negative or not a number. As `libm::round` has it, for
 /// a fifth of the time.
 fn rounded(value: f64) -> u64 {
-    let whole = value as u64;
-    // Exact: what is left of a number below 2⁵³ has all its bits, and above there is nothing left.
-    let rest = value - whole as f64;
-    whole.saturating_add(u64::from(rest >= 0.5))
+    // Signed below 2⁶³, since that is one instruction. Above 2⁵³ nothing is left to be rounded.
+    if value >= i64::MAX as f64 {
+        return value as u64;
+    }
+    let whole = (value as i64).max(0);
+    // Exact: what is left of a number below 2⁵³ has all its bits.
+    whole as u64 + u64::from(value - whole as f64 >= 0.5)
 }
 
 impl Add<Span> for Time {
@@ -168,5 +171,21 @@ impl fmt::Debug for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&Duration::from_nanos(self.0), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_become_the_nearest_nanosecond() {
+        let nanos = |value: f64| rounded(value);
+        assert_eq!([0.0, -0.0, -3.7, f64::NEG_INFINITY, f64::NAN].map(nanos), [0; 5]);
+        assert_eq!([0.49, 0.5, 1.49, 1.5, 2.5].map(nanos), [0, 1, 1, 2, 3]);
+        let whole = [2_u64.pow(52) + 1, 2_u64.pow(53), 2_u64.pow(62), 2_u64.pow(63), 2_u64.pow(63) + 2_048];
+        assert_eq!(whole.map(|whole| rounded(whole as f64)), whole);
+        assert_eq!([2_f64.powi(64), f64::INFINITY].map(nanos), [u64::MAX; 2]);
+        assert_eq!(rounded(0.499_999_999_999_999_94), 0);
     }
 }

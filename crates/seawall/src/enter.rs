@@ -190,6 +190,7 @@ impl Drop for Guard {
 }
 
 /// Wakes everybody whose turn it is.
+#[inline]
 fn wake_turns(gate: &Gate<Threads>) {
     while let Some(waker) = gate.turn() {
         waker.wake();

@@ -187,6 +187,7 @@ impl Balance {
     }
 
     /// An attempt that went to the host at this place is over, so long after it began.
+    #[inline]
     pub fn report(&mut self, now: Time, place: usize, outcome: Outcome, elapsed: Span) {
         self.undo(place);
         let decay = self.config.decay();

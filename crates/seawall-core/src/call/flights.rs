@@ -100,6 +100,7 @@ impl Flights {
 
     /// The answer of the one in this lane stands, and the others have to go; `None` when it is not
     /// under way.
+    #[inline]
     pub(super) fn stand(&mut self, lane: Lane) -> Option<(&mut Flight, Vec<Flight>)> {
         let place = self.iter().position(|flight| flight.lane == lane)?;
         if place > 0 {

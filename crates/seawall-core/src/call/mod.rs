@@ -223,6 +223,7 @@ impl Call {
     }
 
     /// What to do next.
+    #[inline]
     pub fn poll<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
         if let Some(lane) = self.losers.pop() {
             return Step::Cancel { lane };
@@ -247,6 +248,7 @@ impl Call {
 
     /// Takes in how the attempt in `lane` went; `repeat` says whether it may be sent again after
     /// this outcome. Ignored when that attempt is no longer under way.
+    #[inline]
     pub fn on_outcome<F: Ownership>(
         &mut self,
         now: Time,
@@ -319,6 +321,7 @@ impl Call {
     }
 
     /// Sends an attempt that is needed; all but the first are `paid` for.
+    #[inline]
     fn send<F: Ownership>(
         &mut self,
         now: Time,

@@ -89,6 +89,7 @@ impl Shared {
     }
 
     /// A call succeeded, by an attempt that took so long.
+    #[inline]
     pub(super) fn succeeded(&mut self, now: Time, elapsed: Span) {
         self.latencies.add(now, elapsed);
         self.deposit(now);

@@ -9,6 +9,7 @@ use crate::outcome::Outcome;
 use crate::time::Time;
 
 /// Tells everybody how an attempt went whose answer stands: its place is kept.
+#[inline]
 pub(super) fn tell<F: Ownership>(now: Time, flight: &mut Flight, outcome: Outcome, parts: &Parts<'_, F>) {
     let elapsed = flight.elapsed(now);
     report(now, flight.pass.take(), outcome, parts);

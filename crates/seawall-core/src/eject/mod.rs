@@ -277,6 +277,7 @@ impl Eject {
     }
 
     /// Takes in how a call to the host at this place went and how long it took.
+    #[inline]
     pub fn report(&mut self, now: Time, place: usize, outcome: Outcome, elapsed: Span) {
         let settings = self.config.0;
         let Some(record) = self.records.get_mut(place).and_then(Option::as_mut) else { return };

@@ -69,6 +69,7 @@ impl Record {
     }
 
     /// Adds a call; says whether it counts.
+    #[inline]
     pub(super) fn add(&mut self, now: Time, window: Span, outcome: Outcome, elapsed: Span) -> bool {
         let State::In { since } = self.state else { return false };
         if now - elapsed < since {
@@ -94,6 +95,7 @@ impl Record {
     }
 
     /// The slice of this time; those in between are emptied.
+    #[inline]
     fn slice(&mut self, now: Time, window: Span) -> &mut Slice {
         if now >= self.until {
             self.turn_to(slice_of(now, window));

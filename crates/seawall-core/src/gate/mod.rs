@@ -357,6 +357,7 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// Says how an admitted request went, once; what follows the first report is ignored.
+    #[inline]
     pub fn report(&self, now: Time, ticket: &mut Ticket, outcome: Outcome) {
         if core::mem::replace(&mut ticket.reported, true) {
             return;
@@ -399,6 +400,7 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// The next waiter that became due. Costs no lock when nobody is.
+    #[inline]
     pub fn turn(&self) -> Option<F::Waiter> {
         self.hint.load(Ordering::Acquire).then(|| self.shared.with(ONE, Shared::turn))?
     }

@@ -109,16 +109,18 @@ impl<F: Ownership> Rule<F> {
         enforcement: Enforcement,
         mut rest: impl FnMut(Standing, Purse, Mark) -> Result<(), Refused>,
     ) -> Result<(), Unmet> {
-        let request = self.keyed(request);
+        // A copy only of what changes.
+        let keyed = (self.config.key(request.user) != request.user).then(|| self.keyed(request));
+        let request = keyed.as_ref().unwrap_or(request);
         let mut rest = |grant: Grant, purse| rest(grant.standing, purse, grant.mark).map_err(|Refused| ());
         let met = self.shards.with(request.user, |shard| {
-            let look = shard.admit_if(now, &request, |grant: Grant| rest(grant, Purse::Own));
-            self.met(shard, now, &request, Purse::Own, enforcement, look)
+            let look = shard.admit_if(now, request, |grant: Grant| rest(grant, Purse::Own));
+            self.met(shard, now, request, Purse::Own, enforcement, look)
         });
         match met {
             Err(Unmet::Overflow) => self.shards.with(ONE, |shard| {
-                let look = shard.overflow_if(now, &request, |grant: Grant| rest(grant, Purse::Overflow));
-                self.met(shard, now, &request, Purse::Overflow, enforcement, look)
+                let look = shard.overflow_if(now, request, |grant: Grant| rest(grant, Purse::Overflow));
+                self.met(shard, now, request, Purse::Overflow, enforcement, look)
             }),
             met => met,
         }

@@ -294,6 +294,7 @@ impl<W> Shared<W> {
         }
     }
 
+    #[inline]
     pub(super) fn report(&mut self, now: Time, ticket: &Ticket, outcome: Outcome) {
         if let (Some(limit), Some(slot)) = (&mut self.limit, &ticket.slot) {
             let outcome =

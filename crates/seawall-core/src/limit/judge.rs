@@ -146,6 +146,7 @@ impl Judge {
     }
 
     /// Counts a place that was given back and held since then, and whether it is `wanted` by who waits.
+    #[inline]
     pub(super) fn drain(&mut self, now: Time, lane: usize, since: Time, wanted: Wanted) {
         let silence = now.since(self.drained.max(since));
         if wanted == Wanted::ByOthers

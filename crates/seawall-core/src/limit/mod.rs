@@ -318,6 +318,7 @@ impl<W> Limit<W> {
     }
 
     /// Takes in how an admitted call went; `waited` is time that it spent in backoff.
+    #[inline]
     pub fn report(&mut self, now: Time, slot: &Slot, outcome: Outcome, waited: Span, events: &mut Events) {
         self.limiter.sample(now, slot.in_flight, now.since(slot.since).minus(waited), outcome);
         let limit = self.limiter.limit();
@@ -329,6 +330,7 @@ impl<W> Limit<W> {
     }
 
     /// Gives a place in flight back; it goes to the first in line.
+    #[inline]
     pub fn release(&mut self, now: Time, slot: Slot) {
         let lane = slot.lane as usize;
         let wanted = if self.queue.waiting() > 0 { Wanted::ByOthers } else { Wanted::ByNone };
@@ -449,7 +451,14 @@ impl<W> Limit<W> {
     }
 
     /// Keeps free places for those whose turn it is.
+    #[inline]
     fn grant(&mut self, now: Time) {
+        if self.queue.waiting() > 0 {
+            self.grant_waiting(now);
+        }
+    }
+
+    fn grant_waiting(&mut self, now: Time) {
         while let Some((turn, entry)) = self.next_in_line() {
             let (lane, tenant, arrived) = (entry.lane, entry.tenant, entry.arrived);
             let state = if entry.request.deadline <= now {
@@ -547,8 +556,7 @@ impl<W> Limit<W> {
 
     fn delay_in_line(&self, now: Time, lane: usize) -> Span {
         let (state, limit) = (&self.lanes[lane], self.places);
-        let oldest = self.queue.ends_in([lane].into_iter(), End::First).map(|(_, entry)| entry.arrived).min();
-        let age = oldest.map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
+        let age = self.queue.oldest_in(lane).map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
         let own = self.judge.wait_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
         let all = match self.shares(state) {
             true => self.judge.wait_of_all(self.queue.waiting(), limit),

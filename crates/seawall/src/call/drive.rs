@@ -270,6 +270,7 @@ impl<X: Exchange> Drive<X> {
 
     /// Goes on until something has to be waited for, or the call is over; `known` is the time if it was
     /// just read. Says when it was over; [`Drive::end`] says how.
+    #[inline]
     pub(super) fn poll_known(
         mut self: Pin<&mut Self>,
         known: Option<Time>,

@@ -147,6 +147,7 @@ where
         if self.begun { None } else { self.drive.exchange.request.as_ref() }
     }
 
+    #[inline]
     fn poll_course(self: Pin<&mut Self>, mut known: Option<Time>, cx: &mut Context<'_>) -> Poll<Over<Self>> {
         let CallFutureProjection { begun, mut drive } = self.project();
         if !std::mem::replace(begun, true) {

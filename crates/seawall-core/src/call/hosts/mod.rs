@@ -194,6 +194,7 @@ impl<F: Ownership> Hosts<F> {
 
     /// Says how an attempt at a host went and how long it took, to its back gate and to the balance;
     /// once, what follows the first report is ignored.
+    #[inline]
     pub fn report(&self, now: Time, host: usize, ticket: &mut Ticket, outcome: Outcome, elapsed: Span) {
         if !ticket.is_reported() {
             self.gates[host].report(now, ticket, outcome);

@@ -163,6 +163,7 @@ impl Pool {
         found.or_else(|| search.avoid.take())
     }
 
+    #[inline]
     pub(super) fn report(&mut self, now: Time, seat: &Seat, outcome: Outcome, elapsed: Span) {
         if let Some(place) = self.roster.place(seat) {
             self.balance.report(now, place, outcome, elapsed);

@@ -207,6 +207,7 @@ impl Roster {
 
     /// Takes in how a call to the host at this place went; `target` says what one that comes back may
     /// take.
+    #[inline]
     pub(super) fn report(
         &mut self,
         now: Time,

@@ -175,14 +175,19 @@ impl<W> Queue<W> {
         self.ends_in(lanes, End::First).flat_map(move |first| successors(Some(first), later))
     }
 
+    /// When the one arrived who waits the longest in this lane.
+    pub(super) fn oldest_in(&self, lane: usize) -> Option<Time> {
+        let lines = self.lines[lane].iter().filter(|line| line.len > 0);
+        lines.filter_map(|line| self.named(line.first)).map(|(_, entry)| entry.arrived).min()
+    }
+
     /// The last to come among the least important of these lanes, if less important than `tier`.
     pub(super) fn last_below(&self, lanes: Range<usize>, tier: Tier) -> Option<Turn> {
-        let below = Tier::ALL.into_iter().rev().take_while(|other| *other > tier);
-        let last_of = |other: Tier| {
-            let lasts = self.lines[lanes.clone()].iter().map(|lines| lines[other as usize].last);
-            lasts.filter_map(|slot| self.named(slot)).map(|(turn, _)| turn).max_by_key(|turn| turn.id)
-        };
-        below.into_iter().find_map(last_of)
+        let lanes = &self.lines[lanes];
+        let waits = |other: &usize| lanes.iter().any(|lines| lines[*other].len > 0);
+        let least = (tier as usize + 1..TIERS).rev().find(waits)?;
+        let lasts = lanes.iter().filter_map(|lines| self.named(lines[least].last));
+        lasts.map(|(turn, _)| turn).max_by_key(|turn| turn.id)
     }
 
     /// Takes a place out of its line and settles its fate; hands out its waiter.

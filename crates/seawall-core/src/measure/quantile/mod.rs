@@ -119,6 +119,7 @@ impl Histogram {
     }
 
     /// It took so long.
+    #[inline]
     pub fn add(&mut self, now: Time, latency: Span) {
         let bucket = self.make_room(now, latency);
         self.buckets[bucket].exact += WHOLE;
@@ -172,6 +173,7 @@ impl Histogram {
     }
 
     /// Halves what has to be halved, counts one sample, and says in which bucket it belongs.
+    #[inline]
     fn make_room(&mut self, now: Time, latency: Span) -> usize {
         if now >= self.due {
             let late = now.since(self.due).as_nanos() / self.half_life.as_nanos();
