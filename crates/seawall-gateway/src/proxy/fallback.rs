@@ -102,7 +102,7 @@ pub(super) async fn answer(
         route.stats.unkept.inc();
     }
     route.refusals.annotate(response.headers_mut(), standing);
-    response.map(|body| Payload::Replayed(Box::pin(body)))
+    response.map(Payload::Replayed)
 }
 
 /// The worker on this thread, as a service.
@@ -260,7 +260,7 @@ pub(crate) enum Payload {
     /// As the upstream sent it, or one of our own.
     Plain(Plain),
     /// Through the fallback.
-    Replayed(Pin<Box<Replayed<OnThread>>>),
+    Replayed(Replayed<OnThread>),
 }
 
 impl From<Plain> for Payload {
@@ -276,7 +276,7 @@ impl Body for Payload {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Payload::Plain(body) => Pin::new(body).poll_frame(cx),
-            Payload::Replayed(body) => body.as_mut().poll_frame(cx),
+            Payload::Replayed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 

@@ -103,10 +103,13 @@ struct Alarm {
     long_at: Option<Instant>,
 }
 
-/// The body of an answer.
-pub(crate) struct Inbound {
+/// The body of an answer. In a box, because it goes through many hands before it is read.
+pub(crate) struct Inbound(Box<Coming>);
+
+/// A body that comes from an upstream.
+struct Coming {
     body: Incoming,
-    riders: Option<Box<Riders>>,
+    riders: Option<Riders>,
     bounds: Bounds,
     streams: Arc<Streams>,
     alarm: Option<Alarm>,
@@ -114,9 +117,11 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
-        Inbound { body, riders: Some(Box::new(riders)), bounds, streams, alarm: None }
+        Inbound(Box::new(Coming { body, riders: Some(riders), bounds, streams, alarm: None }))
     }
+}
 
+impl Coming {
     /// Nothing has come: ready when the upstream is waited for no longer.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, now) = (self.bounds, Instant::now());
@@ -164,16 +169,17 @@ impl Body for Inbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let coming = &mut *self.0;
+        let polled = Pin::new(&mut coming.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(_))) => {
-                self.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
+                coming.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
             }
-            Poll::Ready(Some(Err(_)) | None) => self.riders = None,
+            Poll::Ready(Some(Err(_)) | None) => coming.riders = None,
             Poll::Pending => {
-                ready!(self.wait(cx));
-                self.riders = None;
-                self.streams.cut.inc();
+                ready!(coming.wait(cx));
+                coming.riders = None;
+                coming.streams.cut.inc();
                 return Poll::Ready(Some(Err("the upstream sent nothing for too long".into())));
             }
         }
@@ -181,10 +187,10 @@ impl Body for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.body.size_hint()
     }
 }
