@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
 use seawall::core::decision::Standing;
 use seawall::core::fallback::Trouble;
@@ -24,7 +24,7 @@ use seawall::core::fallback::store::{self, Kept};
 use seawall::core::gate::Gate;
 use seawall::core::request;
 use seawall::core::time::Time;
-use seawall::fallback::{Adapter, Cache, Dimmer, FallbackLayer, Seek, Sending, Source, Taken};
+use seawall::fallback::{Adapter, Cache, Dimmer, FallbackLayer, Seek, Sending, Source, TakenBy};
 use seawall::http::Held;
 use seawall::http::fallback::{Copy, Fixed, HttpFallback, NOT_KEPT, Replayed, Resource, Settings};
 use seawall::{Threads, now};
@@ -96,9 +96,11 @@ pub(super) async fn answer(
 ) -> Response<Payload> {
     HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
     let asking = Asking { request, route: route.clone(), seen };
-    let Ok(mut response) = layer.layer(Worker).call(asking).await;
-    let standing = response.extensions_mut().remove::<Standing>();
-    if response.headers().get(REASON).is_some_and(|reason| reason == NOT_KEPT) {
+    let Ok(Replied { mut response, standing }) = layer.layer(Worker).call(asking).await;
+    // Only a timeout can be for want of something kept.
+    if response.status() == StatusCode::GATEWAY_TIMEOUT
+        && response.headers().get(REASON).is_some_and(|reason| reason == NOT_KEPT)
+    {
         route.stats.unkept.inc();
     }
     route.refusals.annotate(response.headers_mut(), standing);
@@ -109,28 +111,47 @@ pub(super) async fn answer(
 #[derive(Clone, Copy)]
 struct Worker;
 
-type Answered = Result<Response<OnThread>, Infallible>;
+/// What a worker answers, and how the user stands, which is for this answer alone.
+pub(crate) struct Passed {
+    response: Response<OnThread>,
+    standing: Option<Standing>,
+}
+
+/// The same after the fallback.
+pub(crate) struct Replied {
+    response: Response<Replayed<OnThread>>,
+    standing: Option<Standing>,
+}
+
+impl Passed {
+    fn new(response: Response<Plain>, standing: Option<Standing>) -> Passed {
+        Passed { response: response.map(|body| OnThread(SendWrapper::new(body))), standing }
+    }
+}
+
+impl From<Response<Replayed<OnThread>>> for Replied {
+    fn from(response: Response<Replayed<OnThread>>) -> Replied {
+        Replied { response, standing: None }
+    }
+}
+
+type Answered = Result<Passed, Infallible>;
 type Answering = SendWrapper<Pin<Box<dyn Future<Output = Answered>>>>;
 
 fn ask(asking: Asking) -> Answering {
     let worker = HERE.with_borrow(Weak::upgrade);
     SendWrapper::new(Box::pin(async move {
         // Without one, the worker has ended, and with it whoever waited for this.
-        let Some(worker) = worker else {
-            return Ok(super::stack::gone().map(|body| OnThread(SendWrapper::new(body))));
-        };
+        let Some(worker) = worker else { return Ok(Passed::new(super::stack::gone(), None)) };
         let Asking { request, route, seen } = asking;
         let seen = request::Request { deadline: seen.deadline.max(now()), ..seen };
-        let (mut response, standing) = worker.pass(&route, seen, request).await;
-        if let Some(standing) = standing {
-            response.extensions_mut().insert(standing);
-        }
-        Ok(response.map(|body| OnThread(SendWrapper::new(body))))
+        let (response, standing) = worker.pass(&route, seen, request).await;
+        Ok(Passed::new(response, standing))
     }))
 }
 
 impl Service<Asking> for Worker {
-    type Response = Response<OnThread>;
+    type Response = Passed;
     type Error = Infallible;
     type Future = Answering;
 
@@ -159,21 +180,21 @@ impl Seeing {
     }
 }
 
-impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
+impl Adapter<Asking, Passed, Infallible> for Seeing {
     type Key = Resource;
     type Kept = Arc<Copy>;
-    type Response = Response<Replayed<OnThread>>;
+    type Response = Replied;
 
     fn request(&self, _: Time, asking: &Asking) -> request::Request {
         asking.seen
     }
 
-    fn seek(&self, asking: &Asking) -> Seek<Resource> {
-        self.http().seek(&asking.request)
+    fn seek(&self, now: Time, asking: &Asking) -> Seek<Resource> {
+        self.http().seek(now, &asking.request)
     }
 
-    fn outdated(&self, key: &Resource, response: &Response<OnThread>) {
-        self.http().outdated(key, response);
+    fn outdated(&self, key: &Resource, passed: &Passed) {
+        self.http().outdated(key, &passed.response);
     }
 
     fn copy(&self, asking: &Asking, sending: Sending) -> Asking {
@@ -191,19 +212,27 @@ impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
         Some(Asking { request, ..asking.clone() })
     }
 
-    fn trouble(&self, result: Result<&Response<OnThread>, &Infallible>) -> Option<Trouble> {
-        self.http().trouble(result)
+    fn trouble(&self, result: Result<&Passed, &Infallible>) -> Option<Trouble> {
+        self.http().trouble(result.map(|passed| &passed.response))
     }
 
-    fn take(
-        &self,
-        asking: &Asking,
-        key: &Resource,
+    fn take<'a>(
+        &'a self,
+        asking: &'a Asking,
+        key: &'a Resource,
         held: Option<Kept<Arc<Copy>>>,
-        response: Response<OnThread>,
+        passed: Passed,
         until: Time,
-    ) -> impl Future<Output = Taken<Resource, Arc<Copy>, Self::Response>> + Send {
-        self.http().take(&asking.request, key, held, response, until)
+    ) -> Result<
+        TakenBy<Self, Asking, Passed, Infallible>,
+        impl Future<Output = TakenBy<Self, Asking, Passed, Infallible>> + Send,
+    > {
+        let Passed { response, standing } = passed;
+        let replied = move |response| Replied { response, standing };
+        match self.http().take(&asking.request, key, held, response, until) {
+            Ok(taken) => Ok(taken.map(replied)),
+            Err(reading) => Err(async move { reading.await.map(replied) }),
+        }
     }
 
     fn cheaper(&self, place: u8, asking: Asking) -> Option<impl Future<Output = Answered> + Send> {
@@ -212,23 +241,24 @@ impl Adapter<Asking, Response<OnThread>, Infallible> for Seeing {
     }
 
     fn kept(&self, asking: &Asking, kept: Kept<Arc<Copy>>, source: Source) -> Self::Response {
-        self.http().kept(&asking.request, kept, source)
+        self.http().kept(&asking.request, kept, source).into()
     }
 
     fn fixed(&self, asking: &Asking, place: u8) -> Option<Self::Response> {
-        self.http().fixed(&asking.request, place)
+        self.http().fixed(&asking.request, place).map(Replied::from)
     }
 
-    fn answer(&self, response: Response<OnThread>, source: Source) -> Self::Response {
-        self.http().answer(response, source)
+    fn answer(&self, passed: Passed, source: Source) -> Self::Response {
+        let Passed { response, standing } = passed;
+        Replied { response: self.http().answer(response, source), standing }
     }
 
     fn unkept(&self, asking: &Asking) -> Self::Response {
-        self.http().unkept(&asking.request)
+        self.http().unkept(&asking.request).into()
     }
 
     fn lost(&self, asking: &Asking, trouble: Trouble) -> Self::Response {
-        self.http().lost(&asking.request, trouble)
+        self.http().lost(&asking.request, trouble).into()
     }
 }
 

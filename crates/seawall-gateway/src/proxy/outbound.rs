@@ -200,6 +200,14 @@ impl Outbound {
         }
     }
 
+    /// What is kept of it, to be asked later whether all of it was; `None` if nothing is to be.
+    pub(crate) fn kept(&self) -> Option<Cursor> {
+        match self {
+            Outbound::Nothing | Outbound::Passing(_) => None,
+            Outbound::Kept(cursor) => Some(cursor.again()),
+        }
+    }
+
     /// All of it on its own; `None` if it passes once, is too long, or has not come.
     pub(crate) fn whole(&self) -> Option<Outbound> {
         match self {

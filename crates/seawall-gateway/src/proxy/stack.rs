@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use arc_swap::{ArcSwap, Cache};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use seawall::call::Drive;
+use seawall::call::{Drive, Ended};
 use seawall::core::call::{Repeat, Verdict};
 use seawall::core::decision::{Policy, Reason, Rejection, Standing};
 use seawall::core::hedge::HEDGES_MAX;
@@ -26,6 +27,7 @@ use seawall::core::time;
 use seawall::http::{Full, Held};
 use seawall::{Guard, enter, instant, now};
 
+use super::access;
 use super::connection::Secure;
 use super::envoy;
 use super::fallback::{self, Payload, Plain};
@@ -34,9 +36,9 @@ use super::grpc;
 use super::headers::{self, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
-use super::outbound::{Fault, Outbound, Patience};
+use super::outbound::{Fault, Faults, Outbound, Patience};
 use super::road::{Road, Route};
-use super::sending::{Sending, known, outcome};
+use super::sending::{Answer, Sending, known, outcome};
 use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, Target, copy, written};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
@@ -71,16 +73,10 @@ impl Stack {
         route.targets.iter().map(pool).collect()
     }
 
-    async fn answer(
-        self: &Rc<Self>,
-        client: SocketAddr,
-        mut request: Request<Incoming>,
-    ) -> Response<Payload> {
+    /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
+    fn begin(&self, client: SocketAddr, mut request: Request<Incoming>) -> Result<Begun, Unfit> {
         let road = self.road.borrow_mut().load().clone();
-        let parent = match found(&road, &request) {
-            Ok(route) => route,
-            Err(unfit) => return unfit_answer(unfit),
-        };
+        let parent = found(&road, &request)?;
         let route = parent.in_turn();
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
@@ -107,33 +103,33 @@ impl Stack {
         }
         let span = self.tracer.as_ref().map(|tracer| begin(tracer, &mut request, route));
         let mirrored = parent.mirror.as_ref().filter(|mirror| mirror.is_due());
-        if let Err(fault) = bound(route, &seen, &mut request, mirrored.is_some()) {
-            return faulty(fault);
-        }
-        let copied = mirrored.map(|mirror| (mirror, copy(&request)));
+        bound(route, &seen, &mut request, mirrored.is_some()).map_err(unfit)?;
+        let copied = mirrored.map(|_| (parent.clone(), copy(&request)));
+        let route = route.clone();
+        let is_watched = line.is_some() || span.is_some() || copied.is_some();
+        let watched = is_watched.then(|| Box::new(Watched { road, line, span, copied }));
         let faults = request.body().faults();
-        let request = Arc::new(request);
+        Ok(Begun { route, seen, request: Arc::new(request), faults, is_grpc, watched })
+    }
+
+    async fn answer(self: &Rc<Self>, begun: Begun) -> Response<Payload> {
+        let Begun { route, seen, request, faults, is_grpc, watched } = begun;
         let fallback = route.fallback.as_ref().filter(|_| !request.headers().contains_key(header::UPGRADE));
         let response = match fallback {
             None => {
-                let (mut response, standing) = self.pass(route, seen, request).await;
+                // In a box, because it is large, and who falls back makes another one of it.
+                let (mut response, standing) = Box::pin(self.pass(&route, seen, request)).await;
                 route.refusals.annotate(response.headers_mut(), standing);
                 response.map(Payload::Plain)
             }
-            Some(layer) => fallback::answer(self, layer, route, seen, request).await,
+            Some(layer) => fallback::answer(self, layer, &route, seen, request).await,
         };
         if let Some(fault) = known(faults.as_ref()) {
-            return faulty(fault);
-        }
-        if let Some((mirror, copied)) = copied {
-            mirror.send(self, copied, seen, &response);
+            return unfit_answer(unfit(fault));
         }
         route.stats.answered(response.status());
-        if let Some(span) = span {
-            span.end(response.status(), response.headers());
-        }
-        if let (Some(log), Some(line)) = (&road.log, &line) {
-            log.tell(line, &route.matching.name, response.status(), response.headers());
+        if let Some(watched) = watched {
+            watched.tell(self, &route, seen, &response);
         }
         if is_grpc {
             grpc::answered(response, || Payload::Plain(Held::full(Full::default())))
@@ -160,27 +156,29 @@ impl Stack {
         {
             dim(request.headers_mut(), header, route);
         }
-        (self.call(route, front, seen, request).await, standing)
+        let (kept, faults) = (request.body().kept(), request.body().faults());
+        let mut call = pin!(self.call(route, seen, request));
+        let ended = call.as_mut().await;
+        if kept.is_some_and(|kept| kept.is_outgrown()) {
+            route.stats.bodies_not_kept.inc();
+        }
+        (settled(route, front, ended, faults.as_ref()), standing)
     }
 
-    async fn call(
-        &self,
-        route: &Route,
-        mut front: Guard,
-        seen: request::Request,
-        request: Outgoing,
-    ) -> Response<Plain> {
+    /// The call that a request makes.
+    fn call(&self, route: &Route, seen: request::Request, request: Outgoing) -> Drive<Sending> {
         let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
-        let body = request.body().again().filter(|body| !body.is_none());
         let faults = request.body().faults();
+        // Two attempts at a time cannot read one body.
+        let may_hedge = route.matching.hedge.is_some() && faults.is_none();
         let asked = request.extensions().get::<envoy::Asked>().copied();
         let config = asked.map_or(route.call, |asked| asked.over(route.call));
         let sending = Sending {
             counts: asked.is_some(),
             retry_on: asked.and_then(|asked| asked.retry_on),
             is_grpc: grpc::is_grpc(request.headers()),
-            faults: faults.clone(),
+            faults,
             unsent: true,
             pools: self.pools(route),
             request: Some(request),
@@ -188,45 +186,99 @@ impl Stack {
             attempts: config.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
         };
         let mut drive = Drive::new(route.upstream.clone(), config, seen, repeat, sending);
-        // Two attempts at a time cannot read one body.
-        if route.matching.hedge.is_none() || faults.is_some() {
+        if !may_hedge {
             drive.unhedge();
         }
-        let ended = drive.await;
-        route.stats.attempts.inc_by(u64::from(ended.attempts));
-        if body.is_some_and(|body| !body.is_repeatable()) {
-            route.stats.bodies_not_kept.inc();
-        }
-        let connecting = match &ended.answer {
-            Some(Ok((_, connection))) => connection.connecting().into(),
-            _ => time::Span::ZERO,
-        };
-        if known(faults.as_ref()).is_some() {
-            front.report(Outcome::Ignored, ended.waited);
-            return gone();
-        }
-        if ended.hedges > 0 {
-            front.hedged();
-        }
-        front.report(outcome(&ended), ended.waited + connecting);
-        match (ended.verdict, ended.answer) {
-            (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
-            (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
-                streamed(route, front, ended.guard, response, connection)
-            }
-            (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
-            (Verdict::Expired | Verdict::Answered { .. }, _) => {
-                refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
-            }
-        }
+        drive
     }
 }
 
 impl Handler for Stack {
     type Body = Payload;
 
-    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Payload> {
-        self.answer(client, request).await
+    /// What can be done at once is: what is done by a future is carried by it.
+    fn handle(
+        self: Rc<Self>,
+        client: SocketAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Payload>> + 'static {
+        let begun = self.begin(client, request);
+        async move {
+            match begun {
+                Ok(begun) => self.answer(begun).await,
+                Err(unfit) => unfit_answer(unfit),
+            }
+        }
+    }
+}
+
+/// A request that is on its road.
+struct Begun {
+    route: Arc<Route>,
+    seen: request::Request,
+    request: Outgoing,
+    faults: Option<Faults>,
+    is_grpc: bool,
+    /// In a box, because few are.
+    watched: Option<Box<Watched>>,
+}
+
+/// Who else is told how a request was answered.
+struct Watched {
+    road: Arc<Road>,
+    /// What the log says of the request.
+    line: Option<access::Seen>,
+    span: Option<Span>,
+    /// The route with the mirror that gets this copy.
+    copied: Option<(Arc<Route>, Option<Request<Outbound>>)>,
+}
+
+impl Watched {
+    fn tell(self, worker: &Rc<Stack>, route: &Route, seen: request::Request, response: &Response<Payload>) {
+        let (status, headers) = (response.status(), response.headers());
+        if let Some((parent, copied)) = self.copied
+            && let Some(mirror) = &parent.mirror
+        {
+            mirror.send(worker, copied, seen, response);
+        }
+        if let Some(span) = self.span {
+            span.end(status, headers);
+        }
+        if let (Some(log), Some(line)) = (&self.road.log, &self.line) {
+            log.tell(line, &route.matching.name, status, headers);
+        }
+    }
+}
+
+/// The answer to a call that is over.
+fn settled(
+    route: &Route,
+    mut front: Guard,
+    ended: Ended<Answer>,
+    faults: Option<&Faults>,
+) -> Response<Plain> {
+    route.stats.attempts.inc_by(u64::from(ended.attempts));
+    let connecting = match &ended.answer {
+        Some(Ok((_, connection))) => connection.connecting().into(),
+        _ => time::Span::ZERO,
+    };
+    if known(faults).is_some() {
+        front.report(Outcome::Ignored, ended.waited);
+        return gone();
+    }
+    if ended.hedges > 0 {
+        front.hedged();
+    }
+    front.report(outcome(&ended), ended.waited + connecting);
+    match (ended.verdict, ended.answer) {
+        (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
+        (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
+            streamed(route, front, ended.guard, response, connection)
+        }
+        (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
+        (Verdict::Expired | Verdict::Answered { .. }, _) => {
+            refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
+        }
     }
 }
 
@@ -408,13 +460,13 @@ pub(super) fn gone() -> Response<Plain> {
     response
 }
 
-/// The answer to a body that is the client's own fault.
-fn faulty(fault: Fault) -> Response<Payload> {
-    unfit_answer(match fault {
+/// What a body makes of its request that is the client's own fault.
+fn unfit(fault: Fault) -> Unfit {
+    match fault {
         Fault::TooLong => Unfit::TOO_LARGE,
         Fault::Slow => Unfit::SLOW,
         Fault::Broken => Unfit::BROKEN,
-    })
+    }
 }
 
 fn unfit_answer(Unfit { status, reason, text }: Unfit) -> Response<Payload> {

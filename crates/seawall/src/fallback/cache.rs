@@ -80,13 +80,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     }
 
     /// What is kept and good for something.
-    pub(super) fn kept(&self, key: &K) -> Option<Kept<V>> {
-        let (hash, now) = (self.hash(key), now());
+    pub(super) fn kept(&self, now: Time, key: &K) -> Option<Kept<V>> {
+        let hash = self.hash(key);
         self.0.store.with(ONE, |store| store.kept(now, hash, key, self.0.window))
     }
 
-    pub(super) fn ask(&self, key: &K, deadline: Time) -> Found<K, V> {
-        let (hash, now) = (self.hash(key), now());
+    pub(super) fn ask(&self, now: Time, key: &K, deadline: Time) -> Found<K, V> {
+        let hash = self.hash(key);
         match self.0.store.with(ONE, |store| store.ask(now, hash, key, self.0.window, deadline)) {
             Asked::Hit(kept) => Found::Hit(kept),
             Asked::Stale(kept, errand) => Found::Stale(kept, errand.map(|errand| self.flight(errand))),
@@ -96,8 +96,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     }
 
     /// A flight that nobody waits for.
-    pub(super) fn alone(&self, key: &K) -> Flight<K, V> {
-        let (hash, now) = (self.hash(key), now());
+    pub(super) fn alone(&self, now: Time, key: &K) -> Flight<K, V> {
+        let hash = self.hash(key);
         self.flight(self.0.store.with(ONE, |store| store.ask_alone(now, hash, key.clone())))
     }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use seawall_core::fallback::store::Kept;
 use seawall_core::fallback::{Course, Decision, State, Trouble, Use, dims};
 use seawall_core::request::Request;
+use seawall_core::time::Time;
 use tower_service::Service;
 
-use super::cache::{Flight, Found, Waited};
+use super::cache::{Flight, Found, Seat, Waited};
 use super::{Adapter, Seek, Sending, Shared, Source, Taken, Terms};
 use crate::clock::now;
 
@@ -74,7 +75,7 @@ where
 {
     let began = now();
     let seen = shared.adapter.request(began, &request);
-    let (key, terms) = match shared.adapter.seek(&request) {
+    let (key, terms) = match shared.adapter.seek(began, &request) {
         Seek::Around { outdates } => {
             let result = send(inner, request).await;
             let is_done = shared.adapter.trouble(result.as_ref()).is_none();
@@ -94,9 +95,14 @@ where
     let mut flight = None;
     let mut state = if dimmed { State::Dimmed } else { State::New };
     if !dimmed {
-        match way.look(&terms).await {
+        let looked = match way.look(began, &terms) {
+            Looked::Wait(seat) => way.joined(Box::pin(seat.wait()).await),
+            looked => looked,
+        };
+        match looked {
             Looked::Served(response) => return Ok(response),
-            Looked::Ask(lead) => flight = lead,
+            Looked::Ask(lead) => flight = Some(lead),
+            Looked::Alone | Looked::Wait(_) => {}
             Looked::Trouble(trouble) => {
                 // What this request would have asked, another one has asked for it.
                 course.decide(&way.shared.chain, None, State::New);
@@ -107,16 +113,21 @@ where
     loop {
         // Whoever asks anew has looked already, and found nothing that it could use.
         let sought = way.key.as_ref().filter(|_| state != State::New);
-        let kept = sought.and_then(|key| way.shared.cache.kept(key));
+        let kept = sought.and_then(|key| way.shared.cache.kept(now(), key));
         // Whoever wants a newer one than is kept gets that only in trouble.
         let new = matches!(state, State::New | State::Dimmed);
         let usable = kept.as_ref().filter(|kept| !new || !terms.refuse(kept));
         let good_for = usable.map(|kept| kept.good_for(way.shared.cache.window()));
-        let decision = course.decide(&way.shared.chain, good_for, state);
-        if decision == Decision::Stand {
-            return way.stand(state).await;
-        }
-        match way.answer(decision, kept, &mut flight).await {
+        let asked = match course.decide(&way.shared.chain, good_for, state) {
+            Decision::Stand => return way.stand(state).await,
+            Decision::Ask => way.ask(&mut flight).await,
+            Decision::Upstream(place) => way.ask_cheaper(place).await,
+            Decision::Static(place) => way.fixed(place),
+            Decision::Fresh => way.kept(kept, Source::Fresh),
+            Decision::Revalidate => way.kept(kept, Source::Revalidating),
+            Decision::Stale => way.kept(kept, Source::Stale),
+        };
+        match asked {
             Asked::Answer(response) => return Ok(response),
             Asked::Trouble(trouble) => state = State::Troubled(trouble),
         }
@@ -126,7 +137,11 @@ where
 /// What looking into the cache came to.
 enum Looked<K: Hash + Eq + Clone, V: Clone, R> {
     Served(R),
-    Ask(Option<Flight<K, V>>),
+    Ask(Flight<K, V>),
+    /// Nothing is kept of it: nobody else is to hear of its answer.
+    Alone,
+    /// Somebody is asking already.
+    Wait(Seat<K, V>),
     Trouble(Trouble),
 }
 
@@ -136,36 +151,15 @@ where
     A: Sees<Req, S::Response, S::Error>,
     Req: Send + Sync + 'static,
 {
-    /// Answers as decided, or finds that this cannot be done either.
-    async fn answer(
-        &mut self,
-        decision: Decision,
-        kept: Option<Kept<A::Kept>>,
-        flight: &mut Option<Flight<A::Key, A::Kept>>,
-    ) -> Asked<A::Response> {
-        let source = match decision {
-            Decision::Ask => return self.ask(flight.take()).await,
-            Decision::Upstream(place) => return self.ask_cheaper(place).await,
-            Decision::Static(place) => {
-                return self.fixed(place).map_or(Asked::Trouble(Trouble::NoAnswer), Asked::Answer);
-            }
-            Decision::Stand => return Asked::Trouble(Trouble::NoAnswer),
-            Decision::Fresh => Source::Fresh,
-            Decision::Revalidate => Source::Revalidating,
-            Decision::Stale => Source::Stale,
-        };
-        kept.map_or(Asked::Trouble(Trouble::NoAnswer), |kept| Asked::Answer(self.serve(kept, source)))
-    }
-
-    /// Looks into the cache, waiting for whoever is asking already.
-    async fn look(&mut self, terms: &Terms) -> Looked<A::Key, A::Kept, A::Response> {
-        let Some(key) = self.key.clone() else { return Looked::Ask(None) };
+    /// Looks into the cache.
+    fn look(&self, now: Time, terms: &Terms) -> Looked<A::Key, A::Kept, A::Response> {
+        let Some(key) = &self.key else { return Looked::Alone };
         if *terms != Terms::default()
-            && let Some(looked) = self.choose(&key, terms)
+            && let Some(looked) = self.choose(now, key, terms)
         {
             return looked;
         }
-        match self.shared.cache.ask(&key, self.seen.deadline) {
+        match self.shared.cache.ask(now, key, self.seen.deadline) {
             Found::Hit(kept) => Looked::Served(self.serve(kept, Source::Fresh)),
             Found::Stale(kept, lead) => {
                 if let Some(lead) = lead {
@@ -173,20 +167,25 @@ where
                 }
                 Looked::Served(self.serve(kept, Source::Revalidating))
             }
-            Found::Ask(flight) => Looked::Ask(Some(flight)),
-            Found::Wait(seat) => match Box::pin(seat.wait()).await {
-                Waited::Hit(kept) => Looked::Served(self.serve(kept, Source::Joined)),
-                Waited::Failed => Looked::Trouble(Trouble::Failed),
-                Waited::Late => Looked::Trouble(Trouble::NoAnswer),
-                Waited::Ask(flight) => self.look_again(key, flight),
-            },
+            Found::Ask(flight) => Looked::Ask(flight),
+            Found::Wait(seat) => Looked::Wait(seat),
+        }
+    }
+
+    /// What waiting for whoever is asking came to.
+    fn joined(&mut self, waited: Waited<A::Key, A::Kept>) -> Looked<A::Key, A::Kept, A::Response> {
+        match waited {
+            Waited::Hit(kept) => Looked::Served(self.serve(kept, Source::Joined)),
+            Waited::Failed => Looked::Trouble(Trouble::Failed),
+            Waited::Late => Looked::Trouble(Trouble::NoAnswer),
+            Waited::Ask(flight) => self.look_again(flight),
         }
     }
 
     /// What a request with terms of its own finds; `None` for what all others do.
-    fn choose(&self, key: &A::Key, terms: &Terms) -> Option<Looked<A::Key, A::Kept, A::Response>> {
+    fn choose(&self, now: Time, key: &A::Key, terms: &Terms) -> Option<Looked<A::Key, A::Kept, A::Response>> {
         let nothing = || Looked::Served(self.shared.adapter.unkept(&self.request));
-        let kept = self.shared.cache.kept(key);
+        let kept = self.shared.cache.kept(now, key);
         match kept {
             Some(kept) if !terms.refuse(&kept) => match kept.good_for(self.shared.cache.window()) {
                 Use::Fresh | Use::Revalidate => None,
@@ -196,31 +195,30 @@ where
                 Use::IfError | Use::Dead => terms.only_kept.then(nothing),
             },
             _ if terms.only_kept => Some(nothing()),
-            Some(_) => Some(Looked::Ask(Some(self.shared.cache.alone(key)))),
+            Some(_) => Some(Looked::Ask(self.shared.cache.alone(now, key))),
             None => None,
         }
     }
 
     /// The answer that this request waited for was not for all. If by now it is known what tells
     /// them apart, this one's own may be there.
-    fn look_again(
-        &mut self,
-        key: A::Key,
-        flight: Flight<A::Key, A::Kept>,
-    ) -> Looked<A::Key, A::Kept, A::Response> {
-        let Seek::Cached { key: known, .. } = self.shared.adapter.seek(&self.request) else {
-            return Looked::Ask(Some(flight));
+    fn look_again(&mut self, flight: Flight<A::Key, A::Kept>) -> Looked<A::Key, A::Kept, A::Response> {
+        let now = now();
+        let Seek::Cached { key: known, .. } = self.shared.adapter.seek(now, &self.request) else {
+            return Looked::Ask(flight);
         };
-        if known == key || flight.leads() {
-            return Looked::Ask(Some(flight));
+        if self.key.as_ref() == Some(&known) || flight.leads() {
+            return Looked::Ask(flight);
         }
-        self.key = Some(known.clone());
-        match self.shared.cache.ask(&known, self.seen.deadline) {
+        let found = self.shared.cache.ask(now, &known, self.seen.deadline);
+        let looked = match found {
             Found::Hit(kept) => Looked::Served(self.serve(kept, Source::Joined)),
-            Found::Ask(flight) | Found::Stale(_, Some(flight)) => Looked::Ask(Some(flight)),
+            Found::Ask(flight) | Found::Stale(_, Some(flight)) => Looked::Ask(flight),
             Found::Stale(kept, None) => Looked::Served(self.serve(kept, Source::Revalidating)),
-            Found::Wait(_) => Looked::Ask(Some(self.shared.cache.alone(&known))),
-        }
+            Found::Wait(_) => Looked::Ask(self.shared.cache.alone(now, &known)),
+        };
+        self.key = Some(known);
+        looked
     }
 
     fn serve(&self, kept: Kept<A::Kept>, source: Source) -> A::Response {
@@ -228,22 +226,29 @@ where
         self.shared.adapter.kept(&self.request, kept, source)
     }
 
-    fn fixed(&self, place: u8) -> Option<A::Response> {
-        let response = self.shared.adapter.fixed(&self.request, place)?;
-        self.shared.counters.count(Source::Fixed(place));
-        Some(response)
+    fn kept(&self, kept: Option<Kept<A::Kept>>, source: Source) -> Asked<A::Response> {
+        kept.map_or(Asked::Trouble(Trouble::NoAnswer), |kept| Asked::Answer(self.serve(kept, source)))
     }
 
-    /// Asks the upstream, and keeps what can be kept.
-    async fn ask(&mut self, flight: Option<Flight<A::Key, A::Kept>>) -> Asked<A::Response> {
-        let sending = match &flight {
+    fn fixed(&self, place: u8) -> Asked<A::Response> {
+        let Some(response) = self.shared.adapter.fixed(&self.request, place) else {
+            return Asked::Trouble(Trouble::NoAnswer);
+        };
+        self.shared.counters.count(Source::Fixed(place));
+        Asked::Answer(response)
+    }
+
+    /// Asks the upstream, and keeps what can be kept. The flight stays where it is while it is under way:
+    /// a future would carry it twice.
+    async fn ask(&mut self, flight: &mut Option<Flight<A::Key, A::Kept>>) -> Asked<A::Response> {
+        let sending = match flight {
             Some(flight) if flight.leads() => Sending::Shared,
             _ => Sending::Alone,
         };
         let (request, held) = asking(&self.shared, &self.request, flight.as_ref(), sending);
         let result = send(self.inner.clone(), request).await;
         if let Some(trouble) = self.shared.adapter.trouble(result.as_ref()) {
-            if let Some(flight) = flight {
+            if let Some(flight) = flight.take() {
                 flight.fail();
             }
             self.failed = Some(result);
@@ -253,16 +258,24 @@ where
         let response = match result {
             Ok(response) => response,
             Err(error) => {
+                flight.take();
                 self.failed = Some(Err(error));
                 return Asked::Trouble(Trouble::NoAnswer);
             }
         };
-        let (Some(key), Some(flight)) = (&self.key, flight) else {
+        let (Some(key), true) = (&self.key, flight.is_some()) else {
             self.shared.counters.count(Source::Upstream);
             return Asked::Answer(self.shared.adapter.answer(response, Source::Upstream));
         };
-        let asked = Brought { request: &self.request, key, held, response };
-        match keep(&self.shared, asked, flight, self.seen).await {
+        let taken = match self.shared.adapter.take(&self.request, key, held, response, self.seen.deadline) {
+            Ok(taken) => taken,
+            Err(reading) => reading.await,
+        };
+        let answer = match flight.take() {
+            Some(flight) => landed(&self.shared, key, flight, taken),
+            None => None,
+        };
+        match answer {
             Some(response) => {
                 self.shared.counters.count(Source::Upstream);
                 Asked::Answer(response)
@@ -315,8 +328,11 @@ where
             let result = send(inner, asked).await;
             match (shared.adapter.trouble(result.as_ref()), result) {
                 (None, Ok(response)) => {
-                    let brought = Brought { request: &request, key: &key, held, response };
-                    drop(keep(&shared, brought, flight, seen).await);
+                    let taken = match shared.adapter.take(&request, &key, held, response, seen.deadline) {
+                        Ok(taken) => taken,
+                        Err(reading) => reading.await,
+                    };
+                    drop(landed(&shared, &key, flight, taken));
                 }
                 _ => flight.fail(),
             }
@@ -343,33 +359,24 @@ where
     }
 }
 
-/// An answer, and what it was asked for.
-struct Brought<'a, Req, Res, K, V> {
-    request: &'a Req,
-    key: &'a K,
-    /// What it was asked to confirm.
-    held: Option<Kept<V>>,
-    response: Res,
-}
-
-/// Takes the answer in and ends the flight. `None` when it broke off.
-async fn keep<A, Req, Res, Err>(
-    shared: &Shared<A, A::Key, A::Kept>,
-    brought: Brought<'_, Req, Res, A::Key, A::Kept>,
-    flight: Flight<A::Key, A::Kept>,
-    seen: Request,
-) -> Option<A::Response>
+/// Ends the flight with what became of its answer. `None` when that broke off.
+fn landed<A, K, V, R>(
+    shared: &Shared<A, K, V>,
+    key: &K,
+    flight: Flight<K, V>,
+    taken: Taken<K, V, R>,
+) -> Option<R>
 where
-    A: Adapter<Req, Res, Err>,
+    K: Hash + Eq + Clone,
+    V: Clone,
 {
-    let Brought { request, key, held, response } = brought;
-    match shared.adapter.take(request, key, held, response, seen.deadline).await {
+    match taken {
         Taken::Keep { key: known, fill, response } if known == *key => {
             flight.fill(fill);
             Some(response)
         }
         Taken::Keep { key: known, fill, response } => {
-            shared.cache.alone(&known).fill(fill);
+            shared.cache.alone(now(), &known).fill(fill);
             flight.pass();
             Some(response)
         }

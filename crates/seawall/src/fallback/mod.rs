@@ -128,6 +128,25 @@ pub enum Taken<K, V, R> {
     Broken,
 }
 
+impl<K, V, R> Taken<K, V, R> {
+    /// The same with another response made of its own.
+    pub fn map<T>(self, make: impl FnOnce(R) -> T) -> Taken<K, V, T> {
+        match self {
+            Taken::Keep { key, fill, response } => Taken::Keep { key, fill, response: make(response) },
+            Taken::Apart(response) => Taken::Apart(make(response)),
+            Taken::Unrelated(response) => Taken::Unrelated(make(response)),
+            Taken::Broken => Taken::Broken,
+        }
+    }
+}
+
+/// What became of an answer that an adapter looked at.
+pub type TakenBy<A, Req, Res, Err> = Taken<
+    <A as Adapter<Req, Res, Err>>::Key,
+    <A as Adapter<Req, Res, Err>>::Kept,
+    <A as Adapter<Req, Res, Err>>::Response,
+>;
+
 /// How a fallback sees requests and responses of one kind.
 pub trait Adapter<Req, Res, Err>: Clone {
     /// What tells kept answers apart.
@@ -140,8 +159,8 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// What the policies may know of this request, its deadline and its user above all.
     fn request(&self, now: Time, request: &Req) -> Request;
 
-    /// What may be done for it.
-    fn seek(&self, request: &Req) -> Seek<Self::Key>;
+    /// What may be done for it now.
+    fn seek(&self, now: Time, request: &Req) -> Seek<Self::Key>;
 
     /// A request that changes something succeeded with this answer: whatever else is kept of the same thing,
     /// and of what the answer names, is outdated.
@@ -162,16 +181,16 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// Why this is no ordinary answer; `None` when it is one.
     fn trouble(&self, result: Result<&Res, &Err>) -> Option<Trouble>;
 
-    /// Takes an answer in, until then at most, to see whether it can be kept. `held` is what it was
-    /// asked to confirm, if it was.
-    fn take(
-        &self,
-        request: &Req,
-        key: &Self::Key,
+    /// Takes an answer in, to see whether it can be kept: at once when its head says so, otherwise by
+    /// reading it, until then at most. `held` is what it was asked to confirm, if it was.
+    fn take<'a>(
+        &'a self,
+        request: &'a Req,
+        key: &'a Self::Key,
         held: Option<Kept<Self::Kept>>,
         response: Res,
         until: Time,
-    ) -> impl Future<Output = Taken<Self::Key, Self::Kept, Self::Response>> + Send;
+    ) -> Result<TakenBy<Self, Req, Res, Err>, impl Future<Output = TakenBy<Self, Req, Res, Err>> + Send>;
 
     /// Asks a cheaper handler, by its place; `None` when there is none.
     fn cheaper(&self, place: u8, request: Req) -> Option<impl Future<Output = Result<Res, Err>> + Send>;

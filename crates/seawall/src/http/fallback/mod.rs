@@ -257,13 +257,13 @@ impl Shared {
         Arc::new(Address::of(request, &self.keys))
     }
 
-    fn known(&self, address: &Arc<Address>) -> Known {
-        let kept = self.known.with(Key(0), |known| known.kept(now(), address.hash, address, Span::MAX));
+    fn known(&self, now: Time, address: &Arc<Address>) -> Known {
+        let kept = self.known.with(Key(0), |known| known.kept(now, address.hash, address, Span::MAX));
         kept.map_or_else(Known::default, |kept| kept.value)
     }
 
-    fn learn(&self, address: &Arc<Address>, value: Known) {
-        let (hash, now) = (address.hash, now());
+    fn learn(&self, now: Time, address: &Arc<Address>, value: Known) {
+        let hash = address.hash;
         let freshness = Freshness::for_span(Span::MAX);
         let bytes = 64 + address.text.len() as u64;
         self.known.with(Key(0), |known| {
@@ -274,13 +274,14 @@ impl Shared {
 
     /// What is kept of this address is older than what it has now.
     fn change(&self, address: &Arc<Address>) {
-        let known = self.known(address);
-        self.learn(address, Known { changes: known.changes + 1, ..known });
+        let now = now();
+        let known = self.known(now, address);
+        self.learn(now, address, Known { changes: known.changes + 1, ..known });
     }
 
-    fn key<B>(&self, request: &Request<B>) -> Resource {
+    fn key<B>(&self, now: Time, request: &Request<B>) -> Resource {
         let address = self.address(request);
-        let known = self.known(&address);
+        let known = self.known(now, &address);
         Resource::new(request, address, &known)
     }
 
@@ -348,9 +349,10 @@ impl Shared {
         // Under the changes that were known when it was asked for: it may be older than the last.
         let known = Known { names: names.into(), changes: sought.changes };
         let key = Resource::new(request, sought.address.clone(), &known);
-        let before = self.known(&sought.address);
+        let now = now();
+        let before = self.known(now, &sought.address);
         if before.names != known.names {
-            self.learn(&sought.address, Known { changes: before.changes, ..known });
+            self.learn(now, &sought.address, Known { changes: before.changes, ..known });
         }
         key
     }
@@ -418,10 +420,10 @@ where
         (self.of)(now, request)
     }
 
-    fn seek(&self, request: &Request<B>) -> Seek<Resource> {
+    fn seek(&self, now: Time, request: &Request<B>) -> Seek<Resource> {
         let headers = request.headers();
         if !request.method().is_safe() {
-            return Seek::Around { outdates: Some(self.shared.key(request)) };
+            return Seek::Around { outdates: Some(self.shared.key(now, request)) };
         }
         if !request.body().is_end_stream() {
             return Seek::Around { outdates: None };
@@ -435,12 +437,12 @@ where
             // Nothing kept will do, and nobody is to be asked.
             let terms = Terms { anew: true, only_kept, ..Terms::default() };
             return if only_kept {
-                Seek::Cached { key: self.shared.key(request), terms }
+                Seek::Cached { key: self.shared.key(now, request), terms }
             } else {
                 Seek::Chain
             };
         }
-        let key = self.shared.key(request);
+        let key = self.shared.key(now, request);
         Seek::Cached { key, terms: control.terms(headers) }
     }
 
@@ -482,18 +484,15 @@ where
         }
     }
 
-    async fn take(
-        &self,
-        request: &Request<B>,
-        sought: &Resource,
+    fn take<'a>(
+        &'a self,
+        request: &'a Request<B>,
+        sought: &'a Resource,
         held: Option<Kept<Arc<Copy>>>,
         response: Response<RB>,
         until: Time,
-    ) -> Taken<Resource, Arc<Copy>, Self::Response> {
-        match self.shared.take(request, sought, held, response, until) {
-            Ok(taken) => taken,
-            Err(reading) => reading.await,
-        }
+    ) -> Result<TakenIn<RB>, impl Future<Output = TakenIn<RB>> + Send> {
+        self.shared.take(request, sought, held, response, until)
     }
 
     fn cheaper(
