@@ -49,13 +49,13 @@ impl Unfit {
     }
 }
 
-/// Whether a request may be routed.
-pub(super) fn check<B>(request: &Request<B>) -> Result<(), Unfit> {
+/// The host of a request that may be routed, perhaps with a port.
+pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
     let headers = request.headers();
     if headers::ambiguous_length(headers) {
         return Err(Unfit::malformed("a request has one length\n"));
     }
-    let mut hosts = headers.get_all(header::HOST).iter();
+    let mut hosts = headers.iter().filter(|(name, _)| **name == header::HOST).map(|(_, host)| host);
     let host = match (hosts.next(), hosts.next()) {
         (host, None) => host,
         (_, Some(_)) => return Err(Unfit::malformed("a request has one host\n")),
@@ -79,7 +79,8 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Unfit> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Unfit::METHOD);
     }
-    Ok(())
+    let named = host.and_then(|host| host.to_str().ok());
+    Ok(authority.map(|authority| authority.as_str()).or(named).unwrap_or_default())
 }
 
 /// Whether this is what may stand in `Host`: nothing, or what an authority has but for a user.

@@ -114,7 +114,7 @@ impl Stack {
 
     async fn answer(self: &Rc<Self>, begun: Begun) -> Response<Payload> {
         let Begun { route, seen, request, faults, is_grpc, watched } = begun;
-        let fallback = route.fallback.as_ref().filter(|_| !request.headers().contains_key(header::UPGRADE));
+        let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let response = match fallback {
             None => {
                 // In a box, because it is large, and who falls back makes another one of it.
@@ -284,8 +284,8 @@ fn settled(
 
 /// The route of a request, or why it has none.
 fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<&'a Arc<Route>, Unfit> {
-    fitness::check(request)?;
-    let found = road.route(host_of(request), request.uri().path(), request.method(), request.headers());
+    let host = fitness::check(request)?;
+    let found = road.route(host, request.uri().path(), request.method(), request.headers());
     found.ok_or(Unfit::NO_ROUTE)
 }
 
@@ -315,11 +315,6 @@ fn bound(
         route.stats.bodies_not_kept.inc_by(u64::from(may_repeat && !fits));
     }
     Ok(())
-}
-
-fn host_of(request: &Request<Incoming>) -> &str {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    request.uri().authority().map(|authority| authority.as_str()).or(named).unwrap_or("")
 }
 
 /// Who is asking: the first source that is present.
@@ -371,8 +366,7 @@ fn outgoing(request: Request<Incoming>, hop: &Hop) -> Request<Outbound> {
     }
     let upgrade = headers::upgrade(request.headers()).filter(|_| !h2);
     headers::strip_hop_by_hop(request.headers_mut());
-    // It is met already: the client sends its body when it is read.
-    request.headers_mut().remove(header::EXPECT);
+    headers::strip_expect(request.headers_mut());
     if let Some(protocol) = upgrade {
         headers::set_upgrade(request.headers_mut(), protocol);
     }

@@ -33,6 +33,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::dialling::{self, Dialling, PROOF, Stood, Turn};
+use super::headers;
 use super::listen::Local;
 use super::outbound::Outbound;
 use super::wire::poll_send;
@@ -331,7 +332,7 @@ impl Pool {
         sender: Sender,
         request: Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let asks_to_upgrade = request.headers().contains_key(header::UPGRADE);
+        let asks_to_upgrade = headers::upgrades(request.headers());
         // What passes once is sent by the last who holds it.
         let gone = || Failure { kind: FailureKind::Broken, unsent: RefCell::default() };
         let (sent, sender) = match sender {

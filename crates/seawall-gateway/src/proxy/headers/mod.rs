@@ -34,13 +34,28 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
+/// What says where a request came from.
+static ORIGIN: [HeaderName; 4] = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED];
+
+/// Whether a head has any of these. One look at each field costs less than to look for each name, or even
+/// for one.
+fn has_any(headers: &HeaderMap, names: &[HeaderName]) -> bool {
+    headers.keys().any(|name| names.contains(name))
+}
+
+/// Whether another protocol is asked for on this connection, after what belonged to the last hop was removed.
+pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| *name == header::UPGRADE)
+}
+
 /// Removes what belongs to one hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Few heads have more than one of these: to look for them costs less than to remove them in vain.
     let find = |headers: &HeaderMap| headers.keys().find(|name| HOP_BY_HOP.contains(name)).cloned();
     let Some(mut found) = find(headers) else { return };
-    let trailers = headers.get_all(header::TE).iter().any(|te| names(te).any(|name| name == "trailers"));
-    if headers.contains_key(header::CONNECTION) {
+    let mut wanted = headers.iter().filter(|(name, _)| **name == header::TE);
+    let trailers = wanted.any(|(_, te)| names(te).any(|name| name == "trailers"));
+    if found == header::CONNECTION || headers.contains_key(header::CONNECTION) {
         strip_named(headers);
     }
     loop {
@@ -76,7 +91,7 @@ fn names(list: &HeaderValue) -> impl Iterator<Item = &str> {
 /// The other protocol that is asked for on this connection, or agreed on. An offer of `h2c` may be
 /// ignored, and is.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(header::UPGRADE)?;
+    let (_, protocol) = headers.iter().find(|(name, _)| **name == header::UPGRADE)?;
     let is_named = |line: &HeaderValue| {
         line.as_bytes()
             .split(|byte| *byte == b',')
@@ -84,6 +99,13 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     };
     let named = headers.get_all(header::CONNECTION).iter().any(is_named);
     (named && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
+}
+
+/// Removes the client's wish to be asked for its body: that is met when it is read.
+pub(crate) fn strip_expect(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| *name == header::EXPECT) {
+        headers.remove(header::EXPECT);
+    }
 }
 
 /// Asks for another protocol, or agrees on it, after what belonged to the last hop was removed.
@@ -94,7 +116,8 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Why a request must not be forwarded: two lengths are one too many (request smuggling).
 pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let lengths = headers.iter().filter(|(name, _)| **name == header::CONTENT_LENGTH);
+    let mut lengths = lengths.map(|(_, length)| length);
     let Some(first) = lengths.next() else { return false };
     headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
 }
@@ -123,7 +146,9 @@ pub(crate) enum Scheme {
 
 /// Says where the request came from: appended for a trusted peer, replaced for any other.
 pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
-    let mut line = hop.trusted.then(|| lines(headers, &FORWARDED_FOR)).flatten().unwrap_or_default();
+    let is_said = has_any(headers, &ORIGIN);
+    let believed = is_said && hop.trusted;
+    let mut line = believed.then(|| lines(headers, &FORWARDED_FOR)).flatten().unwrap_or_default();
     if !line.is_empty() {
         line.push_str(", ");
     }
@@ -131,11 +156,11 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
     if let Ok(value) = HeaderValue::try_from(line) {
         headers.insert(FORWARDED_FOR, value);
     }
-    if !hop.trusted || !headers.contains_key(FORWARDED_PROTO) {
+    if !believed || !headers.contains_key(FORWARDED_PROTO) {
         let scheme = if hop.scheme == Scheme::Https { HTTPS } else { HTTP };
         headers.insert(FORWARDED_PROTO, scheme);
     }
-    if !hop.trusted || !headers.contains_key(FORWARDED_HOST) {
+    if !believed || !headers.contains_key(FORWARDED_HOST) {
         match headers.get(header::HOST).cloned() {
             Some(host) => _ = headers.insert(FORWARDED_HOST, host),
             None => _ = headers.remove(FORWARDED_HOST),
@@ -143,7 +168,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
     }
     if hop.says_forwarded {
         node::add(headers, hop);
-    } else if !hop.trusted {
+    } else if is_said && !hop.trusted {
         headers.remove(header::FORWARDED);
     }
 }
@@ -173,7 +198,7 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 /// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`, or of
 /// `Forwarded` where there is none, read from the right; else the peer itself.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    if !is_trusted(peer, trusted) {
+    if !has_any(headers, &ORIGIN) || !is_trusted(peer, trusted) {
         return peer;
     }
     let text = |line: &HeaderValue| line.to_str().unwrap_or("").to_owned();

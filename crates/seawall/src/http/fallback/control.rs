@@ -11,6 +11,9 @@ use seawall_core::time::Span;
 use super::validate;
 use crate::fallback::Terms;
 
+/// The fields that say how long an answer is fresh.
+static LIFETIME: [HeaderName; 2] = [CACHE_CONTROL, EXPIRES];
+
 /// The most fields that may tell answers apart.
 pub(super) const VARY_MAX: usize = 8;
 
@@ -139,6 +142,10 @@ pub(super) fn freshness(
     response: &HeaderMap,
     unmarked: Option<Span>,
 ) -> Option<Freshness> {
+    // Many answers say nothing of it: that is seen soonest.
+    if unmarked.is_none() && !response.keys().any(|name| LIFETIME.contains(name)) {
+        return None;
+    }
     let control = Control::read(response);
     let authorized = request.contains_key(AUTHORIZATION);
     let for_many = control.public || control.s_maxage.is_some();

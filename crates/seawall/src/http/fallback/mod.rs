@@ -62,8 +62,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::header::{
-    AGE, CONTENT_LENGTH, CONTENT_LOCATION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LOCATION, RANGE,
+    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, PRAGMA, RANGE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use bytes::{Bytes, BytesMut};
@@ -92,6 +92,8 @@ const FALLBACK: HeaderName = HeaderName::from_static("x-seawall-fallback");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// Fields of requests for a part, or for what may not have changed.
 static PARTIAL: [HeaderName; 4] = [RANGE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE];
+/// Fields by which a request says which kept answers it takes.
+static TERMS: [HeaderName; 2] = [CACHE_CONTROL, PRAGMA];
 /// In `x-seawall-reason`: the request takes only what is kept (`only-if-cached`), and that is nothing.
 pub const NOT_KEPT: &str = "not_kept";
 /// What is kept, and how.
@@ -428,10 +430,16 @@ where
         if !request.body().is_end_stream() {
             return Seek::Around { outdates: None };
         }
-        let control = Control::read(headers);
+        let kept = matches!(*request.method(), Method::GET | Method::HEAD);
         // Few heads have any of these: one look at each field costs less than to look for each name.
         let partial = headers.keys().any(|name| PARTIAL.contains(name));
-        let kept = matches!(*request.method(), Method::GET | Method::HEAD);
+        let control = match headers.keys().any(|name| TERMS.contains(name)) {
+            true => Control::read(headers),
+            false if kept && !partial => {
+                return Seek::Cached { key: self.shared.key(now, request), terms: Terms::default() };
+            }
+            false => Control::default(),
+        };
         if !kept || partial || control.no_store {
             let only_kept = control.terms(headers).only_kept;
             // Nothing kept will do, and nobody is to be asked.

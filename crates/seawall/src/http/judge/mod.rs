@@ -17,6 +17,15 @@ use crate::call::Judgement;
 
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
+/// What says more than the status of a success does.
+static SIGNALS: [HeaderName; 3] = [grpc::STATUS, grpc::PUSH_BACK, RATE_LIMITED];
+
+/// Whether a head says no more than its status. Few say more: one look at each field costs less than to look
+/// for each name.
+fn is_plain(headers: &HeaderMap) -> bool {
+    !headers.keys().any(|name| SIGNALS.contains(name))
+}
+
 /// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded. A
 /// gRPC status in the headers is read likewise.
 pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
@@ -24,6 +33,7 @@ pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             Outcome::Overloaded { retry_after: retry_after(headers) }
         }
+        StatusCode::OK if is_plain(headers) => Outcome::Success,
         StatusCode::OK => match grpc::code(headers) {
             Some(code) => grpc::outcome(code, headers),
             None => Outcome::Success,
@@ -37,6 +47,9 @@ pub fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
 /// twice; a failure that another attempt would meet again, and a callee that wants no other, forbid
 /// it too.
 pub fn judge(status: StatusCode, headers: &HeaderMap, repeat: Repeat) -> Judgement {
+    if status.is_success() && is_plain(headers) {
+        return Judgement { outcome: Outcome::Success, repeat: Repeat::Final };
+    }
     let worth_it = match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
         // Without a time to come back at, the next attempt would only be throttled again.
