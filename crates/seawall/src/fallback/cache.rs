@@ -107,9 +107,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
 
     /// Does something in the store, then wakes whoever became due.
     fn settle(&self, verb: impl FnOnce(&mut Store<K, V, Waker>)) {
-        self.0.store.with(ONE, verb);
-        while let Some(waker) = self.0.store.with(ONE, Store::turn) {
+        let mut due = self.0.store.with(ONE, |store| {
+            verb(store);
+            store.turn()
+        });
+        while let Some(waker) = due {
             waker.wake();
+            due = self.0.store.with(ONE, Store::turn);
         }
     }
 }
@@ -128,7 +132,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Flight<K, V> {
 
     /// What is kept and can be confirmed.
     pub(super) fn confirmable(&self) -> Option<Kept<V>> {
-        let errand = self.errand.as_ref()?;
+        let errand = self.errand.as_ref().filter(|errand| errand.may_confirm())?;
         self.cache.0.store.with(ONE, |store| store.confirmable(errand))
     }
 

@@ -118,9 +118,16 @@ pub struct Errand<K> {
     key: K,
     begun: Time,
     lead: Option<flight::Lead>,
+    /// Whether something may be kept that can be confirmed, as far as was known when it began.
+    may_confirm: bool,
 }
 
 impl<K> Errand<K> {
+    /// Whether something may be kept that can be confirmed ([`Store::confirmable`]).
+    pub fn may_confirm(&self) -> bool {
+        self.may_confirm
+    }
+
     /// Whether others may wait for it.
     pub fn leads(&self) -> bool {
         self.lead.is_some()
@@ -230,6 +237,16 @@ enum Slot<V> {
     },
 }
 
+/// What looking for a key came to.
+struct Seen<V> {
+    /// What is kept and still good for something.
+    kept: Option<Kept<V>>,
+    /// Whether everybody asks alone.
+    apart: bool,
+    /// Whether something is kept that can be confirmed, whatever it is good for.
+    may_confirm: bool,
+}
+
 impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
     /// An empty store.
     pub fn new(config: Config) -> Store<K, V, W> {
@@ -245,7 +262,8 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
     /// Asks for `key`, when the route allows `window` of staleness. `hash` is a well-mixed hash of
     /// the key. Whoever has to wait does so until `deadline` at most.
     pub fn ask(&mut self, now: Time, hash: Key, key: &K, window: Span, deadline: Time) -> Asked<K, V> {
-        let (kept, apart) = self.look(now, hash, key, window);
+        let Seen { kept, apart, may_confirm } = self.look(now, hash, key, window);
+        let errand = |lead| Errand { hash, key: key.clone(), begun: now, lead, may_confirm };
         match kept.as_ref().map(|kept| kept.good_for(window)) {
             Some(Use::Fresh) => {
                 self.counts.hits += 1;
@@ -253,10 +271,8 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
             }
             Some(Use::Revalidate) => {
                 self.counts.stale += 1;
-                let leads = self.flights.lead(now, hash, key, &self.config);
-                let errand =
-                    leads.map(|lead| Errand { hash, key: key.clone(), begun: now, lead: Some(lead) });
-                return Asked::Stale(kept.expect("looked at above"), errand);
+                let lead = self.flights.lead(now, hash, key, &self.config);
+                return Asked::Stale(kept.expect("looked at above"), lead.map(|lead| errand(Some(lead))));
             }
             _ => self.counts.misses += 1,
         }
@@ -266,35 +282,36 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
             return Asked::Wait(Place { hash, key: key.clone(), seat, wake_at, deadline }, kept);
         }
         let lead = if apart { None } else { self.flights.lead(now, hash, key, &self.config) };
-        Asked::Ask(Errand { hash, key: key.clone(), begun: now, lead }, kept)
+        Asked::Ask(errand(lead), kept)
     }
 
     /// Begins an errand that nobody waits for, whatever is kept.
     pub fn ask_alone(&mut self, now: Time, hash: Key, key: K) -> Errand<K> {
-        Errand { hash, key, begun: now, lead: None }
+        Errand { hash, key, begun: now, lead: None, may_confirm: true }
     }
 
-    /// What is kept for `key` and still good for something, and whether everybody asks alone.
-    fn look(&mut self, now: Time, hash: Key, key: &K, window: Span) -> (Option<Kept<V>>, bool) {
+    /// Looks whether something is kept for `key` that is still good for something.
+    fn look(&mut self, now: Time, hash: Key, key: &K, window: Span) -> Seen<V> {
+        let nothing = Seen { kept: None, apart: false, may_confirm: false };
         match self.shelf.get(hash, key) {
-            None => (None, false),
+            None => nothing,
             Some(Slot::Apart { until }) => {
                 let apart = now < *until;
                 if !apart {
                     self.shelf.remove(hash, key);
                 }
-                (None, apart)
+                Seen { apart, ..nothing }
             }
             Some(Slot::Answer(answer)) => {
-                let (kept, confirmable) = (answer.kept(now), answer.confirmable);
+                let (kept, may_confirm) = (answer.kept(now), answer.confirmable);
                 let apart = kept.freshness.fresh == Span::ZERO;
                 match kept.good_for(window) {
-                    Use::Dead if confirmable => (None, apart),
+                    Use::Dead if may_confirm => Seen { apart, may_confirm, ..nothing },
                     Use::Dead => {
                         self.shelf.remove(hash, key);
-                        (None, false)
+                        nothing
                     }
-                    _ => (Some(kept), apart),
+                    _ => Seen { kept: Some(kept), apart, may_confirm },
                 }
             }
         }
@@ -302,7 +319,7 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
 
     /// What is kept for `key` and good for something, without asking for it.
     pub fn kept(&mut self, now: Time, hash: Key, key: &K, window: Span) -> Option<Kept<V>> {
-        self.look(now, hash, key, window).0
+        self.look(now, hash, key, window).kept
     }
 
     /// What is kept for the key of this errand and can be confirmed, whatever else it is good for, as it was
@@ -322,7 +339,8 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
             Some(Ended::Filled(answer)) => Some(Claimed::Hit(answer.kept(now))),
             Some(Ended::Failed) => Some(Claimed::Failed),
             Some(Ended::Apart) => {
-                Some(Claimed::Ask(Errand { hash, key: key.clone(), begun: now, lead: None }))
+                let key = key.clone();
+                Some(Claimed::Ask(Errand { hash, key, begun: now, lead: None, may_confirm: true }))
             }
         };
         if let Some(claimed) = landed {
@@ -334,7 +352,7 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
             return Claimed::Late;
         }
         if let Some(lead) = self.flights.take_over(now, &seat, &self.config) {
-            return Claimed::Ask(Errand { hash, key, begun: now, lead: Some(lead) });
+            return Claimed::Ask(Errand { hash, key, begun: now, lead: Some(lead), may_confirm: true });
         }
         let wake_at = self.flights.lease_ends(&seat).min(deadline);
         self.flights.park(&seat, waiter);
@@ -354,7 +372,7 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
 
     /// The errand brought an answer that can be kept. One that is too large for the store is not.
     pub fn fill(&mut self, now: Time, errand: Errand<K>, fill: Fill<V>) {
-        let Errand { hash, key, begun, lead } = errand;
+        let Errand { hash, key, begun, lead, .. } = errand;
         let Fill { value, bytes, age, freshness, confirmable } = fill;
         // The answer was made when it was asked for, at the earliest: the transfer counts as age.
         let answer = Answer { value, at: now, age: age + now.since(begun), freshness, confirmable };
