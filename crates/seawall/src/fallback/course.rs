@@ -11,7 +11,7 @@ use seawall_core::time::Time;
 use tower_service::Service;
 
 use super::cache::{Flight, Found, Seat, Waited};
-use super::{Adapter, Seek, Sending, Shared, Source, Taken, Terms};
+use super::{Adapter, Seek, Sending, Shared, Source, Taken, TakenBy, Terms};
 use crate::clock::now;
 
 /// A service that a task of its own may ask.
@@ -246,36 +246,46 @@ where
             _ => Sending::Alone,
         };
         let (request, held) = asking(&self.shared, &self.request, flight.as_ref(), sending);
-        let result = send(self.inner.clone(), request).await;
-        if let Some(trouble) = self.shared.adapter.trouble(result.as_ref()) {
-            if let Some(flight) = flight.take() {
-                flight.fail();
+        // What is not needed any longer ends with this block: a future would carry it on.
+        let reading = {
+            let result = send(self.inner.clone(), request).await;
+            if let Some(trouble) = self.shared.adapter.trouble(result.as_ref()) {
+                if let Some(flight) = flight.take() {
+                    flight.fail();
+                }
+                self.failed = Some(result);
+                return Asked::Trouble(trouble);
             }
-            self.failed = Some(result);
-            return Asked::Trouble(trouble);
-        }
-        // No answer is never an ordinary one, whatever the adapter says of the error.
-        let response = match result {
-            Ok(response) => response,
-            Err(error) => {
-                flight.take();
-                self.failed = Some(Err(error));
-                return Asked::Trouble(Trouble::NoAnswer);
+            // No answer is never an ordinary one, whatever the adapter says of the error.
+            let response = match result {
+                Ok(response) => response,
+                Err(error) => {
+                    flight.take();
+                    self.failed = Some(Err(error));
+                    return Asked::Trouble(Trouble::NoAnswer);
+                }
+            };
+            let (Some(key), true) = (&self.key, flight.is_some()) else {
+                self.shared.counters.count(Source::Upstream);
+                return Asked::Answer(self.shared.adapter.answer(response, Source::Upstream));
+            };
+            match self.shared.adapter.take(&self.request, key, held, response, self.seen.deadline) {
+                Ok(taken) => return self.took(flight, taken),
+                Err(reading) => reading,
             }
         };
-        let (Some(key), true) = (&self.key, flight.is_some()) else {
-            self.shared.counters.count(Source::Upstream);
-            return Asked::Answer(self.shared.adapter.answer(response, Source::Upstream));
-        };
-        let taken = match self.shared.adapter.take(&self.request, key, held, response, self.seen.deadline) {
-            Ok(taken) => taken,
-            Err(reading) => reading.await,
-        };
-        let answer = match flight.take() {
-            Some(flight) => landed(&self.shared, key, flight, taken),
-            None => None,
-        };
-        match answer {
+        let taken = reading.await;
+        self.took(flight, taken)
+    }
+
+    /// Ends the flight with what became of its answer.
+    fn took(
+        &self,
+        flight: &mut Option<Flight<A::Key, A::Kept>>,
+        taken: TakenBy<A, Req, S::Response, S::Error>,
+    ) -> Asked<A::Response> {
+        let landed = self.key.as_ref().zip(flight.take());
+        match landed.and_then(|(key, flight)| land(&self.shared, key, flight, taken)) {
             Some(response) => {
                 self.shared.counters.count(Source::Upstream);
                 Asked::Answer(response)
@@ -300,7 +310,7 @@ where
     }
 
     /// Nothing is left: the real error is the answer. Whoever has none, asks for itself.
-    async fn stand(mut self, state: State) -> Result<A::Response, S::Error> {
+    async fn stand(&mut self, state: State) -> Result<A::Response, S::Error> {
         let trouble = match state {
             State::Troubled(trouble) => trouble,
             State::New | State::Dimmed => Trouble::NoAnswer,
@@ -309,7 +319,7 @@ where
             let request = self.shared.adapter.copy(&self.request, Sending::Alone);
             self.failed = Some(send(self.inner.clone(), request).await);
         }
-        match self.failed {
+        match self.failed.take() {
             Some(result) => {
                 self.shared.counters.count(Source::Upstream);
                 result.map(|response| self.shared.adapter.answer(response, Source::Upstream))
@@ -332,7 +342,7 @@ where
                         Ok(taken) => taken,
                         Err(reading) => reading.await,
                     };
-                    drop(landed(&shared, &key, flight, taken));
+                    drop(land(&shared, &key, flight, taken));
                 }
                 _ => flight.fail(),
             }
@@ -360,7 +370,7 @@ where
 }
 
 /// Ends the flight with what became of its answer. `None` when that broke off.
-fn landed<A, K, V, R>(
+fn land<A, K, V, R>(
     shared: &Shared<A, K, V>,
     key: &K,
     flight: Flight<K, V>,
