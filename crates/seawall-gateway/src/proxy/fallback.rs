@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
+use seawall::Threads;
 use seawall::core::decision::Standing;
 use seawall::core::fallback::Trouble;
 use seawall::core::fallback::store::{self, Kept};
@@ -27,7 +28,6 @@ use seawall::core::time::Time;
 use seawall::fallback::{Adapter, Cache, Dimmer, FallbackLayer, Seek, Sending, Source, TakenBy};
 use seawall::http::Held;
 use seawall::http::fallback::{Copy, Fixed, HttpFallback, NOT_KEPT, Replayed, Resource, Settings};
-use seawall::{Threads, now};
 use seawall_config as config;
 use send_wrapper::SendWrapper;
 use tower_layer::Layer as _;
@@ -144,7 +144,6 @@ fn ask(asking: Asking) -> Answering {
         // Without one, the worker has ended, and with it whoever waited for this.
         let Some(worker) = worker else { return Ok(Passed::new(super::stack::gone(), None)) };
         let Asking { request, route, seen } = asking;
-        let seen = request::Request { deadline: seen.deadline.max(now()), ..seen };
         let (response, standing) = worker.pass(&route, seen, request).await;
         Ok(Passed::new(response, standing))
     }))

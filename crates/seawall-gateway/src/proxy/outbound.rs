@@ -152,8 +152,8 @@ pub(crate) enum Outbound {
     /// There is none.
     #[default]
     Nothing,
-    /// It passes once.
-    Passing(Live),
+    /// It passes once. In a box: most requests have none, and would be larger for it.
+    Passing(Box<Live>),
     /// It is kept as it passes.
     Kept(Cursor),
 }
@@ -165,7 +165,7 @@ impl Outbound {
             return Outbound::Nothing;
         }
         let (left, faults) = (u64::MAX, Faults::default());
-        Outbound::Passing(Live { body, left, faults, patience: None, waits: None })
+        Outbound::Passing(Box::new(Live { body, left, faults, patience: None, waits: None }))
     }
 
     /// Lets at most so many bytes pass, and in this time. An error when it is known already that there are
@@ -181,7 +181,7 @@ impl Outbound {
     pub(crate) fn keep(&mut self, most: u64) -> bool {
         match std::mem::take(self) {
             Outbound::Passing(live) if live.size_hint().lower() <= most => {
-                *self = Outbound::Kept(Cursor::new(live, most));
+                *self = Outbound::Kept(Cursor::new(*live, most));
                 true
             }
             other => {
@@ -255,7 +255,7 @@ impl Body for Outbound {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Outbound::Nothing => Poll::Ready(None),
-            Outbound::Passing(live) => Pin::new(live).poll_frame(cx),
+            Outbound::Passing(live) => Pin::new(&mut **live).poll_frame(cx),
             Outbound::Kept(cursor) => cursor.poll(cx),
         }
     }

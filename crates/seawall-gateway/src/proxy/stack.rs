@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,8 +116,7 @@ impl Stack {
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let response = match fallback {
             None => {
-                // In a box, because it is large, and who falls back makes another one of it.
-                let (mut response, standing) = Box::pin(self.pass(&route, seen, request)).await;
+                let (mut response, standing) = self.pass(&route, seen, request).await;
                 route.refusals.annotate(response.headers_mut(), standing);
                 response.map(Payload::Plain)
             }
@@ -157,8 +155,8 @@ impl Stack {
             dim(request.headers_mut(), header, route);
         }
         let (kept, faults) = (request.body().kept(), request.body().faults());
-        let mut call = pin!(self.call(route, seen, request));
-        let ended = call.as_mut().await;
+        // In a box, because it is large: whoever waits for this would be.
+        let ended = Box::pin(self.call(route, seen, request)).await;
         if kept.is_some_and(|kept| kept.is_outgrown()) {
             route.stats.bodies_not_kept.inc();
         }

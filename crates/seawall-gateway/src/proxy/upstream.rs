@@ -334,18 +334,12 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let asks_to_upgrade = headers::upgrades(request.headers());
         // What passes once is sent by the last who holds it.
-        let gone = || Failure { kind: FailureKind::Broken, unsent: RefCell::default() };
+        let Some(request) = owned(request) else {
+            return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
+        };
         let (sent, sender) = match sender {
-            Sender::Http1(mut sender) => {
-                let sent = sender.try_send_request(owned(request).ok_or_else(gone)?);
-                (sent.await, Some(sender))
-            }
-            Sender::H2c(mut sender) => {
-                let mut request = owned(request).ok_or_else(gone)?;
-                self.name_host(&mut request);
-                let sent = sender.try_send_request(request);
-                (sent.await, None)
-            }
+            Sender::Http1(mut sender) => (sender.try_send_request(request).await, Some(sender)),
+            Sender::H2c(mut sender) => (sender.try_send_request(self.named(request)).await, None),
         };
         match sent {
             // What follows would be taken for an answer to the next request.
@@ -355,14 +349,14 @@ impl Pool {
             Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
-                let unsent = error.take_message().map(|unsent| Arc::new(unname_host(unsent)));
+                let unsent = error.take_message().map(|unsent| Arc::new(unnamed(unsent)));
                 Err(Failure { kind, unsent: RefCell::new(unsent) })
             }
         }
     }
 
     /// HTTP/2 names scheme and host in the target.
-    fn name_host(&self, request: &mut Request<Outbound>) {
+    fn named(&self, mut request: Request<Outbound>) -> Request<Outbound> {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or(&self.target.authority);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -373,6 +367,7 @@ impl Pool {
         }
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(header::HOST);
+        request
     }
 
     fn reuse(&self) -> Option<Sender> {
@@ -477,7 +472,7 @@ pub(crate) fn written(request: &mut Outgoing) -> Option<&mut Request<Outbound>> 
 }
 
 /// Back to the origin form that every host understands.
-fn unname_host(mut request: Request<Outbound>) -> Request<Outbound> {
+fn unnamed(mut request: Request<Outbound>) -> Request<Outbound> {
     let authority = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     if let Some(host) = authority {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
