@@ -15,32 +15,35 @@ use ipnet::IpNet;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// What belongs to one hop. In one place: a constant would be made anew for each name that is looked up.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-];
+/// Whether a field belongs to one hop.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
+}
 
-/// What says where a request came from.
-static ORIGIN: [HeaderName; 4] = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED];
+/// Whether a field says where a request came from.
+fn is_origin(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded")
+}
 
-/// Whether a head has any of these. One look at each field costs less than to look for each name, or even
-/// for one.
-fn has_any(headers: &HeaderMap, names: &[HeaderName]) -> bool {
-    headers.keys().any(|name| names.contains(name))
+/// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
+/// hashed for that; and what everybody sends comes first.
+fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    headers.iter().find_map(|(other, value)| (other == name).then_some(value))
 }
 
 /// Whether another protocol is asked for on this connection, after what belonged to the last hop was removed.
@@ -51,10 +54,11 @@ pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
 /// Removes what belongs to one hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Few heads have more than one of these: to look for them costs less than to remove them in vain.
-    let find = |headers: &HeaderMap| headers.keys().find(|name| HOP_BY_HOP.contains(name)).cloned();
+    let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name)).cloned();
     let Some(mut found) = find(headers) else { return };
-    let mut wanted = headers.iter().filter(|(name, _)| **name == header::TE);
-    let trailers = wanted.any(|(_, te)| names(te).any(|name| name == "trailers"));
+    let wants = |te: &HeaderValue| names(te).any(|name| name == "trailers");
+    let trailers = headers.keys().any(|name| *name == header::TE);
+    let trailers = trailers && headers.get_all(header::TE).iter().any(wants);
     if found == header::CONNECTION || headers.contains_key(header::CONNECTION) {
         strip_named(headers);
     }
@@ -91,7 +95,7 @@ fn names(list: &HeaderValue) -> impl Iterator<Item = &str> {
 /// The other protocol that is asked for on this connection, or agreed on. An offer of `h2c` may be
 /// ignored, and is.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let (_, protocol) = headers.iter().find(|(name, _)| **name == header::UPGRADE)?;
+    let protocol = first(headers, &header::UPGRADE)?;
     let is_named = |line: &HeaderValue| {
         line.as_bytes()
             .split(|byte| *byte == b',')
@@ -146,13 +150,14 @@ pub(crate) enum Scheme {
 
 /// Says where the request came from: appended for a trusted peer, replaced for any other.
 pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
-    let is_said = has_any(headers, &ORIGIN);
+    let is_said = headers.keys().any(is_origin);
     let believed = is_said && hop.trusted;
-    let mut line = believed.then(|| lines(headers, &FORWARDED_FOR)).flatten().unwrap_or_default();
-    if !line.is_empty() {
-        line.push_str(", ");
-    }
-    write_address(&mut line, hop.peer);
+    let before = believed.then(|| lines(headers, &FORWARDED_FOR)).flatten().filter(|line| !line.is_empty());
+    let address = text_of(hop.peer);
+    let line = match before {
+        Some(before) => before + ", " + &address,
+        None => address,
+    };
     if let Ok(value) = HeaderValue::try_from(line) {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -161,7 +166,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
         headers.insert(FORWARDED_PROTO, scheme);
     }
     if !believed || !headers.contains_key(FORWARDED_HOST) {
-        match headers.get(header::HOST).cloned() {
+        match first(headers, &header::HOST).cloned() {
             Some(host) => _ = headers.insert(FORWARDED_HOST, host),
             None => _ = headers.remove(FORWARDED_HOST),
         }
@@ -173,15 +178,14 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
     }
 }
 
-/// Adds an address as text. Every request needs that, and `Display` takes ten times as long for the same.
-fn write_address(text: &mut String, address: IpAddr) {
-    let IpAddr::V4(address) = address else { return text.push_str(&address.to_string()) };
-    for (place, octet) in address.octets().into_iter().enumerate() {
-        if place > 0 {
-            text.push('.');
-        }
-        text.push_str(itoa::Buffer::new().format(octet));
-    }
+/// An address as text. Every request needs that, and `Display` takes ten times as long for the same; of just
+/// its length, it becomes the value as it is.
+fn text_of(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let [mut a, mut b, mut c, mut d] = [itoa::Buffer::new(); 4];
+    let octets = address.octets();
+    let (a, b, c, d) = (a.format(octets[0]), b.format(octets[1]), c.format(octets[2]), d.format(octets[3]));
+    [a, ".", b, ".", c, ".", d].concat()
 }
 
 /// All lines of a field as one.
@@ -198,7 +202,7 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 /// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`, or of
 /// `Forwarded` where there is none, read from the right; else the peer itself.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    if !has_any(headers, &ORIGIN) || !is_trusted(peer, trusted) {
+    if !headers.keys().any(is_origin) || !is_trusted(peer, trusted) {
         return peer;
     }
     let text = |line: &HeaderValue| line.to_str().unwrap_or("").to_owned();

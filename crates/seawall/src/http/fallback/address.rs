@@ -36,7 +36,9 @@ impl Address {
     /// That of a request.
     pub(super) fn of<B>(request: &Request<B>, keys: &UserKeys) -> Address {
         let uri = request.uri();
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        // It comes first, and to look for its name would cost more.
+        let host = request.headers().iter().find(|(name, _)| **name == HOST);
+        let host = host.and_then(|(_, host)| host.to_str().ok());
         let authority = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
         Address::new(authority, uri.path_and_query().map_or("/", |path| path.as_str()), keys)
     }

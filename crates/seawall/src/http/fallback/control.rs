@@ -11,9 +11,6 @@ use seawall_core::time::Span;
 use super::validate;
 use crate::fallback::Terms;
 
-/// The fields that say how long an answer is fresh.
-static LIFETIME: [HeaderName; 2] = [CACHE_CONTROL, EXPIRES];
-
 /// The most fields that may tell answers apart.
 pub(super) const VARY_MAX: usize = 8;
 
@@ -143,7 +140,8 @@ pub(super) fn freshness(
     unmarked: Option<Span>,
 ) -> Option<Freshness> {
     // Many answers say nothing of it: that is seen soonest.
-    if unmarked.is_none() && !response.keys().any(|name| LIFETIME.contains(name)) {
+    let says = |name: &HeaderName| matches!(name.as_str(), "cache-control" | "expires");
+    if unmarked.is_none() && !response.keys().any(says) {
         return None;
     }
     let control = Control::read(response);

@@ -61,10 +61,7 @@ use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ::http::header::{
-    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, PRAGMA, RANGE,
-};
+use ::http::header::{AGE, CONTENT_LENGTH, CONTENT_LOCATION, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
@@ -90,10 +87,6 @@ use validate::{conditional, kept_fields};
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const FALLBACK: HeaderName = HeaderName::from_static("x-seawall-fallback");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
-/// Fields of requests for a part, or for what may not have changed.
-static PARTIAL: [HeaderName; 4] = [RANGE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE];
-/// Fields by which a request says which kept answers it takes.
-static TERMS: [HeaderName; 2] = [CACHE_CONTROL, PRAGMA];
 /// In `x-seawall-reason`: the request takes only what is kept (`only-if-cached`), and that is nothing.
 pub const NOT_KEPT: &str = "not_kept";
 /// What is kept, and how.
@@ -318,9 +311,8 @@ impl Shared {
         }
         let settings = &self.settings;
         let freshness = control::freshness(request.headers(), status, &head.headers, settings.unmarked);
-        let (Some(freshness), Some(names)) = (freshness, control::vary(&head.headers)) else {
-            return Ok(Taken::Apart(untouched(head, body)));
-        };
+        let kept = freshness.and_then(|freshness| Some((freshness, control::vary(&head.headers)?)));
+        let Some((freshness, names)) = kept else { return Ok(Taken::Apart(untouched(head, body))) };
         if body.size_hint().lower() > settings.body_max {
             return Ok(Taken::Apart(untouched(head, body)));
         }
@@ -432,14 +424,19 @@ where
         }
         let kept = matches!(*request.method(), Method::GET | Method::HEAD);
         // Few heads have any of these: one look at each field costs less than to look for each name.
-        let partial = headers.keys().any(|name| PARTIAL.contains(name));
-        let control = match headers.keys().any(|name| TERMS.contains(name)) {
-            true => Control::read(headers),
-            false if kept && !partial => {
-                return Seek::Cached { key: self.shared.key(now, request), terms: Terms::default() };
+        let (mut partial, mut has_terms) = (false, false);
+        for name in headers.keys() {
+            match name.as_str() {
+                // It is for a part, or for what may not have changed.
+                "range" | "if-match" | "if-unmodified-since" | "if-range" => partial = true,
+                "cache-control" | "pragma" => has_terms = true,
+                _ => {}
             }
-            false => Control::default(),
-        };
+        }
+        if kept && !partial && !has_terms {
+            return Seek::Cached { key: self.shared.key(now, request), terms: Terms::default() };
+        }
+        let control = Control::read(headers);
         if !kept || partial || control.no_store {
             let only_kept = control.terms(headers).only_kept;
             // Nothing kept will do, and nobody is to be asked.

@@ -57,10 +57,10 @@ const UNAVAILABLE: i32 = 14;
 const DATA_LOSS: i32 = 15;
 
 const GRPC: &str = "application/grpc";
-pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-pub(super) const PUSH_BACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const PUSH_BACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// The units of `grpc-timeout`, finest first, in nanoseconds.
 const UNITS: [(u8, u64); 6] = [

@@ -17,13 +17,13 @@ use crate::call::Judgement;
 
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
-/// What says more than the status of a success does.
-static SIGNALS: [HeaderName; 3] = [grpc::STATUS, grpc::PUSH_BACK, RATE_LIMITED];
-
 /// Whether a head says no more than its status. Few say more: one look at each field costs less than to look
 /// for each name.
 fn is_plain(headers: &HeaderMap) -> bool {
-    !headers.keys().any(|name| SIGNALS.contains(name))
+    let says_more = |name: &HeaderName| {
+        matches!(name.as_str(), "grpc-status" | "grpc-retry-pushback-ms" | "x-envoy-ratelimited")
+    };
+    !headers.keys().any(says_more)
 }
 
 /// How a response speaks of the service: 5xx is a failure, 503 and 429 say that it is overloaded. A

@@ -171,15 +171,10 @@ impl Refusals {
         let remaining = standing.remaining;
         if self.families.rate_limit {
             // An origin's own fields are kept: a list may have several members, and ours is one.
-            let mut field = String::with_capacity(name.len() + 48);
-            let mut number = itoa::Buffer::new();
-            for part in ["\"", name, "\";r=", number.format(remaining)] {
-                field.push_str(part);
-            }
-            if remaining == 0 {
-                field.push_str(";t=");
-                field.push_str(number.format(seconds.max(1)));
-            }
+            let (mut number, mut time) = (itoa::Buffer::new(), itoa::Buffer::new());
+            let (until, time) = if remaining == 0 { (";t=", time.format(seconds.max(1))) } else { ("", "") };
+            // In one piece of just its length, which becomes the value as it is.
+            let field = ["\"", name, "\";r=", number.format(remaining), until, time].concat();
             if let Ok(field) = HeaderValue::try_from(field) {
                 headers.append(RATE_LIMIT, field);
             }
