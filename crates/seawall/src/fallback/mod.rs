@@ -183,6 +183,7 @@ pub trait Adapter<Req, Res, Err>: Clone {
 
     /// Takes an answer in, to see whether it can be kept: at once when its head says so, otherwise by
     /// reading it, until then at most. `held` is what it was asked to confirm, if it was.
+    #[expect(clippy::type_complexity, reason = "the future has no name that could stand for it")]
     fn take<'a>(
         &'a self,
         request: &'a Req,

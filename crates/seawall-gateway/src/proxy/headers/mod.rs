@@ -20,10 +20,10 @@ const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// Whether a field belongs to one hop.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+/// Whether the field of this name belongs to one hop.
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -54,7 +54,7 @@ pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
 /// Removes what belongs to one hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Few heads have more than one of these: to look for them costs less than to remove them in vain.
-    let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name)).cloned();
+    let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned();
     let Some(mut found) = find(headers) else { return };
     let wants = |te: &HeaderValue| names(te).any(|name| name == "trailers");
     let trailers = headers.keys().any(|name| *name == header::TE);
@@ -79,8 +79,10 @@ fn strip_named(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(header::CONNECTION).iter().cloned();
     let (first, more) = (lines.next(), lines.collect::<Vec<_>>());
     for line in first.iter().chain(&more) {
-        // A request without its host would be another one, and its length is said anew anyway.
-        for name in names(line).filter(|name| !name.eq_ignore_ascii_case("host")) {
+        // A request without its host would be another one, its length is said anew anyway, and what belongs
+        // to one hop goes without being named.
+        let is_left = |name: &&str| name.eq_ignore_ascii_case("host") || is_hop_by_hop(name);
+        for name in names(line).filter(|name| !is_left(name)) {
             headers.remove(name);
         }
     }
