@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use tokio::sync::{Semaphore, watch};
 
 use crate::proxy::greeting::Greeting;
+use crate::proxy::headers::Client;
 use crate::proxy::listen::{Handler, Phase, Serving, open, serve};
 
 const WORKERS: usize = 8;
@@ -62,7 +63,7 @@ impl Sample {
 impl Handler for Sample {
     type Body = Held<Incoming, ()>;
 
-    async fn handle(self: Rc<Self>, _: SocketAddr, request: Request<Incoming>) -> Response<Self::Body> {
+    async fn handle(self: Rc<Self>, _: Client, request: Request<Incoming>) -> Response<Self::Body> {
         let work = self.rng.borrow_mut().exponential(MEAN);
         let (status, text) = match request.uri().path() {
             "/echo" => return Response::new(Held::new(request.into_body(), ())),

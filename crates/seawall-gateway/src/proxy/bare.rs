@@ -1,11 +1,10 @@
 //! The data plane without policies: every request goes to one host. What the tests drive.
 
 use std::cell::OnceCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::headers;
+use super::headers::{self, Client};
 use super::listen::Handler;
 use super::outbound::Outbound;
 use super::upstream::{Lease, Pool, Target};
@@ -29,12 +28,12 @@ impl Bare {
 impl Handler for Bare {
     type Body = Held<Incoming, Lease>;
 
-    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Self::Body> {
+    async fn handle(self: Rc<Self>, client: Client, request: Request<Incoming>) -> Response<Self::Body> {
         let pool = self.pool.get_or_init(|| Pool::new(self.target.clone()));
         let mut request = request.map(Outbound::new);
         headers::strip_hop_by_hop(request.headers_mut());
         let hop = headers::Hop {
-            peer: client.ip(),
+            client: &client,
             trusted: false,
             scheme: headers::Scheme::Http,
             says_forwarded: false,

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::greeting::{Greeting, Stream};
+use super::headers::Client;
 use super::listen::{Handler, Local};
 use super::pulse::{Busy, Order, Pulse};
 use super::tunnel::{self, Agreed};
@@ -74,7 +75,7 @@ pub(super) async fn begin(
 pub(super) async fn run<H: Handler>(
     mut wire: Wire,
     pulse: Rc<Pulse>,
-    client: SocketAddr,
+    client: Client,
     handler: Rc<H>,
     protocols: &Protocols,
 ) {
@@ -127,7 +128,7 @@ pub(super) struct Secure;
 
 fn service<H: Handler>(
     pulse: Rc<Pulse>,
-    client: SocketAddr,
+    client: Client,
     secure: bool,
     handler: Rc<H>,
     agreed: Agreed,
@@ -137,7 +138,8 @@ fn service<H: Handler>(
             request.extensions_mut().insert(Secure);
         }
         // Boxed, because what is not is copied half a dozen times before its first poll.
-        let answer = pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client, request))));
+        let answer =
+            pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client.clone(), request))));
         let (agreed, pulse) = (agreed.clone(), pulse.clone());
         async move {
             Ok(match answer {

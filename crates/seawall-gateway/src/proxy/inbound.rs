@@ -80,7 +80,7 @@ pub(super) enum Place {
     /// A place under the limit.
     Limit(#[expect(dead_code, reason = "it is held")] Guard),
     /// One of the route's streams.
-    Stream(Stream),
+    Stream(#[expect(dead_code, reason = "it is held")] Stream),
 }
 
 /// How long it may take.
@@ -116,6 +116,7 @@ struct Coming {
 }
 
 impl Inbound {
+    #[inline]
     pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
         Inbound(Box::new(Coming { body, riders: Some(riders), bounds, streams, alarm: None }))
     }

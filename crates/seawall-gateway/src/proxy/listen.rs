@@ -32,6 +32,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::connection::{self, Protocols};
 use super::greeting::Greeting;
+use super::headers::Client;
 use super::pulse::Pulses;
 use super::wire::Wire;
 
@@ -59,10 +60,10 @@ pub(crate) trait Handler: 'static {
     /// The body of a response.
     type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static;
 
-    /// Answers one request of the client at this address.
+    /// Answers one request of this client.
     fn handle(
         self: Rc<Self>,
-        client: SocketAddr,
+        client: Client,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 }
@@ -250,7 +251,7 @@ impl<H: Handler> Worker<H> {
             let pulse = member.pulse.clone();
             if let Some((stream, client)) = connection::begin(&greeting, stream, client, &pulse).await {
                 let wire = Wire::new(stream, pulse.clone());
-                connection::run(wire, pulse, client, handler, &protocols).await;
+                connection::run(wire, pulse, Client::at(client), handler, &protocols).await;
             }
             drop((member, place));
         });

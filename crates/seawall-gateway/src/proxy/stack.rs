@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use super::envoy;
 use super::fallback::{self, Payload, Plain};
 use super::fitness::{self, Unfit};
 use super::grpc;
-use super::headers::{self, Hop, Scheme};
+use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
 use super::outbound::{Fault, Faults, Outbound, Patience};
@@ -73,7 +73,7 @@ impl Stack {
     }
 
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
-    fn begin(&self, client: SocketAddr, mut request: Request<Incoming>) -> Result<Begun, Unfit> {
+    fn begin(&self, client: &Client, mut request: Request<Incoming>) -> Result<Begun, Unfit> {
         let road = self.road.borrow_mut().load().clone();
         let parent = found(&road, &request)?;
         let route = parent.in_turn();
@@ -95,7 +95,7 @@ impl Stack {
         let line = road.log.as_ref().map(|log| log.see(client.ip(), request.method(), request.uri().path()));
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
-        let hop = Hop { peer: client.ip(), trusted, scheme, says_forwarded: road.forwarded };
+        let hop = Hop { client, trusted, scheme, says_forwarded: road.forwarded };
         let mut request = outgoing(request, &hop);
         if let Some(asked) = asked {
             request.extensions_mut().insert(asked);
@@ -197,10 +197,10 @@ impl Handler for Stack {
     /// What can be done at once is: what is done by a future is carried by it.
     fn handle(
         self: Rc<Self>,
-        client: SocketAddr,
+        client: Client,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Payload>> + 'static {
-        let begun = self.begin(client, request);
+        let begun = self.begin(&client, request);
         async move {
             match begun {
                 Ok(begun) => self.answer(begun).await,
@@ -347,7 +347,7 @@ fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
 }
 
 /// The request as the upstream shall see it: origin form, `Host`, no hop-by-hop fields.
-fn outgoing(request: Request<Incoming>, hop: &Hop) -> Request<Outbound> {
+fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let h2 = request.version() == Version::HTTP_2;
     let mut request = request.map(Outbound::new);
@@ -392,34 +392,29 @@ fn streamed(
     route: &Route,
     front: Guard,
     back: Option<Guard>,
-    response: Response<Incoming>,
+    mut response: Response<Incoming>,
     connection: Lease,
 ) -> Response<Plain> {
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
-    let place = if inbound::is_stream(response.status(), response.headers()) {
-        match streams.take(bounds.streams) {
-            Some(stream) => Place::Stream(stream),
-            None => {
-                return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));
-            }
-        }
-    } else {
-        Place::Limit(front)
-    };
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };
-    let mut response = response;
-    let place = match place {
-        // The tunnel takes it over: the answer itself has no body.
-        Place::Stream(stream) if is_upgrade => {
+    let mut place = Some(Place::Limit(front));
+    if inbound::is_stream(response.status(), response.headers()) {
+        let Some(stream) = streams.take(bounds.streams) else {
+            return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));
+        };
+        place = if is_upgrade {
+            // The tunnel takes it over: the answer itself has no body.
             response.extensions_mut().insert(Arc::new(stream));
             None
-        }
-        place => Some(place),
-    };
-    let riders = Riders { _connection: connection, _back: back, _place: place };
-    let mut response =
-        response.map(|body| Held::new(Inbound::new(body, riders, bounds, streams.clone()), ()));
+        } else {
+            Some(Place::Stream(stream))
+        };
+    }
+    let mut response = response.map(|body| {
+        let riders = Riders { _connection: connection, _back: back, _place: place };
+        Held::new(Inbound::new(body, riders, bounds, streams.clone()), ())
+    });
     headers::strip_hop_by_hop(response.headers_mut());
     if let Some(protocol) = agreed {
         headers::set_upgrade(response.headers_mut(), protocol);

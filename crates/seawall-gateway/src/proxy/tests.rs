@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use super::bare::Bare;
 use super::greeting::Greeting;
+use super::headers::Client;
 use super::listen::{Handler, Phase, Serving, open, serve};
 use super::upstream::Target;
 use seawall_config::Protocol;
@@ -43,8 +44,8 @@ struct Origin(Arc<Seen>);
 impl Handler for Origin {
     type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
-    async fn handle(self: Rc<Self>, client: SocketAddr, request: Request<Incoming>) -> Response<Self::Body> {
-        self.0.connections.lock().unwrap().insert(client);
+    async fn handle(self: Rc<Self>, client: Client, request: Request<Incoming>) -> Response<Self::Body> {
+        self.0.connections.lock().unwrap().insert(client.address);
         let text = match request.uri().path() {
             "/echo" => return Response::new(request.into_body().boxed_unsync()),
             "/headers" => format!("{:?}", request.headers()),

@@ -128,11 +128,33 @@ pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
 }
 
+/// Who sends requests on a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// Where from.
+    pub(crate) address: SocketAddr,
+    /// The same without the port, as upstreams are told: in words that are found once for all its requests.
+    text: HeaderValue,
+}
+
+impl Client {
+    /// The client at this address.
+    pub(crate) fn at(address: SocketAddr) -> Client {
+        let text = HeaderValue::try_from(address.ip().to_string());
+        Client { address, text: text.unwrap_or(HeaderValue::from_static("unknown")) }
+    }
+
+    /// Its address without the port.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+}
+
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hop {
+pub(crate) struct Hop<'a> {
     /// Who sent it.
-    pub(crate) peer: IpAddr,
+    pub(crate) client: &'a Client,
     /// Whether what the peer says of its clients is believed.
     pub(crate) trusted: bool,
     /// Over which protocol.
@@ -151,17 +173,16 @@ pub(crate) enum Scheme {
 }
 
 /// Says where the request came from: appended for a trusted peer, replaced for any other.
-pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
+pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop<'_>) {
     let is_said = headers.keys().any(is_origin);
     let believed = is_said && hop.trusted;
     let before = believed.then(|| lines(headers, &FORWARDED_FOR)).flatten().filter(|line| !line.is_empty());
-    let address = text_of(hop.peer);
     let line = match before {
-        Some(before) => before + ", " + &address,
-        None => address,
+        Some(before) => HeaderValue::try_from(format!("{before}, {}", hop.client.ip())).ok(),
+        None => Some(hop.client.text.clone()),
     };
-    if let Ok(value) = HeaderValue::try_from(line) {
-        headers.insert(FORWARDED_FOR, value);
+    if let Some(line) = line {
+        headers.insert(FORWARDED_FOR, line);
     }
     if !believed || !headers.contains_key(FORWARDED_PROTO) {
         let scheme = if hop.scheme == Scheme::Https { HTTPS } else { HTTP };
@@ -178,16 +199,6 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, hop: &Hop) {
     } else if is_said && !hop.trusted {
         headers.remove(header::FORWARDED);
     }
-}
-
-/// An address as text. Every request needs that, and `Display` takes ten times as long for the same; of just
-/// its length, it becomes the value as it is.
-fn text_of(address: IpAddr) -> String {
-    let IpAddr::V4(address) = address else { return address.to_string() };
-    let [mut a, mut b, mut c, mut d] = [itoa::Buffer::new(); 4];
-    let octets = address.octets();
-    let (a, b, c, d) = (a.format(octets[0]), b.format(octets[1]), c.format(octets[2]), d.format(octets[3]));
-    [a, ".", b, ".", c, ".", d].concat()
 }
 
 /// All lines of a field as one.

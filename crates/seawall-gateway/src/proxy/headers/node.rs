@@ -8,13 +8,13 @@ use http::header::{self, HeaderMap, HeaderValue};
 use super::{Hop, Scheme, lines, parse_hop};
 
 /// Adds this hop: behind those before it for a trusted peer, instead of them for any other.
-pub(super) fn add(headers: &mut HeaderMap, hop: &Hop) {
+pub(super) fn add(headers: &mut HeaderMap, hop: &Hop<'_>) {
     let mut line = lines(headers, &header::FORWARDED).filter(|_| hop.trusted).unwrap_or_default();
     if !line.is_empty() {
         line += ", ";
     }
     // Writing to a string cannot fail.
-    let _ = match hop.peer {
+    let _ = match hop.client.ip() {
         IpAddr::V4(peer) => write!(line, "for={peer}"),
         IpAddr::V6(peer) => write!(line, "for=\"[{peer}]\""),
     };
@@ -62,6 +62,9 @@ fn split(text: &str, separator: char) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::Client;
     use super::*;
 
     #[test]
@@ -89,8 +92,8 @@ mod tests {
                 (header::FORWARDED, HeaderValue::from_static("for=6.6.6.6")),
                 (header::HOST, HeaderValue::from_static("a.example:80")),
             ]);
-            let peer = peer.parse().unwrap();
-            add(&mut headers, &Hop { peer, trusted, scheme: Scheme::Https, says_forwarded: true });
+            let client = &Client::at(SocketAddr::new(peer.parse().unwrap(), 50_000));
+            add(&mut headers, &Hop { client, trusted, scheme: Scheme::Https, says_forwarded: true });
             headers[header::FORWARDED].to_str().unwrap().to_owned()
         };
         assert_eq!(said("192.0.2.1", false), "for=192.0.2.1;proto=https;host=\"a.example:80\"");

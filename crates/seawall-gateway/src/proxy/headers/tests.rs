@@ -106,12 +106,8 @@ fn what_an_untrusted_peer_says_is_replaced() {
         ("forwarded", "for=6.6.6.6"),
         ("host", "a.example"),
     ];
-    let hop = |trusted, scheme| Hop {
-        peer: "203.0.113.9".parse().unwrap(),
-        trusted,
-        scheme,
-        says_forwarded: false,
-    };
+    let client = &Client::at("203.0.113.9:50000".parse().unwrap());
+    let hop = |trusted, scheme| Hop { client, trusted, scheme, says_forwarded: false };
     let mut headers = map(&said);
     forwarded(&mut headers, &hop(false, Scheme::Http));
     assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
