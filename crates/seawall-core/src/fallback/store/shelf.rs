@@ -78,7 +78,14 @@ impl<K: Eq, T> Shelf<K, T> {
     /// whole shelf is not put, and what stood in its place goes.
     pub(super) fn put(&mut self, hash: Key, key: K, value: T, bytes: u64, config: &Config) -> u64 {
         let bytes = bytes.saturating_add(ENTRY_BYTES);
-        self.remove(hash, &key);
+        if let Some(slot) = self.find(hash, &key) {
+            let rest = self.bytes - self.at(slot).bytes;
+            if rest.saturating_add(bytes) <= config.bytes {
+                self.renew(slot, value, bytes);
+                return 0;
+            }
+            self.take(slot);
+        }
         if bytes > config.bytes {
             return 0;
         }
@@ -89,7 +96,7 @@ impl<K: Eq, T> Shelf<K, T> {
             self.evict();
             evicted += 1;
         }
-        let entry = Entry { hash, key, value, bytes, used: false, newer: NONE, older: self.newest };
+        let entry = Entry { hash, key, value, bytes, used: false, newer: NONE, older: NONE };
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -98,15 +105,22 @@ impl<K: Eq, T> Shelf<K, T> {
             }
         };
         self.slots[slot as usize] = Some(entry);
-        match core::mem::replace(&mut self.newest, slot) {
-            NONE => self.oldest = slot,
-            newest => self.at(newest).newer = slot,
-        }
+        self.link(slot);
         self.bytes += bytes;
         let slots = &self.slots;
         let rehash = |slot: &u32| slots[*slot as usize].as_ref().map_or(0, |entry| entry.hash.0);
         self.index.insert_unique(hash.0, slot, rehash);
         evicted
+    }
+
+    /// Puts another value in the place of an entry, which comes in front, as if it had been put anew.
+    fn renew(&mut self, slot: u32, value: T, bytes: u64) {
+        self.unlink(slot);
+        let entry = self.at(slot);
+        (entry.value, entry.used) = (value, false);
+        let before = core::mem::replace(&mut entry.bytes, bytes);
+        self.bytes = self.bytes - before + bytes;
+        self.link(slot);
     }
 
     /// Takes the entry of this key away.
@@ -130,22 +144,40 @@ impl<K: Eq, T> Shelf<K, T> {
     }
 
     fn take(&mut self, slot: u32) {
+        self.unlink(slot);
         let entry = self.slots[slot as usize].take().expect("only taken slots are taken out");
-        match entry.newer {
-            NONE => self.newest = entry.older,
-            newer => self.at(newer).older = entry.older,
-        }
-        match entry.older {
-            NONE => self.oldest = entry.newer,
-            older => self.at(older).newer = entry.newer,
-        }
-        if self.hand == slot {
-            self.hand = entry.newer;
-        }
         self.bytes -= entry.bytes;
         self.free.push(slot);
         if let Ok(found) = self.index.find_entry(entry.hash.0, |other| *other == slot) {
             found.remove();
+        }
+    }
+
+    /// Puts an entry in front of all.
+    fn link(&mut self, slot: u32) {
+        let newest = core::mem::replace(&mut self.newest, slot);
+        let entry = self.at(slot);
+        (entry.newer, entry.older) = (NONE, newest);
+        match newest {
+            NONE => self.oldest = slot,
+            newest => self.at(newest).newer = slot,
+        }
+    }
+
+    /// Takes an entry out of the order.
+    fn unlink(&mut self, slot: u32) {
+        let entry = self.at(slot);
+        let (newer, older) = (entry.newer, entry.older);
+        match newer {
+            NONE => self.newest = older,
+            newer => self.at(newer).older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.at(older).newer = newer,
+        }
+        if self.hand == slot {
+            self.hand = newer;
         }
     }
 }
