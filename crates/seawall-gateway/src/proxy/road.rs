@@ -81,10 +81,8 @@ impl Road {
         method: &Method,
         headers: &HeaderMap,
     ) -> Option<&Arc<Route>> {
-        let bare = match host.rsplit_once(':') {
-            Some((bare, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => bare,
-            _ => host,
-        };
+        let digits = host.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let bare = host[..host.len() - digits].strip_suffix(':').unwrap_or(host);
         self.routes.iter().find(|route| route.matching.matches(bare, path, method, headers))
     }
 

@@ -1,5 +1,6 @@
 //! The client's socket, seen by the [`Pulse`] of its connection.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -78,6 +79,11 @@ impl AsyncRead for Wire {
 /// The most bytes that are copied together to be sent as one: one `send` costs less than one `writev`.
 const TOGETHER_MAX: usize = 2_048;
 
+thread_local! {
+    /// Where that is done: a place of its own would be made anew for each.
+    static TOGETHER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(TOGETHER_MAX));
+}
+
 /// Sends what lies in several places: as one piece where it is small, or lies in one place after all.
 pub(super) fn poll_send<S: AsyncWrite>(
     stream: Pin<&mut S>,
@@ -92,12 +98,11 @@ pub(super) fn poll_send<S: AsyncWrite>(
         }
         _ => {}
     }
-    let (mut together, mut len) = ([0; TOGETHER_MAX], 0);
-    for buf in bufs {
-        together[len..len + buf.len()].copy_from_slice(buf);
-        len += buf.len();
-    }
-    stream.poll_write(cx, &together[..len])
+    TOGETHER.with_borrow_mut(|together| {
+        together.clear();
+        bufs.iter().for_each(|buf| together.extend_from_slice(buf));
+        stream.poll_write(cx, together)
+    })
 }
 
 impl Wire {

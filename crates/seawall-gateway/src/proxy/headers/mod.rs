@@ -20,10 +20,10 @@ const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// Whether the field of this name belongs to one hop.
-fn is_hop_by_hop(name: &str) -> bool {
+/// Whether a field belongs to one hop.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        name,
+        name.as_str(),
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -42,7 +42,7 @@ fn is_origin(name: &HeaderName) -> bool {
 
 /// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
 /// hashed for that; and what everybody sends comes first.
-fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(crate) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     headers.iter().find_map(|(other, value)| (other == name).then_some(value))
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
 /// Removes what belongs to one hop.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Few heads have more than one of these: to look for them costs less than to remove them in vain.
-    let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned();
+    let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name)).cloned();
     let Some(mut found) = find(headers) else { return };
     let wants = |te: &HeaderValue| names(te).any(|name| name == "trailers");
     let trailers = headers.keys().any(|name| *name == header::TE);
@@ -74,15 +74,18 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the fields that `Connection` names. More than one line of it is rare: one costs no allocation.
+/// Removes the fields that `Connection` names. Most name but one that goes anyway, and more than one line is
+/// rare: one costs no allocation.
 fn strip_named(headers: &mut HeaderMap) {
+    let is_usual = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    if headers.get_all(header::CONNECTION).iter().all(is_usual) {
+        return;
+    }
     let mut lines = headers.get_all(header::CONNECTION).iter().cloned();
     let (first, more) = (lines.next(), lines.collect::<Vec<_>>());
     for line in first.iter().chain(&more) {
-        // A request without its host would be another one, its length is said anew anyway, and what belongs
-        // to one hop goes without being named.
-        let is_left = |name: &&str| name.eq_ignore_ascii_case("host") || is_hop_by_hop(name);
-        for name in names(line).filter(|name| !is_left(name)) {
+        // A request without its host would be another one, and its length is said anew anyway.
+        for name in names(line).filter(|name| !name.eq_ignore_ascii_case("host")) {
             headers.remove(name);
         }
     }
