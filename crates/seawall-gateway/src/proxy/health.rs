@@ -9,6 +9,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -33,7 +34,7 @@ const SERVING: &[u8] = &[0x08, 0x01];
 type Ask = seawall::http::Held<Incoming, ()>;
 
 /// Asks the hosts whenever core says so, for ever.
-pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Vec<Target>, question: Question, mut rng: Rng) {
+pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, question: Question, mut rng: Rng) {
     let mut under_way: JoinSet<(Probe, Check)> = JoinSet::new();
     loop {
         while let Some(probe) = hosts.due(now(), &mut rng) {

@@ -143,7 +143,7 @@ pub(crate) struct UpstreamView {
     pub(crate) hosts: Vec<(String, Arc<Gate<Threads>>)>,
     balanced: Hosts<Threads>,
     shared: Arc<Locks<call::Shared>>,
-    targets: Vec<Target>,
+    targets: Arc<[Target]>,
     question: Option<Question>,
 }
 
@@ -441,7 +441,7 @@ impl Kept {
 impl Kept {
     /// The hosts of an upstream. What its TLS needs was there when the config was read; where it has
     /// gone since, nobody is called.
-    fn targets(&mut self, name: &str, upstream: &config::Upstream) -> Vec<Target> {
+    fn targets(&mut self, name: &str, upstream: &config::Upstream) -> Arc<[Target]> {
         let hosts = upstream.hosts.as_slice();
         let config = hosts.iter().any(config::Url::is_secure).then(|| self.client(name, upstream)).flatten();
         let target = |host: &config::Url| {

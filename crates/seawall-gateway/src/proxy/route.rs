@@ -31,7 +31,7 @@ pub(crate) struct Route {
     /// What its calls go through.
     pub(crate) upstream: Arc<Upstream>,
     /// The hosts, in the order of the upstream's gates.
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Arc<[Target]>,
     /// How its calls are made.
     pub(crate) call: call::Config,
     /// The time until a response must begin.

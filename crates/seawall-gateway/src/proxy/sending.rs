@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Response;
 use hyper::body::Incoming;
@@ -16,7 +17,8 @@ use seawall::now;
 use super::envoy::{self, RetryOn, Unanswered};
 use super::grpc;
 use super::outbound::{Fault, Faults};
-use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, written};
+use super::stack::Stack;
+use super::upstream::{Failure, FailureKind, Lease, Outgoing, Target, written};
 
 pub(super) type Answer = Result<(Response<Incoming>, Lease), Failure>;
 
@@ -34,7 +36,9 @@ pub(super) fn outcome(ended: &Ended<Answer>) -> Outcome {
 
 /// Sends a request to the hosts that the call picks.
 pub(super) struct Sending {
-    pub(super) pools: Vec<Rc<Pool>>,
+    pub(super) worker: Rc<Stack>,
+    /// The hosts, as the call numbers them.
+    pub(super) targets: Arc<[Target]>,
     pub(super) request: Option<Outgoing>,
     pub(super) repeat: Repeat,
     pub(super) attempts: u32,
@@ -77,7 +81,7 @@ impl Exchange for Sending {
                 envoy::count(request.headers_mut(), attempt.number);
             }
         }
-        let pool = self.pools[attempt.host].clone();
+        let pool = self.worker.pool(&self.targets[attempt.host]);
         Box::pin(async move {
             match request {
                 Some(request) => pool.send(request).await,

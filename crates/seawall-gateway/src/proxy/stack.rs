@@ -63,13 +63,13 @@ impl Stack {
         Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::default(), tracer }
     }
 
-    fn pools(&self, route: &Route) -> Vec<Rc<Pool>> {
+    /// Its connections to this host.
+    pub(super) fn pool(&self, target: &Target) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
-        let pool = |target: &Target| match pools.get(target) {
+        match pools.get(target) {
             Some(pool) => pool.clone(),
             None => pools.entry(target.clone()).or_insert_with(|| Pool::new(target.clone())).clone(),
-        };
-        route.targets.iter().map(pool).collect()
+        }
     }
 
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
@@ -139,7 +139,7 @@ impl Stack {
     /// Through the front gate and on to the upstream. Says how the user stands, which is for this
     /// answer alone.
     pub(super) async fn pass(
-        &self,
+        self: &Rc<Self>,
         route: &Route,
         seen: request::Request,
         mut request: Outgoing,
@@ -164,7 +164,7 @@ impl Stack {
     }
 
     /// The call that a request makes.
-    fn call(&self, route: &Route, seen: request::Request, request: Outgoing) -> Drive<Sending> {
+    fn call(self: &Rc<Self>, route: &Route, seen: request::Request, request: Outgoing) -> Drive<Sending> {
         let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
         let faults = request.body().faults();
@@ -178,7 +178,8 @@ impl Stack {
             is_grpc: grpc::is_grpc(request.headers()),
             faults,
             unsent: true,
-            pools: self.pools(route),
+            worker: self.clone(),
+            targets: route.targets.clone(),
             request: Some(request),
             repeat,
             attempts: config.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
