@@ -26,7 +26,6 @@ use prometheus_client::metrics::counter::Counter;
 use seawall::Guard;
 use tokio::time::{Instant, Sleep};
 
-use super::headers::first;
 use super::outbound::Broken;
 use super::upstream::Lease;
 
@@ -63,7 +62,7 @@ impl Drop for Stream {
 
 /// Whether an answer is known to go on for long.
 pub(super) fn is_stream(status: StatusCode, headers: &HeaderMap) -> bool {
-    let kind = || first(headers, &header::CONTENT_TYPE);
+    let kind = || headers.get(header::CONTENT_TYPE);
     status == StatusCode::SWITCHING_PROTOCOLS
         || kind().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

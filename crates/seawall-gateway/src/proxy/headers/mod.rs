@@ -42,7 +42,7 @@ fn is_origin(name: &HeaderName) -> bool {
 
 /// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
 /// hashed for that; and what everybody sends comes first.
-pub(crate) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     headers.iter().find_map(|(other, value)| (other == name).then_some(value))
 }
 
@@ -55,7 +55,13 @@ pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Few heads have more than one of these: to look for them costs less than to remove them in vain.
     let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name)).cloned();
-    let Some(mut found) = find(headers) else { return };
+    let mut all = headers.keys().filter(|name| is_hop_by_hop(name));
+    let Some(mut found) = all.next().cloned() else { return };
+    if all.next().is_none() && found == header::CONNECTION && is_kept_alive(headers) {
+        // As most answers have it.
+        headers.remove(&found);
+        return;
+    }
     let wants = |te: &HeaderValue| names(te).any(|name| name == "trailers");
     let trailers = headers.keys().any(|name| *name == header::TE);
     let trailers = trailers && headers.get_all(header::TE).iter().any(wants);
@@ -74,13 +80,14 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the fields that `Connection` names. Most name but one that goes anyway, and more than one line is
-/// rare: one costs no allocation.
+/// Whether `Connection` says no more than that it is kept.
+fn is_kept_alive(headers: &HeaderMap) -> bool {
+    let says_so = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    headers.get_all(header::CONNECTION).iter().all(says_so)
+}
+
+/// Removes the fields that `Connection` names. More than one line of it is rare: one costs no allocation.
 fn strip_named(headers: &mut HeaderMap) {
-    let is_usual = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-    if headers.get_all(header::CONNECTION).iter().all(is_usual) {
-        return;
-    }
     let mut lines = headers.get_all(header::CONNECTION).iter().cloned();
     let (first, more) = (lines.next(), lines.collect::<Vec<_>>());
     for line in first.iter().chain(&more) {
