@@ -216,7 +216,8 @@ fn lower_edge(bucket: usize) -> u64 {
     ((SUB + within) as u64) << (octave + (FIRST - SUB_BITS) as usize)
 }
 
-/// One quantile of a histogram, worked out anew only every [`Tracked::EVERY`] samples.
+/// One quantile of a histogram, worked out anew only when a part of its samples may be missing in it:
+/// [`Tracked::PART`] of those that are held, or [`Tracked::LEAST`] of few.
 #[derive(Clone, Debug)]
 pub struct Tracked {
     quantile: Quantile,
@@ -226,8 +227,10 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// How many samples may be missing in what is told.
-    pub const EVERY: u64 = 16;
+    /// Which part of the samples may be missing in what is told: one in so many.
+    pub const PART: u64 = 32;
+    /// How many may be missing at the least.
+    pub const LEAST: u64 = 16;
 
     /// This quantile of whatever histogram it is asked about; always the same one.
     pub fn new(quantile: Quantile) -> Tracked {
@@ -238,7 +241,8 @@ impl Tracked {
     pub fn of(&mut self, histogram: &Histogram) -> Option<Span> {
         if histogram.seen() >= self.stale {
             self.value = histogram.quantile(self.quantile);
-            self.stale = histogram.seen() + Tracked::EVERY;
+            let held = u64::from(histogram.total / WHOLE);
+            self.stale = histogram.seen() + (held / Tracked::PART).max(Tracked::LEAST);
         }
         self.value
     }
