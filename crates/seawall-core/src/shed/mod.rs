@@ -7,7 +7,7 @@
 //!
 //! **Mechanics.** The queue's owner measures its [`Pressure`]. While the queue *stands* (more
 //! arrives than drains, over 1.5 s), one threshold decides. Every request has a *rank*: the share of
-//! recent arrivals that go before it, by tier and then by [`Cohort`](crate::request::Cohort). It
+//! recent arrivals that go before it, by tier and then by [`Cohort`]. It
 //! passes when its rank is below
 //!
 //! ```text
