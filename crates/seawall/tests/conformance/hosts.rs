@@ -114,7 +114,7 @@ fn the_cap_on_ejections_holds_for_the_first_host_too() {
             hosts(count, HostsConfig { eject: Some(eject::Config::new(settings).unwrap()), ..in_turn() });
         call(&hosts, 0, 500, first_fails);
         assert_eq!(changes(&hosts), [], "{count} hosts");
-        assert!(hosts.snapshot(at(5_000)).spared > 0);
+        assert!(count == 1 || hosts.snapshot(at(5_000)).spared > 0, "a lone host is not even judged");
     }
 }
 

@@ -10,6 +10,10 @@
 //! other back gate refuses, a host that was ejected for being slow takes the call: slow is better than not
 //! at all.
 //!
+//! **Alone.** A host that is the only one, and whom nobody probes, is called whatever is known of it: there
+//! is nobody to be weighed against, and nobody to leave its traffic to. Only its back gate hears how its
+//! calls go; the rest is a count of those under way, and costs no lock.
+//!
 //! **Panic**: when more than [`Config::panic_ppm`] of the hosts are out, all are used, for the few that
 //! are left would drown; snapshot and events say so. In the same way ramps are passed over while what is
 //! back is less than that leaves: a lone host, or a list that is all new, starts whole. The ramp
@@ -31,7 +35,7 @@ use crate::balance;
 use crate::decision::{Policy, Reason, Rejection};
 use crate::eject;
 use crate::event::Event;
-use crate::gate::{Gate, Own, Ownership, Ticket};
+use crate::gate::{Gate, Own, Ownership, Place, Ticket};
 use crate::health::{self, Check};
 use crate::limit;
 use crate::outcome::Outcome;
@@ -101,12 +105,15 @@ impl<F: Ownership> Member<F> {
 pub struct Hosts<F: Ownership> {
     gates: Vec<Arc<Gate<F>>>,
     seats: Vec<Seat>,
+    /// Nobody is to be chosen from, or left out.
+    alone: bool,
     pool: Arc<F::Of<Pool>>,
 }
 
 impl<F: Ownership> Clone for Hosts<F> {
     fn clone(&self) -> Hosts<F> {
-        Hosts { gates: self.gates.clone(), seats: self.seats.clone(), pool: self.pool.clone() }
+        let (gates, seats, pool) = (self.gates.clone(), self.seats.clone(), self.pool.clone());
+        Hosts { gates, seats, alone: self.alone, pool }
     }
 }
 
@@ -130,9 +137,9 @@ impl<F: Ownership> Hosts<F> {
 
     fn seated(pool: Arc<F::Of<Pool>>, members: Vec<Member<F>>, now: Time, rng: &mut Rng) -> Hosts<F> {
         let names: Vec<&Arc<str>> = members.iter().map(|member| &member.name).collect();
-        let seats = pool.with(ONE, |pool| pool.seat(now, &names, rng));
+        let (seats, alone) = pool.with(ONE, |pool| (pool.seat(now, &names, rng), pool.is_alone(names.len())));
         let gates = members.into_iter().map(|member| member.gate).collect();
-        Hosts { gates, seats, pool }
+        Hosts { gates, seats, alone, pool }
     }
 
     /// The names, in the order of the hosts.
@@ -169,17 +176,23 @@ impl<F: Ownership> Hosts<F> {
         rng: &mut Rng,
         ticket: &mut Ticket,
     ) -> Result<usize, Rejection> {
+        if self.alone {
+            return match self.gates[0].fill(now, request, ticket) {
+                Ok(None) => {
+                    self.seats[0].begin_alone();
+                    Ok(0)
+                }
+                Ok(Some(place)) => Err(self.full(now, 0, place)),
+                Err(rejection) => Err(rejection),
+            };
+        }
         let mut search = Search::new(avoid);
         let mut soonest: Option<Rejection> = None;
         while let Some(host) = self.pool.with(ONE, |pool| pool.pick(now, &self.seats, &mut search, rng)) {
             let rejection = match self.gates[host].fill(now, request, ticket) {
                 Ok(None) => return Ok(host),
+                Ok(Some(place)) => self.full(now, host, place),
                 Err(rejection) => rejection,
-                // A back gate never waits; one that is configured to is full.
-                Ok(Some(place)) => {
-                    self.gates[host].leave(now, place);
-                    limit::full()
-                }
             };
             search.refused = Some((host, rejection.policy));
             if soonest.is_none_or(|soonest| rejection.retry_after < soonest.retry_after) {
@@ -192,13 +205,22 @@ impl<F: Ownership> Hosts<F> {
         }))
     }
 
+    /// A back gate never waits: one that is configured to is full.
+    fn full(&self, now: Time, host: usize, place: Place) -> Rejection {
+        self.gates[host].leave(now, place);
+        limit::full()
+    }
+
     /// Says how an attempt at a host went and how long it took, to its back gate and to the balance;
     /// once, what follows the first report is ignored.
     #[inline]
     pub fn report(&self, now: Time, host: usize, ticket: &mut Ticket, outcome: Outcome, elapsed: Span) {
         if !ticket.is_reported() {
             self.gates[host].report(now, ticket, outcome);
-            self.pool.with(ONE, |pool| pool.report(now, &self.seats[host], outcome, elapsed));
+            match self.alone {
+                true => self.seats[0].end_alone(),
+                false => self.pool.with(ONE, |pool| pool.report(now, &self.seats[host], outcome, elapsed)),
+            }
         }
     }
 

@@ -91,6 +91,11 @@ impl Pool {
         self.roster.seat(now, names, rng, |place| balance.join(place))
     }
 
+    /// Whether one of so many hosts is the only one, and is called whatever is known of it.
+    pub(super) fn is_alone(&self, hosts: usize) -> bool {
+        hosts == 1 && !self.roster.checks()
+    }
+
     /// The next host to ask; the one before has refused. `None` when all have.
     pub(super) fn pick(
         &mut self,
@@ -117,15 +122,6 @@ impl Pool {
 
     fn choose(&mut self, now: Time, seats: &[Seat], search: &mut Search, rng: &mut Rng) -> Option<usize> {
         let Pool { balance, roster } = self;
-        // Nobody has to be weighed against a lone host.
-        if let ([seat], 0) = (seats, search.choices)
-            && let Some(place) = roster.usable(seat)
-        {
-            search.avoid = None;
-            if search.note(0, roster.passes(now, place)) {
-                return Some(0);
-            }
-        }
         while search.choices < CHOICES && search.walk.is_none() {
             let candidate = |host: usize| roster.usable(&seats[host]).filter(|_| search.may_choose(host));
             let Some(host) = balance.pick(now, seats.len(), candidate, rng) else { break };
@@ -196,7 +192,8 @@ impl Pool {
         let host = |seat: &Seat| {
             let place = self.roster.place(seat)?;
             let (ejection, health, share) = self.roster.look(now, place);
-            let load = self.balance.snapshot(now, place);
+            let mut load = self.balance.snapshot(now, place);
+            load.in_flight += seat.alone();
             Some(HostSnapshot { name: seat.name.clone(), load, ejection, health, share })
         };
         let standing = self.roster.standing();

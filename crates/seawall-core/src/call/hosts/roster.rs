@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Config, Happening};
 use crate::eject::{self, Eject};
@@ -19,6 +20,27 @@ pub(super) struct Seat {
     pub(super) name: Arc<str>,
     place: usize,
     number: u64,
+    /// Calls under way that began while the host was alone.
+    alone: Arc<AtomicU32>,
+}
+
+impl Seat {
+    /// A call goes to the host, which is alone.
+    #[inline]
+    pub(super) fn begin_alone(&self) {
+        self.alone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call that went to the host, which was alone, is over.
+    #[inline]
+    pub(super) fn end_alone(&self) {
+        self.alone.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many of those are under way.
+    pub(super) fn alone(&self) -> u32 {
+        self.alone.load(Ordering::Relaxed)
+    }
 }
 
 /// Who sits at a place.
@@ -27,6 +49,7 @@ struct Sitter {
     name: Arc<str>,
     number: u64,
     listed: bool,
+    alone: Arc<AtomicU32>,
     /// While it comes back, and since when.
     ramp: Option<(Ramp, Time)>,
 }
@@ -127,9 +150,13 @@ impl Roster {
                 join(place);
                 place
             });
-            Seat { name: (*name).clone(), place, number: self.sitters[place].number }
+            let Sitter { number, alone, .. } = &self.sitters[place];
+            Seat { name: (*name).clone(), place, number: *number, alone: alone.clone() }
         });
-        let seats = seats.collect();
+        let seats: Vec<Seat> = seats.collect();
+        if let [seat] = &*seats {
+            self.leave_alone(now, seat.place);
+        }
         self.stand(now);
         seats
     }
@@ -138,7 +165,8 @@ impl Roster {
     fn join(&mut self, now: Time, name: &Arc<str>, rng: &mut Rng) -> usize {
         let free = self.sitters.iter().position(|sitter| !sitter.listed);
         let place = free.unwrap_or(self.sitters.len());
-        let sitter = Sitter { name: name.clone(), number: self.numbers, listed: true, ramp: None };
+        let (name, number) = (name.clone(), self.numbers);
+        let sitter = Sitter { name, number, listed: true, alone: Arc::default(), ramp: None };
         self.numbers += 1;
         match self.sitters.get_mut(place) {
             Some(free) => *free = sitter,
@@ -151,6 +179,21 @@ impl Roster {
             health.join(now, place, rng);
         }
         place
+    }
+
+    /// The host at this place is the only one that is left: whatever held its traffic back ends, for
+    /// nobody else could take it. Probes may still find it unwell.
+    fn leave_alone(&mut self, now: Time, place: usize) {
+        self.sitters[place].ramp = None;
+        if let Some(eject) = self.eject.as_mut().filter(|eject| eject.is_out(place)) {
+            eject.join(now, place);
+            self.say(now, Some(place), Change::HostRecalled);
+        }
+    }
+
+    /// Whether hosts are probed.
+    pub(super) fn checks(&self) -> bool {
+        self.health.is_some()
     }
 
     /// The place of a host that is still listed.

@@ -88,17 +88,21 @@ fn the_host_to_avoid_is_asked_last() {
 
 #[test]
 fn what_is_picked_is_counted_until_its_first_report() {
-    let hosts = hosts(&["a"]);
+    for names in [&["a"][..], &["a", "a"]] {
+        counts_until_the_first_report(&hosts(names));
+    }
+}
+
+fn counts_until_the_first_report(hosts: &Pooled) {
     let mut rng = Rng::new(1, 1);
-    let (host, mut ticket) = pick(&hosts, at(0), None, &mut rng).unwrap();
-    assert_eq!(in_flight(&hosts), [1]);
+    let (host, mut ticket) = pick(hosts, at(0), None, &mut rng).unwrap();
+    assert_eq!(in_flight(hosts)[0], 1);
     hosts.report(at(10), host, &mut ticket, Outcome::Success, ms(10));
     hosts.report(at(20), host, &mut ticket, Outcome::Failure, ms(20));
     hosts.release(at(30), host, ticket);
-    assert_eq!(latency(&hosts, 0), Some(ms(10)));
-    let (host, ticket) = pick(&hosts, at(40), None, &mut rng).unwrap();
+    let (host, ticket) = pick(hosts, at(40), None, &mut rng).unwrap();
     hosts.release(at(50), host, ticket);
-    assert_eq!(in_flight(&hosts), [0], "never reported is cancelled");
+    assert_eq!(in_flight(hosts)[0], 0, "never reported is cancelled");
 }
 
 #[test]
@@ -249,7 +253,32 @@ fn a_failing_lone_host_is_never_left_out() {
     let mut rng = Rng::new(1, 1);
     assert_eq!(call(&hosts, 0, 100, &mut rng, bad(0..1)), [100]);
     assert_eq!(events(&hosts), Vec::<String>::new());
-    assert!(hosts.snapshot(at(1_000)).spared > 0);
+}
+
+#[test]
+fn who_is_left_alone_comes_back_at_once() {
+    let hosts = configured(ejecting(), 2);
+    let mut rng = Rng::new(1, 1);
+    call(&hosts, 0, 100, &mut rng, bad(1..2));
+    assert_eq!(events(&hosts), ["h1 host_ejected"]);
+    let name = names(2)[1].clone();
+    let alone = replaced(&hosts, at(1_000), &[&name]);
+    assert_eq!(events(&alone), ["h1 host_recalled"]);
+    let snapshot = alone.snapshot(at(1_000));
+    assert_eq!((snapshot.usable, snapshot.panics), (1, false));
+    assert_eq!(share(&alone, at(1_000), 0), 1.0);
+    assert_eq!(call(&alone, 1_000, 100, &mut rng, well), [100]);
+}
+
+#[test]
+fn calls_under_way_at_a_lone_host_are_counted_whatever_becomes_of_the_list() {
+    let alone = hosts(&["a"]);
+    let mut rng = Rng::new(1, 1);
+    let (host, ticket) = pick(&alone, at(0), None, &mut rng).unwrap();
+    let (same, both) = (replaced(&alone, at(0), &["a"]), replaced(&alone, at(0), &["b", "a"]));
+    assert_eq!((in_flight(&same), in_flight(&both)), (vec![1], vec![0, 1]));
+    alone.settle(at(10), host, ticket, Outcome::Success, ms(10));
+    assert_eq!((in_flight(&same), in_flight(&both)), (vec![0], vec![0, 0]));
 }
 
 #[test]
