@@ -129,6 +129,22 @@ impl Rejection {
     pub const fn new(policy: Policy, reason: Reason, retry_after: Span) -> Rejection {
         Rejection { policy, reason, retry_after, standing: None }
     }
+
+    /// The same, written anew part by part: of what was written a moment ago, a copy of the whole would have
+    /// to wait until all of it has reached the cache.
+    #[inline]
+    pub(crate) fn anew(&self) -> Rejection {
+        match self.standing {
+            None => Rejection::new(self.policy, self.reason, self.retry_after),
+            Some(_) => self.whole(),
+        }
+    }
+
+    /// Not inlined: the copy would be made in either case.
+    #[inline(never)]
+    fn whole(&self) -> Rejection {
+        *self
+    }
 }
 
 impl core::fmt::Display for Rejection {

@@ -70,8 +70,29 @@ impl Cohort {
     /// assert_ne!(Cohort::of(user, noon), Cohort::of(user, noon + Span::from_secs(3_600)));
     /// ```
     pub const fn of(identity: Key, at: Time) -> Cohort {
-        let hour = at.as_nanos() / Cohort::LIFE.as_nanos();
-        Cohort((mix(identity.0 ^ mix(hour)) >> 48) as u16)
+        Hour::of(at).cohort(identity)
+    }
+}
+
+/// A time in which users stay in their cohorts, mixed once for all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Hour {
+    begins: u64,
+    mixed: u64,
+}
+
+impl Hour {
+    pub(crate) const fn of(at: Time) -> Hour {
+        let number = at.as_nanos() / Cohort::LIFE.as_nanos();
+        Hour { begins: number * Cohort::LIFE.as_nanos(), mixed: mix(number) }
+    }
+
+    const fn is_at(&self, at: Time) -> bool {
+        at.as_nanos().wrapping_sub(self.begins) < Cohort::LIFE.as_nanos()
+    }
+
+    const fn cohort(&self, identity: Key) -> Cohort {
+        Cohort((mix(identity.0 ^ self.mixed) >> 48) as u16)
     }
 }
 
@@ -128,5 +149,16 @@ impl Request {
             Some(cohort) => cohort,
             None => Cohort::of(self.user, now),
         }
+    }
+
+    /// The same; `hour` is that of who asked last.
+    #[inline]
+    pub(crate) fn cohort_in(&self, now: Time, hour: &mut Hour) -> Cohort {
+        self.cohort.unwrap_or_else(|| {
+            if !hour.is_at(now) {
+                *hour = Hour::of(now);
+            }
+            hour.cohort(self.user)
+        })
     }
 }

@@ -79,9 +79,16 @@ impl Span {
         self.0 / 1_000_000
     }
 
-    /// Seconds.
+    /// Seconds; of more than 292 years that many.
     pub fn as_secs_f64(self) -> f64 {
-        self.0 as f64 / 1e9
+        self.as_nanos_f64() / 1e9
+    }
+
+    /// Nanoseconds, as near as a float comes; of more than 292 years that many.
+    #[inline]
+    pub(crate) fn as_nanos_f64(self) -> f64 {
+        // Signed, since that is one instruction.
+        self.0.min(i64::MAX as u64) as i64 as f64
     }
 
     /// Whole seconds, rounded up: what a `Retry-After` header can say without being early.

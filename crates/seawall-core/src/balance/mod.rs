@@ -99,7 +99,7 @@ struct Latency {
 
 impl Latency {
     fn add(&mut self, now: Time, sample: f64, decay: Span) {
-        let (gap, decay) = (now.since(self.at).as_nanos() as f64, decay.as_nanos() as f64);
+        let (gap, decay) = (now.since(self.at).as_nanos_f64(), decay.as_nanos_f64());
         let decay = if sample > self.mean { decay / RISE } else { decay };
         // 1 / (1 + x) for e^-x: as good for many small gaps, and without a call.
         self.mean += gap / (gap + decay) * (sample - self.mean);

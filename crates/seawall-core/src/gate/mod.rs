@@ -213,10 +213,10 @@ impl<F: Ownership> Gate<F> {
         if let Ok(()) = self.pass_barrier(now, &mut passage) {
             let _ = self.admit_from(0, now, request, &mut passage);
         }
-        let Some(rejection) = passage.refusal else { return Ok(passage.ends(request)) };
-        self.tell_barrier_refused(ticket.entry, &rejection);
-        ticket.clear();
-        Err(rejection)
+        let Some(rejection) = &passage.refusal else { return Ok(passage.ends(request)) };
+        self.tell_barrier_refused(passage.ticket.entry, rejection);
+        passage.ticket.clear();
+        Err(rejection.anew())
     }
 
     #[inline]

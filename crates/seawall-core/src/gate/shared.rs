@@ -15,7 +15,7 @@ use crate::pressure::Reading;
 use crate::ramp::{Ramp, Strain};
 use crate::request::Request;
 use crate::rng::Rng;
-use crate::shed::Shed;
+use crate::shed::{self, Shed};
 use crate::throttle;
 use crate::time::{Span, Time};
 
@@ -244,8 +244,9 @@ impl<W> Shared<W> {
         let pressure = limit.arrive(now, lane, &mut self.events);
         if let Some(shed) = &mut self.sheds[lane]
             && passage.stance.of(Policy::Shed) != Enforcement::Off
+            && let Some(wait) = shed.drops(now, request, &pressure)
         {
-            shed.admit(now, request, &pressure).or_else(|rejection| passage.overrule(rejection))?;
+            passage.overrule(shed::refusal(wait))?;
         }
         let enforcement = passage.stance.of(Policy::Limit);
         if enforcement != Enforcement::Enforced {
@@ -262,14 +263,13 @@ impl<W> Shared<W> {
             return Ok(());
         }
         match limit.line_up(now, lane, request, pressure.delay) {
-            Answer::Slot(slot) => passage.ticket.slot = Some(slot),
             // A gate with a breaker never waits: a probe must not grow old in a line.
-            Answer::Wait(turn) if self.breaker.is_some() => {
+            Ok(turn) if self.breaker.is_some() => {
                 limit.leave(now, turn);
                 return passage.refuse(limit::full());
             }
-            Answer::Wait(turn) => passage.line = Some(Line::Turn(turn)),
-            Answer::Reject(rejection) => return passage.refuse(rejection),
+            Ok(turn) => passage.line = Some(Line::Turn(turn)),
+            Err(reason) => return passage.refuse(limit::refusal(reason)),
         }
         Ok(())
     }

@@ -208,30 +208,14 @@ impl Judge {
         line(places, &self.held, self.pace, self.lanes[lane].stands)
     }
 
-    /// How long a place of this lane is held.
-    pub(super) fn held(&self, lane: usize) -> Span {
-        Span::from_secs_f64(known(&self.lanes[lane].held).unwrap_or(0.0))
-    }
-
-    /// The mean time between two that give back one of so many places of this lane at full use; zero
-    /// until that is known.
-    pub(super) fn pace_in(&self, lane: usize, places: u32) -> Span {
-        wait(0, places, &self.lanes[lane].held)
+    /// How long a place of this lane is held, in seconds; zero until that is known.
+    pub(super) fn held_in(&self, lane: usize) -> f64 {
+        known(&self.lanes[lane].held).unwrap_or(0.0)
     }
 
     /// The same for places of all lanes.
-    pub(super) fn pace_of_all(&self, places: u32) -> Span {
-        wait(0, places, &self.held)
-    }
-
-    /// How long a newcomer waits behind so many for places of this lane; not at all behind none.
-    pub(super) fn wait_in(&self, lane: usize, waiting: u32, places: u32) -> Span {
-        if waiting > 0 { wait(waiting, places, &self.lanes[lane].held) } else { Span::ZERO }
-    }
-
-    /// The same for places of all lanes.
-    pub(super) fn wait_of_all(&self, waiting: u32, places: u32) -> Span {
-        if waiting > 0 { wait(waiting, places, &self.held) } else { Span::ZERO }
+    pub(super) fn held_in_all(&self) -> f64 {
+        known(&self.held).unwrap_or(0.0)
     }
 
     /// Whether, with this arrival, it is time to judge again.
@@ -354,11 +338,6 @@ pub(super) fn places_for_chance(pace: Span, patience: Span) -> u32 {
     }
     let drained = patience.as_nanos() / 2 / pace.as_nanos();
     u32::try_from(drained).unwrap_or(u32::MAX).min(CHANCE_MOST)
-}
-
-fn wait(waiting: u32, places: u32, held: &Ewma) -> Span {
-    let seconds = known(held).unwrap_or(0.0);
-    Span::from_secs_f64(f64::from(waiting + 1) * seconds / f64::from(places.max(1)))
 }
 
 /// The mean time that a place is held, once enough places were given back.

@@ -57,6 +57,8 @@ pub use queue::Turn;
 struct LaneState {
     config: Lane,
     in_flight: u32,
+    /// What one of the places is that it may hold.
+    part: f64,
 }
 
 impl LaneState {
@@ -64,6 +66,20 @@ impl LaneState {
     fn has_room(&self) -> bool {
         self.in_flight < self.config.max
     }
+}
+
+/// What one of so many places is.
+fn part(places: u32) -> f64 {
+    1.0 / f64::from(places.max(1))
+}
+
+/// The mean time, in seconds, between two that drain at full use; zero until that is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Paces {
+    /// From a lane.
+    own: f64,
+    /// From the ceiling, if that is what the lane waits for.
+    all: f64,
 }
 
 /// A place in flight.
@@ -117,6 +133,7 @@ pub struct Limit<W> {
     limiter: Limiter,
     /// Its ceiling now: every request asks for it.
     places: u32,
+    part: f64,
     queue_max: u32,
     discipline: Discipline,
     /// The state of [`Discipline::Codel`].
@@ -140,6 +157,7 @@ impl<W> Limit<W> {
         let limiter = Limiter::new(config.ceiling, now);
         Limit {
             places: limiter.limit(),
+            part: part(limiter.limit()),
             limiter,
             queue_max: config.queue,
             discipline: config.discipline,
@@ -159,7 +177,7 @@ impl<W> Limit<W> {
 
     /// Adds a lane and says its number.
     pub fn add_lane(&mut self, config: Lane) -> usize {
-        self.lanes.push(LaneState { config, in_flight: 0 });
+        self.lanes.push(LaneState { config, in_flight: 0, part: part(config.max.min(self.places)) });
         self.judge.add_lane();
         self.queue.add_lane();
         self.lanes.len() - 1
@@ -168,6 +186,7 @@ impl<W> Limit<W> {
     /// Changes the bounds of a lane; what is in flight and in line stays.
     pub fn configure_lane(&mut self, now: Time, lane: usize, config: Lane) {
         self.lanes[lane].config = config;
+        self.lanes[lane].part = part(config.max.min(self.places));
         self.grant(now);
     }
 
@@ -185,7 +204,7 @@ impl<W> Limit<W> {
             }
         }
         self.limiter.configure(config.ceiling, now);
-        self.places = self.limiter.limit();
+        self.offer(self.limiter.limit());
         self.grant(now);
     }
 
@@ -201,13 +220,14 @@ impl<W> Limit<W> {
         }
         let (least_delay, stands) = (self.judge.least_delay(), self.judge.stands_in(lane));
         let is_late = stands || least_delay > Span::ZERO || self.queue.waiting() > 0;
+        let paces = if is_late { self.paces(lane) } else { Paces::default() };
         Pressure {
-            delay: self.delay(now, lane),
+            delay: self.delay(now, lane, &paces),
             has_room: self.has_room(lane),
             least_delay,
             grows: self.judge.grows(),
             stands,
-            pace: if is_late { self.pace(lane) } else { Span::ZERO },
+            pace: self.pace(&paces),
             load: self.judge.load_in(lane),
         }
     }
@@ -217,7 +237,10 @@ impl<W> Limit<W> {
     pub fn admit(&mut self, now: Time, lane: usize, request: &Request) -> Answer {
         match self.take_place(now, lane, request) {
             Some(slot) => Answer::Slot(slot),
-            None => self.line_up(now, lane, request, self.delay(now, lane)),
+            None => match self.line_up(now, lane, request, self.delay(now, lane, &self.paces(lane))) {
+                Ok(turn) => Answer::Wait(turn),
+                Err(reason) => Answer::Reject(refusal(reason)),
+            },
         }
     }
 
@@ -238,24 +261,30 @@ impl<W> Limit<W> {
 
     /// A place in the queue, for who finds none in flight and would meet this delay.
     #[inline]
-    pub(crate) fn line_up(&mut self, now: Time, lane: usize, request: &Request, delay: Span) -> Answer {
+    pub(crate) fn line_up(
+        &mut self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+        delay: Span,
+    ) -> Result<Turn, Reason> {
         if request.deadline <= now {
             self.expired += 1;
-            return Answer::Reject(expired());
+            return Err(Reason::Expired);
         }
         let waiting = self.queue.waiting();
         if (waiting == 0 && self.queue_max == 0) || self.is_too_late(now, lane, request.deadline, delay) {
             self.full += 1;
-            return Answer::Reject(full());
+            return Err(Reason::Full);
         }
         self.line_up_behind(now, lane, request)
     }
 
-    fn line_up_behind(&mut self, now: Time, lane: usize, request: &Request) -> Answer {
+    fn line_up_behind(&mut self, now: Time, lane: usize, request: &Request) -> Result<Turn, Reason> {
         let (tenant, waiting) = (self.tenant(request.user), self.queue.waiting());
         let lane_has_room = self.lane_queue_has_room(now, lane, request);
         if lane_has_room && waiting < self.queue_max {
-            return self.join(now, lane, tenant, request);
+            return Ok(self.join(now, lane, tenant, request));
         }
         self.full += 1;
         // A lane that is full makes room itself; only a full queue takes from any.
@@ -264,9 +293,9 @@ impl<W> Limit<W> {
         match (waiting > 0).then(|| gives_way(self)).flatten() {
             Some(turn) => {
                 self.settle(turn, State::Refused(full()));
-                self.join(now, lane, tenant, request)
+                Ok(self.join(now, lane, tenant, request))
             }
-            None => Answer::Reject(full()),
+            None => Err(Reason::Full),
         }
     }
 
@@ -323,7 +352,7 @@ impl<W> Limit<W> {
         self.limiter.sample(now, slot.in_flight, now.since(slot.since).minus(waited), outcome);
         let limit = self.limiter.limit();
         if limit != self.places {
-            self.places = limit;
+            self.offer(limit);
             events.push(now, Change::LimitChanged { limit });
             self.grant(now);
         }
@@ -351,18 +380,25 @@ impl<W> Limit<W> {
 
     /// Plain values.
     pub fn snapshot(&self, now: Time) -> Snapshot {
+        let delay = |lane: usize| self.delay(now, lane, &self.paces(lane));
         Snapshot {
             limit: self.places,
             in_flight: self.in_flight,
             waiting: self.queue.waiting(),
             tenants: self.bulkhead.as_ref().map_or(0, Bulkhead::tenants),
             stands: self.judge.stands(),
-            delay: (0..self.lanes.len()).map(|lane| self.delay(now, lane)).max().unwrap_or(Span::ZERO),
+            delay: (0..self.lanes.len()).map(delay).max().unwrap_or(Span::ZERO),
             baseline: self.limiter.baseline(),
             full: self.full,
             dropped: self.dropped,
             expired: self.expired,
         }
+    }
+
+    /// There are so many places.
+    fn offer(&mut self, places: u32) {
+        (self.places, self.part) = (places, part(places));
+        self.lanes.iter_mut().for_each(|lane| lane.part = part(lane.config.max.min(places)));
     }
 
     fn has_room(&self, lane: usize) -> bool {
@@ -391,7 +427,7 @@ impl<W> Limit<W> {
     /// Whether one who joins this lane's line now may be served too late: the line takes no more than half of
     /// its time, since pace and work are known on average only.
     fn is_too_late(&self, now: Time, lane: usize, deadline: Time, delay: Span) -> bool {
-        let most = delay.times(2).max(self.judge.held(lane));
+        let most = delay.times(2).max(Span::from_secs_f64(self.judge.held_in(lane)));
         !self.serves_newest() && deadline <= now + most
     }
 
@@ -404,7 +440,8 @@ impl<W> Limit<W> {
             return true;
         }
         let patience = request.deadline.since(now);
-        !self.judge.stands_in(lane) && waiting < judge::places_for_chance(self.pace(lane), patience)
+        !self.judge.stands_in(lane)
+            && waiting < judge::places_for_chance(self.pace(&self.paces(lane)), patience)
     }
 
     /// The most that may wait in this lane, as its queue stands now.
@@ -437,9 +474,9 @@ impl<W> Limit<W> {
         self.change_tenant(tenant, |held| held.in_flight -= 1);
     }
 
-    fn join(&mut self, now: Time, lane: usize, tenant: Option<Tenant>, request: &Request) -> Answer {
+    fn join(&mut self, now: Time, lane: usize, tenant: Option<Tenant>, request: &Request) -> Turn {
         self.change_tenant(tenant, |held| held.waiting += 1);
-        Answer::Wait(self.queue.join(lane, tenant, *request, now))
+        self.queue.join(lane, tenant, *request, now)
     }
 
     /// Takes one out of line and settles its fate.
@@ -530,15 +567,20 @@ impl<W> Limit<W> {
         below.or_else(greediest).or_else(oldest)
     }
 
-    /// The mean time between two that drain from this lane at full use; zero until that is known. While the
-    /// limit is still looked for it is not: the queue is then all that holds a storm back.
-    fn pace(&self, lane: usize) -> Span {
-        if !self.limiter.is_found() {
-            return Span::ZERO;
+    /// How fast the lines drain in which a newcomer to this lane would stand.
+    fn paces(&self, lane: usize) -> Paces {
+        let state = &self.lanes[lane];
+        Paces {
+            own: self.judge.held_in(lane) * state.part,
+            all: if self.shares(state) { self.judge.held_in_all() * self.part } else { 0.0 },
         }
-        let (state, limit) = (&self.lanes[lane], self.places);
-        let own = self.judge.pace_in(lane, state.config.max.min(limit));
-        if self.shares(state) { own.max(self.judge.pace_of_all(limit)) } else { own }
+    }
+
+    /// The mean time between two that drain at full use; zero until that is known. While the limit is still
+    /// looked for it is not: the queue is then all that holds a storm back.
+    fn pace(&self, paces: &Paces) -> Span {
+        let pace = paces.own.max(paces.all);
+        if pace > 0.0 && self.limiter.is_found() { Span::from_secs_f64(pace) } else { Span::ZERO }
     }
 
     /// Whether this lane waits for the ceiling, which others press on too.
@@ -549,21 +591,18 @@ impl<W> Limit<W> {
     /// The delay that a newcomer to this lane would meet: those in line at the pace at which they
     /// drain, or the age of the lane's oldest when the drain has stopped.
     #[inline]
-    fn delay(&self, now: Time, lane: usize) -> Span {
+    fn delay(&self, now: Time, lane: usize, paces: &Paces) -> Span {
         let is_served_at_once = self.queue.waiting() == 0 || self.has_room(lane);
-        if is_served_at_once { Span::ZERO } else { self.delay_in_line(now, lane) }
+        if is_served_at_once { Span::ZERO } else { self.delay_in_line(now, lane, paces) }
     }
 
-    fn delay_in_line(&self, now: Time, lane: usize) -> Span {
-        let (state, limit) = (&self.lanes[lane], self.places);
+    fn delay_in_line(&self, now: Time, lane: usize, paces: &Paces) -> Span {
         let age = self.queue.oldest_in(lane).map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
-        let own = self.judge.wait_in(lane, self.queue.waiting_in(lane), state.config.max.min(limit));
-        let all = match self.shares(state) {
-            true => self.judge.wait_of_all(self.queue.waiting(), limit),
-            false => Span::ZERO,
-        };
+        // Not at all behind none.
+        let behind = |waiting: u32, pace: f64| if waiting > 0 { f64::from(waiting + 1) * pace } else { 0.0 };
+        let own = behind(self.queue.waiting_in(lane), paces.own);
         // Chance makes the oldest wait longer than the pace; that is no reason to say so.
-        let paced = own.max(all);
+        let paced = Span::from_secs_f64(own.max(behind(self.queue.waiting(), paces.all)));
         if age > paced.times(2) { age } else { paced }
     }
 }
@@ -573,7 +612,15 @@ pub(crate) const fn full() -> Rejection {
     Rejection::new(Policy::Limit, Reason::Full, Span::from_secs(1))
 }
 
-fn expired() -> Rejection {
+/// The refusal of a limit for this reason.
+pub(crate) const fn refusal(reason: Reason) -> Rejection {
+    match reason {
+        Reason::Expired => expired(),
+        _ => full(),
+    }
+}
+
+const fn expired() -> Rejection {
     Rejection::new(Policy::Deadline, Reason::Expired, Span::MAX)
 }
 

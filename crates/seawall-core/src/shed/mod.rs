@@ -48,9 +48,9 @@ pub mod guard;
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::pressure::{Pressure, Reading};
-use crate::request::{Cohort, Request, Tier};
+use crate::request::{Cohort, Hour, Request, Tier};
 use crate::time::{Span, Time};
-use crowd::{Crowd, TICK};
+use crowd::{Crowd, Rank, TICK};
 use dimmer::Dimmer;
 use guard::{Guard, Guards};
 
@@ -87,6 +87,8 @@ const SPARE_FALL: f64 = 1.1;
 /// The time over which small changes of the load are smoothed; larger ones count at once.
 const LOAD_SPAN: Span = Span::from_secs(1);
 const LOAD_JUMP: f64 = 0.2;
+/// Arrivals over drain of a service that nobody calls.
+const FLOW_LEAST: f64 = 1e-9;
 
 /// A target for the queue delay, and guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,15 +113,18 @@ pub struct Shed {
     /// The target at the pace of late.
     target: Span,
     crowd: Crowd,
+    hour: Hour,
     /// Arrivals over drain, smoothed.
     load: f64,
     integral: f64,
     /// By how much more drains than was counted, as an empty queue shows.
     spare: f64,
+    /// Arrivals over what drains by that count.
+    flow: f64,
     /// When the first of those arrived who have met no delay in a queue that stands.
     idle_since: Option<Time>,
-    /// Delays that arrivals met since the last tick, in seconds: their sum and number.
-    delays: (f64, u32),
+    /// Delays that arrivals met since the last tick: their sum and number.
+    delays: (Span, u32),
     guard: Guard,
     dimmer: Dimmer,
     dropped: [u64; Tier::ALL.len()],
@@ -145,11 +150,13 @@ impl Shed {
             config,
             target: config.target,
             crowd: Crowd::new(),
+            hour: Hour::of(Time::ZERO),
             load: 0.0,
             integral: 0.0,
             spare: 1.0,
+            flow: FLOW_LEAST,
             idle_since: None,
-            delays: (0.0, 0),
+            delays: (Span::ZERO, 0),
             guard: Guard::new(),
             dimmer: Dimmer::new(),
             dropped: [0; Tier::ALL.len()],
@@ -158,6 +165,14 @@ impl Shed {
 
     /// Lets the request pass on to the queue, or drops it.
     pub fn admit(&mut self, now: Time, request: &Request, pressure: &Pressure) -> Result<(), Rejection> {
+        match self.drops(now, request, pressure) {
+            None => Ok(()),
+            Some(wait) => Err(refusal(wait)),
+        }
+    }
+
+    /// When to ask again, if the request is dropped: a refusal is made only where it stays.
+    pub(crate) fn drops(&mut self, now: Time, request: &Request, pressure: &Pressure) -> Option<Span> {
         self.target = match self.config.target {
             Span::ZERO => Span::ZERO,
             target => {
@@ -173,39 +188,34 @@ impl Shed {
         if self.crowd.is_due(now) {
             self.tick(now, pressure);
         }
-        if pressure.delay > Span::ZERO {
-            self.delays.0 += pressure.delay.as_secs_f64();
-        }
-        self.delays.1 += 1;
+        self.delays = (self.delays.0 + pressure.delay, self.delays.1 + 1);
         let tier = request.tier;
-        let cohort = request.cohort(now);
+        let cohort = request.cohort_in(now, &mut self.hour);
         self.crowd.add(tier, cohort);
         self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
         let hard = is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
         let is_ranked = pressure.stands || self.guard.share() < 1.0;
         if !is_ranked && !hard {
             self.guard.count(1);
-            return Ok(());
+            return None;
         }
-        self.admit_by_rank(now, (tier, cohort), pressure, is_ranked, hard)
+        self.drops_by_rank(now, (tier, cohort), pressure, is_ranked, hard)
     }
 
-    /// Lets a request pass that may have to be dropped, or drops it.
-    fn admit_by_rank(
+    /// The same of a request that may have to be dropped.
+    fn drops_by_rank(
         &mut self,
         now: Time,
         (tier, cohort): (Tier, Cohort),
         pressure: &Pressure,
         is_ranked: bool,
         hard: bool,
-    ) -> Result<(), Rejection> {
+    ) -> Option<Span> {
         let rank = is_ranked.then(|| self.crowd.rank(tier, cohort)).flatten();
         let over = pressure.stands
             && !pressure.has_room
             && match rank {
-                Some(rank) if self.target > Span::ZERO => {
-                    rank.place > self.passing(rank.ahead, pressure.delay)
-                }
+                Some(rank) if self.target > Span::ZERO => !self.is_passing(rank, pressure.delay),
                 _ => pressure.delay > self.allowed(tier),
             };
         let place = rank.map_or_else(|| crowd::unknown(tier, cohort), |rank| rank.place);
@@ -213,11 +223,11 @@ impl Shed {
         let passes = !over && !guarded && !hard;
         self.guard.count(u32::from(passes));
         if passes {
-            return Ok(());
+            return None;
         }
         self.dropped[tier as usize] += 1;
         let excess = pressure.delay.minus(self.allowed(tier));
-        Err(Rejection::new(Policy::Shed, Reason::Shed, excess.max(Span::from_secs(1))))
+        Some(excess.max(Span::from_secs(1)))
     }
 
     /// Takes in how the machine is doing. Whoever has guards calls this a few times a second.
@@ -255,7 +265,7 @@ impl Shed {
         let smooth = change.abs() <= LOAD_JUMP * self.load;
         self.load += change * if smooth { tick / LOAD_SPAN.as_secs_f64() } else { 1.0 };
         if pressure.stands {
-            let delay = sum / f64::from(count.max(1));
+            let delay = sum.as_secs_f64() / f64::from(count.max(1));
             let set = (self.target.as_secs_f64() * SET).max(1e-9);
             let error = (1.0 - delay / set).max(-1.0);
             self.integral = (self.integral + INTEGRAL * error * tick).clamp(-INTEGRAL_MOST, INTEGRAL_MOST);
@@ -272,18 +282,19 @@ impl Shed {
             self.integral *= 1.0 - tick;
             self.spare = 1.0;
         }
+        self.flow = (self.load / self.spare).max(FLOW_LEAST);
     }
 
-    /// The place up to which requests pass at this delay, behind this share that may not be dropped.
-    fn passing(&self, ahead: f64, delay: Span) -> f64 {
-        let load = (self.load / self.spare).max(1e-9);
-        let ahead = (ahead * load).min(1.0);
-        let set = self.target.as_secs_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
-        let error = 1.0 - delay.as_secs_f64() / set;
+    /// Whether a request of this rank, behind a share that may not be dropped, passes at this delay.
+    fn is_passing(&self, rank: Rank, delay: Span) -> bool {
+        let ahead = (rank.ahead * self.flow).min(1.0);
+        let set = self.target.as_nanos_f64() * SET * (1.0 - SET_LESS * ahead).max(SET_LEAST);
+        let error = set - delay.as_nanos_f64();
         // Steeper only on the way down: a short delay must not lift a tier above a more important one.
         let slope = if error < 0.0 { PROPORTIONAL + STEEPER * ahead } else { PROPORTIONAL };
-        let part = 1.0 + slope * error + self.integral;
-        part.max(ALWAYS * (1.0 - ahead)) / load
+        // Both sides are times the set point: a comparison needs no division.
+        let part = (1.0 + self.integral) * set + slope * error;
+        rank.place * self.flow * set <= part.max(ALWAYS * (1.0 - ahead) * set)
     }
 
     /// The delay that a tier may meet while ranks are unknown.
@@ -296,6 +307,11 @@ impl Shed {
             Tier::Sheddable => target.scaled(0.25),
         }
     }
+}
+
+/// The refusal of who is dropped, and may ask again after so long.
+pub(crate) const fn refusal(wait: Span) -> Rejection {
+    Rejection::new(Policy::Shed, Reason::Shed, wait)
 }
 
 /// Whether even a burst is too old.

@@ -227,7 +227,7 @@ impl Pair {
                         self.now,
                         lane,
                         request.deadline,
-                        self.limit.delay(self.now, lane),
+                        self.limit.delay(self.now, lane, &self.limit.paces(lane)),
                     ),
                     room: self.limit.lane_queue_has_room(self.now, lane, &request),
                 };

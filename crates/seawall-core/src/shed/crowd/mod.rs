@@ -39,6 +39,8 @@ pub(super) struct Crowd {
     before: [f32; ALL],
     tiers: [Within; Tier::ALL.len()],
     total: f32,
+    /// The share of one arrival.
+    share: f32,
     /// The last place that was given in turn, 0 to 1.
     turn: f32,
     summed: Time,
@@ -96,6 +98,7 @@ impl Crowd {
             before: [0.0; ALL],
             tiers: [Within::default(); Tier::ALL.len()],
             total: 0.0,
+            share: 0.0,
             turn: 0.0,
             summed: Time::ZERO,
         }
@@ -125,6 +128,7 @@ impl Crowd {
                 self.total += held;
             }
         }
+        self.share = 1.0 / self.total;
     }
 
     /// Counts an arrival.
@@ -155,7 +159,7 @@ impl Crowd {
         } else {
             (self.before[bin] + within * held * tier.stretch, tier.begins)
         };
-        let share = |place: f32| f64::from(place / self.total);
+        let share = |place: f32| f64::from(place * self.share);
         (self.total >= LEAST).then(|| Rank { place: share(place), ahead: share(ahead) })
     }
 
