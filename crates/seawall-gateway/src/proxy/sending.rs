@@ -81,7 +81,7 @@ impl Exchange for Sending {
                 envoy::count(request.headers_mut(), attempt.number);
             }
         }
-        let pool = self.worker.pool(&self.targets[attempt.host]);
+        let pool = self.worker.pool(&self.targets, attempt.host);
         Box::pin(async move {
             match request {
                 Some(request) => pool.send(request).await,

@@ -6,7 +6,6 @@
 //! released when it has ended.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 /// One worker's view of the road.
 pub(crate) struct Stack {
     road: RefCell<Cache<Arc<ArcSwap<Road>>, Arc<Road>>>,
-    pools: RefCell<HashMap<Target, Rc<Pool>>>,
+    pools: RefCell<Vec<Pools>>,
     tracer: Option<Tracer>,
 }
 
@@ -63,13 +62,18 @@ impl Stack {
         Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::default(), tracer }
     }
 
-    /// Its connections to this host.
-    pub(super) fn pool(&self, target: &Target) -> Rc<Pool> {
-        let mut pools = self.pools.borrow_mut();
-        match pools.get(target) {
-            Some(pool) => pool.clone(),
-            None => pools.entry(target.clone()).or_insert_with(|| Pool::new(target.clone())).clone(),
-        }
+    /// Its connections to one of these hosts.
+    pub(super) fn pool(&self, targets: &Arc<[Target]>, host: usize) -> Rc<Pool> {
+        let mut known = self.pools.borrow_mut();
+        // By identity: each request asks, and upstreams are few.
+        let of = known.iter().position(|pools| Arc::ptr_eq(&pools.targets, targets));
+        let of = of.unwrap_or_else(|| {
+            let pools = Pools::to(targets, &known);
+            known.retain(|pools| pools.is_in_use());
+            known.push(pools);
+            known.len() - 1
+        });
+        known[of].pools[host].clone()
     }
 
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
@@ -208,6 +212,28 @@ impl Handler for Stack {
                 Err(unfit) => unfit_answer(unfit),
             }
         }
+    }
+}
+
+/// The connections to the hosts of an upstream, in their order.
+struct Pools {
+    targets: Arc<[Target]>,
+    pools: Vec<Rc<Pool>>,
+}
+
+impl Pools {
+    /// Those to these hosts, and to such among them as are known by another road already.
+    fn to(targets: &Arc<[Target]>, known: &[Pools]) -> Pools {
+        let known = |target: &Target| {
+            known.iter().flat_map(|known| &known.pools).find(|pool| pool.leads_to(target)).cloned()
+        };
+        let pool = |target: &Target| known(target).unwrap_or_else(|| Pool::new(target.clone()));
+        Pools { targets: targets.clone(), pools: targets.iter().map(pool).collect() }
+    }
+
+    /// Whether a road still leads there, or a request that began on one.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.targets) > 1
     }
 }
 

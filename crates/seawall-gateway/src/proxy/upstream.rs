@@ -14,7 +14,6 @@
 //! is no ticker. What went out on a fresh connection is never sent twice from here.
 
 use std::cell::RefCell;
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -58,13 +57,6 @@ pub(crate) struct Target {
     pub(crate) idle_timeout: Duration,
     /// How it is believed, where TLS is spoken.
     pub(crate) secure: Option<Secure>,
-}
-
-/// Each request looks its targets up, and hardly two of a road share their authority.
-impl Hash for Target {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.authority.hash(state);
-    }
 }
 
 /// A connection to a host.
@@ -243,6 +235,11 @@ impl Pool {
             dialling: Rc::default(),
             connecting: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Whether this is where its connections go.
+    pub(super) fn leads_to(&self, target: &Target) -> bool {
+        self.target == *target
     }
 
     /// Sends a request in origin form and waits for the answer's header.
