@@ -9,7 +9,7 @@ mod node;
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,8 +22,14 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Whether a field belongs to one hop.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
+    /// How long they are: few other names are as long as any of them.
+    const LENGTHS: u32 = 1 << 2 | 1 << 7 | 1 << 10 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19;
+    let name = name.as_str();
+    if name.len() >= 32 || LENGTHS >> name.len() & 1 == 0 {
+        return false;
+    }
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -42,7 +48,7 @@ fn is_origin(name: &HeaderName) -> bool {
 
 /// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
 /// hashed for that; and what everybody sends comes first.
-fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(super) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     headers.iter().find_map(|(other, value)| (other == name).then_some(value))
 }
 
@@ -57,9 +63,13 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let find = |headers: &HeaderMap| headers.keys().find(|name| is_hop_by_hop(name)).cloned();
     let mut all = headers.keys().filter(|name| is_hop_by_hop(name));
     let Some(mut found) = all.next().cloned() else { return };
-    if all.next().is_none() && found == header::CONNECTION && is_kept_alive(headers) {
+    if all.next().is_none()
+        && found == header::CONNECTION
+        && let Entry::Occupied(connection) = headers.entry(&found)
+        && connection.iter().all(is_kept_alive)
+    {
         // As most answers have it.
-        headers.remove(&found);
+        connection.remove();
         return;
     }
     let wants = |te: &HeaderValue| names(te).any(|name| name == "trailers");
@@ -80,10 +90,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `Connection` says no more than that it is kept.
-fn is_kept_alive(headers: &HeaderMap) -> bool {
-    let says_so = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-    headers.get_all(header::CONNECTION).iter().all(says_so)
+/// Whether a line of `Connection` says no more than that it is kept.
+fn is_kept_alive(line: &HeaderValue) -> bool {
+    line.as_bytes().eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// Removes the fields that `Connection` names. More than one line of it is rare: one costs no allocation.
