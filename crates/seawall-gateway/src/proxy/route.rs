@@ -14,6 +14,7 @@ use seawall::http::Refusals;
 use seawall_config as config;
 
 use super::fallback;
+use super::headers::sought;
 use super::inbound::Bounds;
 use super::mirror::Mirror;
 use super::upstream::Target;
@@ -120,7 +121,7 @@ impl Route {
 
     /// How much a request matters; only a trusted peer may say so itself.
     pub(crate) fn tier(&self, headers: &HeaderMap, trusted: bool) -> Tier {
-        let said = self.tier_header.as_ref().filter(|_| trusted).and_then(|name| headers.get(name));
+        let said = self.tier_header.as_ref().filter(|_| trusted).and_then(|name| sought(headers, name));
         said.and_then(|tier| Tier::from_name(tier.to_str().ok()?)).unwrap_or(self.matching.tier.default)
     }
 

@@ -347,7 +347,7 @@ fn user(road: &Road, peer: IpAddr, headers: &HeaderMap) -> Key {
     for source in &road.identity {
         match source {
             UserSource::Header(name) => {
-                if let Some(value) = headers.get(name) {
+                if let Some(value) = headers::sought(headers, name) {
                     return road.keys.key(value.as_bytes());
                 }
             }
@@ -368,7 +368,7 @@ fn dim(headers: &mut HeaderMap, header: &HeaderName, route: &Route) {
 /// Which plan the user has; only a trusted peer may say so.
 fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
     match &road.plan {
-        Some(name) if trusted => headers.get(name).map_or(0, |named| route.plan(named)),
+        Some(name) if trusted => headers::sought(headers, name).map_or(0, |named| route.plan(named)),
         Some(_) | None => 0,
     }
 }

@@ -48,8 +48,13 @@ fn is_origin(name: &HeaderName) -> bool {
 
 /// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
 /// hashed for that; and what everybody sends comes first.
-pub(super) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     headers.iter().find_map(|(other, value)| (other == name).then_some(value))
+}
+
+/// The first value of a field that few requests have.
+pub(super) fn sought<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    if headers.keys().any(|other| other == name) { headers.get(name) } else { None }
 }
 
 /// Whether another protocol is asked for on this connection, after what belonged to the last hop was removed.
