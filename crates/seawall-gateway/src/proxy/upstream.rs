@@ -25,6 +25,8 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use seawall::core::time::{Span, Time};
+use seawall::now;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -185,7 +187,7 @@ enum Sender {
 /// A connection that is idle since then.
 struct Idle {
     sender: http1::SendRequest<Outbound>,
-    since: Instant,
+    since: Time,
 }
 
 /// The connections of one worker to one host.
@@ -218,7 +220,7 @@ impl Drop for Lease {
         {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() < IDLE_MAX {
-                idle.push(Idle { sender, since: Instant::now() });
+                idle.push(Idle { sender, since: now() });
             }
         }
         self.pool.dialling.freed();
@@ -372,9 +374,9 @@ impl Pool {
             return self.shared().map(Sender::H2c);
         }
         let mut idle = self.idle.borrow_mut();
-        let oldest_allowed = Instant::now().checked_sub(self.target.idle_timeout);
-        if idle.first().is_some_and(|idle| Some(idle.since) < oldest_allowed) {
-            idle.retain(|idle| Some(idle.since) >= oldest_allowed);
+        let (now, most) = (now(), Span::from(self.target.idle_timeout));
+        if idle.first().is_some_and(|idle| now.since(idle.since) > most) {
+            idle.retain(|idle| now.since(idle.since) <= most);
         }
         while idle.last().is_some_and(|idle| idle.sender.is_closed()) {
             idle.pop();
