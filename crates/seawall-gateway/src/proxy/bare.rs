@@ -2,11 +2,11 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::headers::{self, Client};
 use super::listen::Handler;
 use super::outbound::Outbound;
+use super::outgoing::Outgoing;
 use super::upstream::{Lease, Pool, Target};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -39,7 +39,7 @@ impl Handler for Bare {
             says_forwarded: false,
         };
         headers::forwarded(request.headers_mut(), &hop);
-        match pool.send(Arc::new(request)).await {
+        match pool.send(Outgoing::new(request)).await {
             Ok((response, lease)) => {
                 let mut response = response.map(|body| Held::new(body, lease));
                 headers::strip_hop_by_hop(response.headers_mut());

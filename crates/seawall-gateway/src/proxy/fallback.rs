@@ -35,9 +35,9 @@ use tower_service::Service;
 
 use super::inbound::Inbound;
 use super::outbound::{Broken, Outbound};
+use super::outgoing::Outgoing;
 use super::road::Route;
 use super::stack::Stack;
-use super::upstream::Outgoing;
 
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 
@@ -200,14 +200,14 @@ impl Adapter<Asking, Passed, Infallible> for Seeing {
         let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
         let is_conditional = || conditions.iter().any(|name| asking.request.headers().contains_key(name));
         if sending == Sending::Shared && is_conditional() {
-            let request = Arc::new(self.http().copy(&asking.request, sending));
+            let request = Outgoing::new(self.http().copy(&asking.request, sending));
             return Asking { request, ..asking.clone() };
         }
         asking.clone()
     }
 
     fn confirming(&self, asking: &Asking, held: &Arc<Copy>) -> Option<Asking> {
-        let request = Arc::new(self.http().confirming(&asking.request, held)?);
+        let request = Outgoing::new(self.http().confirming(&asking.request, held)?);
         Some(Asking { request, ..asking.clone() })
     }
 

@@ -22,6 +22,7 @@ use seawall::core::request;
 use seawall::now;
 
 use super::outbound::Outbound;
+use super::outgoing::Outgoing;
 use super::road::Route;
 use super::stack::Stack;
 
@@ -105,7 +106,7 @@ impl Mirror {
         let tier = route.matching.tier.default;
         let seen = request::Request { tier, plan: 0, deadline: now() + route.deadline, ..seen };
         tokio::task::spawn_local(async move {
-            let (response, _) = worker.pass(&route, seen, Arc::new(request)).await;
+            let (response, _) = worker.pass(&route, seen, Outgoing::new(request)).await;
             let counter = match response.status() {
                 _ if response.headers().get(REASON).is_some_and(|reason| reason != "upstream") => {
                     &stats.refused

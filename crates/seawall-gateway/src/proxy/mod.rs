@@ -17,6 +17,7 @@ pub(crate) mod inbound;
 pub(crate) mod listen;
 pub(crate) mod mirror;
 mod outbound;
+mod outgoing;
 mod pulse;
 mod quotas;
 mod replay;

@@ -17,8 +17,9 @@ use seawall::now;
 use super::envoy::{self, RetryOn, Unanswered};
 use super::grpc;
 use super::outbound::{Fault, Faults};
+use super::outgoing::Outgoing;
 use super::stack::Stack;
-use super::upstream::{Failure, FailureKind, Lease, Outgoing, Target, written};
+use super::upstream::{Failure, FailureKind, Lease, Target};
 
 pub(super) type Answer = Result<(Response<Incoming>, Lease), Failure>;
 
@@ -72,7 +73,7 @@ impl Exchange for Sending {
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
         if (self.is_grpc || self.counts)
-            && let Some(request) = request.as_mut().and_then(written)
+            && let Some(request) = request.as_mut().and_then(Outgoing::written)
         {
             if self.is_grpc {
                 grpc::give(request.headers_mut(), attempt.deadline.since(now()));

@@ -35,9 +35,10 @@ use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
 use super::outbound::{Fault, Faults, Outbound, Patience};
+use super::outgoing::{Outgoing, copy};
 use super::road::{Road, Route};
 use super::sending::{Answer, Sending, known, outcome};
-use super::upstream::{Failure, FailureKind, Lease, Outgoing, Pool, Target, copy, written};
+use super::upstream::{Failure, FailureKind, Lease, Pool, Target};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
@@ -112,7 +113,7 @@ impl Stack {
         let is_watched = line.is_some() || span.is_some() || copied.is_some();
         let watched = is_watched.then(|| Box::new(Watched { road, line, span, copied }));
         let faults = request.body().faults();
-        Ok(Begun { route, seen, request: Arc::new(request), faults, is_grpc, watched })
+        Ok(Begun { route, seen, request: Outgoing::new(request), faults, is_grpc, watched })
     }
 
     async fn answer(self: &Rc<Self>, begun: Begun) -> Response<Payload> {
@@ -154,7 +155,7 @@ impl Stack {
         };
         let standing = front.standing();
         if let Some(header) = &route.matching.dimmer
-            && let Some(request) = written(&mut request)
+            && let Some(request) = request.written()
         {
             dim(request.headers_mut(), header, route);
         }

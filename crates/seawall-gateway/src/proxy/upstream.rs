@@ -17,7 +17,6 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,6 +36,7 @@ use super::dialling::{self, Dialling, PROOF, Stood, Turn};
 use super::headers;
 use super::listen::Local;
 use super::outbound::Outbound;
+use super::outgoing::Outgoing;
 use super::wire::poll_send;
 use crate::tls::Secure;
 use seawall_config::Protocol;
@@ -165,10 +165,6 @@ impl FailureKind {
         }
     }
 }
-
-/// A request on its way. Who may have to send it again holds it as well: it is copied when it is sent, and only
-/// then.
-pub(crate) type Outgoing = Arc<Request<Outbound>>;
 
 /// A request that was not answered.
 #[derive(Debug)]
@@ -333,7 +329,7 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let asks_to_upgrade = headers::upgrades(request.headers());
         // What passes once is sent by the last who holds it.
-        let Some(request) = owned(request) else {
+        let Some(request) = request.into_owned() else {
             return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
         };
         let (sent, sender) = match sender {
@@ -348,7 +344,7 @@ impl Pool {
             Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
-                let unsent = error.take_message().map(|unsent| Arc::new(unnamed(unsent)));
+                let unsent = error.take_message().map(|unsent| Outgoing::new(unnamed(unsent)));
                 Err(Failure { kind, unsent: RefCell::new(unsent) })
             }
         }
@@ -435,39 +431,6 @@ impl Pool {
 
 fn can_begin(request: &Request<Outbound>) -> bool {
     request.body().is_repeatable()
-}
-
-/// A copy of a request whose body can be sent again.
-pub(crate) fn copy(request: &Request<Outbound>) -> Option<Request<Outbound>> {
-    let mut copy = Request::new(request.body().again()?);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
-}
-
-/// The request itself where nobody else holds it, otherwise a copy: with its body from the beginning if that
-/// is kept. `None` for a copy of what passes once.
-fn owned(request: Outgoing) -> Option<Request<Outbound>> {
-    let mut request = match Arc::try_unwrap(request) {
-        Ok(request) => request,
-        Err(shared) => return copy(&shared),
-    };
-    if let Some(again) = request.body().again() {
-        *request.body_mut() = again;
-    }
-    Some(request)
-}
-
-/// To write to: the request itself where nobody else holds it, otherwise a copy in its place. `None` for a copy
-/// of what passes once.
-pub(crate) fn written(request: &mut Outgoing) -> Option<&mut Request<Outbound>> {
-    if Arc::get_mut(request).is_none() {
-        let mut own = copy(request)?;
-        *own.extensions_mut() = request.extensions().clone();
-        *request = Arc::new(own);
-    }
-    Arc::get_mut(request)
 }
 
 /// Back to the origin form that every host understands.

@@ -1,0 +1,131 @@
+//! A request on its way to an upstream, held by all who may have to send it again.
+//!
+//! **Mechanics.** It is copied when it is sent, and only then. The map of a request's fields becomes that of
+//! its answer, and one of just the size of the request would grow on the way: what is sent first has the map
+//! in which the request came, which has room.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use http::{HeaderMap, Request};
+
+use super::outbound::Outbound;
+
+/// A request on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing(Arc<Sheet>);
+
+/// What all who hold a request share.
+#[derive(Debug)]
+struct Sheet {
+    request: Request<Outbound>,
+    /// Its fields once more, for who sends it first.
+    roomy: Mutex<Option<HeaderMap>>,
+}
+
+impl Deref for Outgoing {
+    type Target = Request<Outbound>;
+
+    fn deref(&self) -> &Request<Outbound> {
+        &self.0.request
+    }
+}
+
+impl Outgoing {
+    /// A request that nobody else holds yet.
+    pub(crate) fn new(mut request: Request<Outbound>) -> Outgoing {
+        // Whatever may be sent again is held by others when it is sent.
+        let is_shared = request.method().is_idempotent() && request.body().is_repeatable();
+        let roomy = is_shared.then(|| {
+            let fields = request.headers().clone();
+            std::mem::replace(request.headers_mut(), fields)
+        });
+        Outgoing(Arc::new(Sheet { request, roomy: Mutex::new(roomy) }))
+    }
+
+    /// The request itself where nobody else holds it, otherwise a copy: with its body from the beginning if
+    /// that is kept. `None` for a copy of what passes once.
+    pub(super) fn into_owned(self) -> Option<Request<Outbound>> {
+        let mut request = match Arc::try_unwrap(self.0) {
+            Ok(sheet) => sheet.request,
+            Err(shared) => {
+                let roomy = shared.roomy.try_lock().ok().and_then(|mut roomy| roomy.take());
+                let fields = roomy.unwrap_or_else(|| shared.request.headers().clone());
+                return with(fields, &shared.request);
+            }
+        };
+        if let Some(again) = request.body().again() {
+            *request.body_mut() = again;
+        }
+        Some(request)
+    }
+
+    /// To write to: the request itself where nobody else holds it, otherwise a copy in its place. `None` for
+    /// a copy of what passes once.
+    pub(super) fn written(&mut self) -> Option<&mut Request<Outbound>> {
+        if Arc::get_mut(&mut self.0).is_none() {
+            let mut own = copy(self)?;
+            *own.extensions_mut() = self.extensions().clone();
+            self.0 = Arc::new(Sheet { request: own, roomy: Mutex::default() });
+        }
+        let sheet = Arc::get_mut(&mut self.0)?;
+        if let Ok(roomy) = sheet.roomy.get_mut() {
+            *roomy = None;
+        }
+        Some(&mut sheet.request)
+    }
+}
+
+/// A copy of a request whose body can be sent again.
+pub(super) fn copy(request: &Request<Outbound>) -> Option<Request<Outbound>> {
+    with(request.headers().clone(), request)
+}
+
+fn with(fields: HeaderMap, request: &Request<Outbound>) -> Option<Request<Outbound>> {
+    let mut copy = Request::new(request.body().again()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = fields;
+    Some(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &[(&'static str, &'static str)]) -> Request<Outbound> {
+        let mut request = Request::new(Outbound::Nothing);
+        for (name, value) in fields {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn every_copy_has_the_fields_of_its_request_in_order() {
+        let fields = [("host", "a"), ("cookie", "b=2"), ("x-other", "1"), ("cookie", "c=3")];
+        let held = Outgoing::new(request(&fields));
+        for _ in 0..2 {
+            let copy = held.clone().into_owned().unwrap();
+            assert_eq!(copy.headers(), held.headers());
+            let names: Vec<_> = copy.headers().keys().map(|name| name.as_str()).collect();
+            assert_eq!(names, ["host", "cookie", "x-other"]);
+        }
+        let own = held.into_owned().unwrap();
+        assert_eq!(own.headers(), request(&fields).headers());
+    }
+
+    #[test]
+    fn who_writes_writes_to_its_own() {
+        let held = Outgoing::new(request(&[("host", "a")]));
+        let mut other = held.clone();
+        other.written().unwrap().headers_mut().insert("x-attempt", "2".parse().unwrap());
+        assert!(!held.headers().contains_key("x-attempt"));
+        let mut alone = Outgoing::new(request(&[("host", "a")]));
+        alone.written().unwrap().headers_mut().insert("x-attempt", "2".parse().unwrap());
+        for written in [other, alone] {
+            let sent = written.clone().into_owned().unwrap();
+            assert!(sent.headers().contains_key("x-attempt") && sent.headers().contains_key("host"));
+        }
+    }
+}
