@@ -7,7 +7,7 @@ use super::headers::{self, Client};
 use super::listen::Handler;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
-use super::upstream::{Lease, Pool, Target};
+use super::upstream::{Answered, Lease, Pool, Target};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -40,8 +40,9 @@ impl Handler for Bare {
         };
         headers::forwarded(request.headers_mut(), &hop);
         match pool.send(Outgoing::new(request)).await {
-            Ok((response, lease)) => {
-                let mut response = response.map(|body| Held::new(body, lease));
+            Ok(answered) => {
+                let Answered { response, connection, .. } = *answered;
+                let mut response = response.map(|body| Held::new(body, connection));
                 headers::strip_hop_by_hop(response.headers_mut());
                 response
             }

@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Response;
-use hyper::body::Incoming;
 use seawall::call::{Ended, Exchange, Judgement};
 use seawall::core::call::{Attempt, Repeat, Verdict};
 use seawall::core::outcome::Outcome;
@@ -19,17 +17,13 @@ use super::grpc;
 use super::outbound::{Fault, Faults};
 use super::outgoing::Outgoing;
 use super::stack::Stack;
-use super::upstream::{Failure, FailureKind, Lease, Target};
-
-pub(super) type Answer = Result<(Response<Incoming>, Lease), Failure>;
+use super::upstream::{Answer, Failure, FailureKind, Target};
 
 /// How the front gate is told that a call went.
 pub(super) fn outcome(ended: &Ended<Answer>) -> Outcome {
     match (&ended.verdict, &ended.answer) {
         (Verdict::Rejected(_), _) => Outcome::Ignored,
-        (Verdict::Answered { .. }, Some(Ok((response, _)))) => {
-            seawall::http::outcome(response.status(), response.headers())
-        }
+        (Verdict::Answered { .. }, Some(Ok(answered))) => answered.outcome.get(),
         (Verdict::Answered { .. }, Some(Err(_))) => Outcome::Failure,
         (Verdict::Expired | Verdict::Answered { .. }, _) => Outcome::TimedOut,
     }
@@ -92,7 +86,7 @@ impl Exchange for Sending {
     }
 
     fn spared(&self, answer: &Answer) -> Span {
-        answer.as_ref().map_or(Span::ZERO, |(_, connection)| connection.connecting().into())
+        answer.as_ref().map_or(Span::ZERO, |answered| answered.connection.connecting().into())
     }
 
     fn can_send(&self) -> bool {
@@ -121,9 +115,10 @@ impl Exchange for Sending {
                 let repeat = if is_wanted { repeat } else { Repeat::Final };
                 Judgement { outcome: Outcome::Failure, repeat }
             }
-            Ok((response, _)) => {
-                let status = response.status();
-                let judged = seawall::http::judge(status, response.headers(), self.repeat());
+            Ok(answered) => {
+                let status = answered.response.status();
+                let judged = seawall::http::judge(status, answered.response.headers(), self.repeat());
+                answered.outcome.set(judged.outcome);
                 match self.retry_on {
                     // Who pushes back has the last word.
                     Some(on) if judged.repeat != Repeat::Unwanted => {

@@ -37,8 +37,8 @@ use super::listen::Handler;
 use super::outbound::{Fault, Faults, Outbound, Patience};
 use super::outgoing::{Outgoing, copy};
 use super::road::{Road, Route};
-use super::sending::{Answer, Sending, known, outcome};
-use super::upstream::{Failure, FailureKind, Lease, Pool, Target};
+use super::sending::{Sending, known, outcome};
+use super::upstream::{Answer, Answered, Failure, FailureKind, Pool, Target};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
@@ -285,7 +285,7 @@ fn settled(
 ) -> Response<Plain> {
     route.stats.attempts.inc_by(u64::from(ended.attempts));
     let connecting = match &ended.answer {
-        Some(Ok((_, connection))) => connection.connecting().into(),
+        Some(Ok(answered)) => answered.connection.connecting().into(),
         _ => time::Span::ZERO,
     };
     if known(faults).is_some() {
@@ -298,9 +298,7 @@ fn settled(
     front.report(outcome(&ended), ended.waited + connecting);
     match (ended.verdict, ended.answer) {
         (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
-        (Verdict::Answered { .. }, Some(Ok((response, connection)))) => {
-            streamed(route, front, ended.guard, response, connection)
-        }
+        (Verdict::Answered { .. }, Some(Ok(answered))) => streamed(route, front, ended.guard, answered),
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
             refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
@@ -416,13 +414,8 @@ fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
 }
 
 /// An answer of the upstream, with what it holds until its body has ended.
-fn streamed(
-    route: &Route,
-    front: Guard,
-    back: Option<Guard>,
-    mut response: Response<Incoming>,
-    connection: Lease,
-) -> Response<Plain> {
+fn streamed(route: &Route, front: Guard, back: Option<Guard>, answered: Box<Answered>) -> Response<Plain> {
+    let Answered { mut response, connection, .. } = *answered;
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };

@@ -13,7 +13,7 @@
 //! **Edges.** Idle connections are bounded in number and age, checked when one is asked for; there
 //! is no ticker. What went out on a fresh connection is never sent twice from here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,6 +24,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use seawall::core::outcome::Outcome;
 use seawall::core::time::{Span, Time};
 use seawall::now;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -166,6 +167,17 @@ impl FailureKind {
     }
 }
 
+/// An answer's head, and the connection on which its body comes.
+pub(crate) struct Answered {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) connection: Lease,
+    /// How it speaks of the service, once it was judged.
+    pub(crate) outcome: Cell<Outcome>,
+}
+
+/// What became of a request. In a box, because it goes through many hands before it is looked at.
+pub(crate) type Answer = Result<Box<Answered>, Failure>;
+
 /// A request that was not answered.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -241,10 +253,7 @@ impl Pool {
     }
 
     /// Sends a request in origin form and waits for the answer's header.
-    pub(crate) async fn send(
-        self: &Rc<Self>,
-        mut request: Outgoing,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    pub(crate) async fn send(self: &Rc<Self>, mut request: Outgoing) -> Answer {
         if let Some(sender) = self.reuse() {
             // The host may have closed it a moment ago: what may be repeated is kept for that.
             let may_repeat = request.method().is_idempotent() && can_begin(&request);
@@ -266,10 +275,7 @@ impl Pool {
     }
 
     /// The same where no idle connection is ready.
-    async fn send_fresh(
-        self: &Rc<Self>,
-        mut request: Outgoing,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    async fn send_fresh(self: &Rc<Self>, mut request: Outgoing) -> Answer {
         let began = Instant::now();
         loop {
             let (sender, turn) = match self.sender().await {
@@ -279,9 +285,9 @@ impl Pool {
             let connecting = began.elapsed();
             let fresh = turn.is_some() || self.target.protocol == Protocol::H2c;
             match self.proving(turn, self.exchange(sender, request)).await {
-                Ok((response, mut lease)) => {
-                    lease.connecting = connecting;
-                    return Ok((response, lease));
+                Ok(mut answered) => {
+                    answered.connection.connecting = connecting;
+                    return Ok(answered);
                 }
                 // An idle connection that was closed meanwhile: nothing was sent.
                 Err(Failure { kind: FailureKind::Broken, unsent }) if !fresh => match unsent.into_inner() {
@@ -322,11 +328,7 @@ impl Pool {
         }
     }
 
-    async fn exchange(
-        self: &Rc<Self>,
-        sender: Sender,
-        request: Outgoing,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    async fn exchange(self: &Rc<Self>, sender: Sender, request: Outgoing) -> Answer {
         let asks_to_upgrade = headers::upgrades(request.headers());
         // What passes once is sent by the last who holds it.
         let Some(request) = request.into_owned() else {
@@ -341,7 +343,10 @@ impl Pool {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_to_upgrade => {
                 Err(Failure { kind: FailureKind::Invalid, unsent: RefCell::default() })
             }
-            Ok(response) => Ok((response, Lease { pool: self.clone(), sender, connecting: Duration::ZERO })),
+            Ok(response) => {
+                let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
+                Ok(Box::new(Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
+            }
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
                 let unsent = error.take_message().map(|unsent| Outgoing::new(unnamed(unsent)));
