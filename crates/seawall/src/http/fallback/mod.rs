@@ -57,7 +57,7 @@ mod validate;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -89,6 +89,9 @@ const FALLBACK: HeaderName = HeaderName::from_static("x-seawall-fallback");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// In `x-seawall-reason`: the request takes only what is kept (`only-if-cached`), and that is nothing.
 pub const NOT_KEPT: &str = "not_kept";
+/// Consecutive multiples of it, in parts of 2^64, are far apart (the golden ratio).
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// What is kept, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -123,7 +126,7 @@ pub struct Fixed {
 pub struct Served(pub Source);
 
 /// What tells answers apart: method, authority, path, query and the fields that vary.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     address: Arc<Address>,
     method: Method,
@@ -144,7 +147,10 @@ struct Known {
 impl Resource {
     fn new<B>(request: &Request<B>, address: Arc<Address>, known: &Known) -> Resource {
         let field = |name: &HeaderName| (name.clone(), joined(request.headers(), name));
-        let varying = known.names.iter().map(field).collect();
+        let varying = match &*known.names {
+            [] => Box::default(),
+            names => names.iter().map(field).collect(),
+        };
         Resource { address, method: request.method().clone(), varying, changes: known.changes }
     }
 
@@ -154,6 +160,17 @@ impl Resource {
         };
         let fields: usize = self.varying.iter().map(varying).sum();
         (self.address.text.len() + fields) as u64
+    }
+}
+
+/// Mostly a single number: the hash of the address has a secret, and a changed address is as good as another.
+/// What few addresses have several of costs no more than a comparison, such as methods.
+impl Hash for Resource {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.address.hash.0.wrapping_add(self.changes.wrapping_mul(SPREAD)));
+        if !self.varying.is_empty() {
+            self.varying.hash(state);
+        }
     }
 }
 
