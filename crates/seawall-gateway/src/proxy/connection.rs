@@ -140,9 +140,12 @@ fn service<H: Handler>(
         if secure {
             request.extensions_mut().insert(Secure);
         }
-        // Boxed, because what is not is copied half a dozen times before its first poll.
-        let answer =
-            pulse.begin().map(|busy| (busy, Box::pin(handler.clone().handle(client.clone(), request))));
+        #[expect(clippy::manual_map, reason = "a closure would carry the request once more")]
+        let answer = match pulse.begin() {
+            // Boxed, because what is not is copied half a dozen times before its first poll.
+            Some(busy) => Some((busy, Box::pin(handler.clone().handle(client.clone(), request)))),
+            None => None,
+        };
         let (agreed, pulse) = (agreed.clone(), pulse.clone());
         async move {
             Ok(match answer {

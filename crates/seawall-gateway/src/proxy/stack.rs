@@ -111,7 +111,8 @@ impl Stack {
         let copied = mirrored.map(|_| (parent.clone(), copy(&request)));
         let route = route.clone();
         let is_watched = line.is_some() || span.is_some() || copied.is_some();
-        let watched = is_watched.then(|| Box::new(Watched { road, line, span, copied }));
+        // Not in a closure: that would carry what few have.
+        let watched = if is_watched { Some(Box::new(Watched { road, line, span, copied })) } else { None };
         let faults = request.body().faults();
         Ok(Begun { route, seen, request: Outgoing::new(request), faults, is_grpc, watched })
     }
