@@ -307,6 +307,89 @@ async fn a_connection_closed_as_the_request_arrives_is_not_the_clients_trouble()
     script.await.unwrap();
 }
 
+/// Bounds what a test waits for.
+async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it should have come long ago")
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_as_soon_as_its_host_has() {
+    let (origin, script) = scripted(|listener| async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        head(&mut first).await;
+        first.write_all(OK).await.unwrap();
+        first.shutdown().await.unwrap();
+        assert_eq!(first.read(&mut [0; 1]).await.unwrap(), 0, "the proxy closes its side as well");
+        let (mut second, _) = listener.accept().await.unwrap();
+        head(&mut second).await;
+        second.write_all(OK).await.unwrap();
+    })
+    .await;
+    let script = tokio::spawn(script);
+    let proxy = Proxy::before(origin, Protocol::Http1);
+    assert_eq!(proxy.get("/").await.2, "ok");
+    assert_eq!(soon(proxy.get("/")).await.2, "ok");
+    soon(script).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_comes_in_parts_is_passed_on_as_it_comes_and_its_connection_used_again() {
+    let more = Arc::new(Notify::new());
+    let wait = more.clone();
+    let (origin, script) = scripted(|listener| async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        head(&mut stream).await;
+        stream.write_all(&OK[..OK.len() - 1]).await.unwrap();
+        wait.notified().await;
+        stream.write_all(b"k").await.unwrap();
+        head(&mut stream).await;
+        stream.write_all(OK).await.unwrap();
+    })
+    .await;
+    let script = tokio::spawn(script);
+    let proxy = Proxy::before(origin, Protocol::Http1);
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    for request in 0..2 {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        soon(head(&mut client)).await;
+        assert_eq!(soon(client.read_u8()).await.unwrap(), b'o');
+        if request == 0 {
+            more.notify_one();
+        }
+        assert_eq!(soon(client.read_u8()).await.unwrap(), b'k');
+    }
+    soon(script).await.unwrap();
+}
+
+/// More than sockets take in.
+const LARGE: usize = 16 << 20;
+
+#[tokio::test]
+async fn an_upload_goes_on_while_its_early_answer_is_not_taken() {
+    let (origin, script) = scripted(|listener| async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        head(&mut stream).await;
+        let (mut from, mut to) = stream.into_split();
+        let answer = tokio::spawn(async move {
+            to.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n").as_bytes()).await?;
+            to.write_all(&vec![b'a'; LARGE - 1]).await.map(|()| to)
+        });
+        from.read_exact(&mut vec![0; LARGE]).await.unwrap();
+        // Not before: an answer that has ended ends its upload as well.
+        answer.await.unwrap().unwrap().write_all(b"a").await.unwrap();
+    })
+    .await;
+    let script = tokio::spawn(script);
+    let proxy = Proxy::before(origin, Protocol::Http1);
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    soon(client.write_all(&vec![b'b'; LARGE])).await.unwrap();
+    soon(head(&mut client)).await;
+    soon(client.read_exact(&mut vec![0; LARGE])).await.unwrap();
+    soon(script).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_host_that_is_down_is_said_so() {
     let closed = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
