@@ -301,15 +301,13 @@ impl<X: Exchange> Drive<X> {
                         continue;
                     }
                     let mut sleep = this.sleep;
-                    if sleep.is_none() {
-                        sleep.set(Some(tokio::time::sleep_until(instant(until))));
+                    let was_armed = std::mem::replace(this.armed, until);
+                    match sleep.as_mut().as_pin_mut() {
+                        None => sleep.set(Some(tokio::time::sleep_until(instant(until)))),
+                        Some(sleep) if was_armed != until => sleep.reset(instant(until)),
+                        Some(_) => {}
                     }
-                    let mut sleep = sleep.as_pin_mut().expect("armed above");
-                    if *this.armed != until {
-                        *this.armed = until;
-                        sleep.as_mut().reset(instant(until));
-                    }
-                    ready!(sleep.poll(cx));
+                    ready!(sleep.as_pin_mut().expect("armed above").poll(cx));
                     now = clock::now();
                 }
             }
