@@ -18,6 +18,7 @@ pub(crate) mod listen;
 pub(crate) mod mirror;
 mod outbound;
 mod outgoing;
+mod pools;
 mod pulse;
 mod quotas;
 mod replay;

@@ -36,6 +36,7 @@ use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
 use super::outbound::{Fault, Faults, Outbound, Patience};
 use super::outgoing::{Outgoing, copy};
+use super::pools::Pools;
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome};
 use super::upstream::{Answer, Answered, Failure, FailureKind, Pool, Target};
@@ -53,7 +54,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 /// One worker's view of the road.
 pub(crate) struct Stack {
     road: RefCell<Cache<Arc<ArcSwap<Road>>, Arc<Road>>>,
-    pools: RefCell<Vec<Pools>>,
+    pools: RefCell<Pools>,
     tracer: Option<Tracer>,
 }
 
@@ -65,16 +66,7 @@ impl Stack {
 
     /// Its connections to one of these hosts.
     pub(super) fn pool(&self, targets: &Arc<[Target]>, host: usize) -> Rc<Pool> {
-        let mut known = self.pools.borrow_mut();
-        // By identity: each request asks, and upstreams are few.
-        let of = known.iter().position(|pools| Arc::ptr_eq(&pools.targets, targets));
-        let of = of.unwrap_or_else(|| {
-            let pools = Pools::to(targets, &known);
-            known.retain(|pools| pools.is_in_use());
-            known.push(pools);
-            known.len() - 1
-        });
-        known[of].pools[host].clone()
+        self.pools.borrow_mut().of(targets, host)
     }
 
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
@@ -214,28 +206,6 @@ impl Handler for Stack {
                 Err(unfit) => unfit_answer(unfit),
             }
         }
-    }
-}
-
-/// The connections to the hosts of an upstream, in their order.
-struct Pools {
-    targets: Arc<[Target]>,
-    pools: Vec<Rc<Pool>>,
-}
-
-impl Pools {
-    /// Those to these hosts, and to such among them as are known by another road already.
-    fn to(targets: &Arc<[Target]>, known: &[Pools]) -> Pools {
-        let known = |target: &Target| {
-            known.iter().flat_map(|known| &known.pools).find(|pool| pool.leads_to(target)).cloned()
-        };
-        let pool = |target: &Target| known(target).unwrap_or_else(|| Pool::new(target.clone()));
-        Pools { targets: targets.clone(), pools: targets.iter().map(pool).collect() }
-    }
-
-    /// Whether a road still leads there, or a request that began on one.
-    fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.targets) > 1
     }
 }
 
