@@ -1,6 +1,6 @@
 //! The clock: core's time, read from tokio, so that a paused runtime pauses the policies too.
 //!
-//! A request asks it a dozen times, mostly in one breath. Whoever drives many says where a [`Moment`]
+//! A request asks it a dozen times, mostly in one breath. Whoever drives many says where a [`Pause`]
 //! begins and ends, for instance with each poll of a connection; within one, the clock is read once.
 
 use std::cell::Cell;
@@ -14,11 +14,11 @@ use tokio::time::Instant;
 /// What a thread knows of the time.
 #[derive(Clone, Copy)]
 enum Known {
-    /// No moment has begun: the clock is read for each who asks.
+    /// No pause has begun: the clock is read for each who asks.
     Nothing,
-    /// Nobody has asked in this moment.
+    /// Nobody has asked in this pause.
     Unasked,
-    /// What was read in this moment.
+    /// What was read in this pause.
     At(Time),
 }
 
@@ -26,34 +26,34 @@ thread_local! {
     static KNOWN: Cell<Known> = const { Cell::new(Known::Nothing) };
 }
 
-/// A moment: until it is dropped, [`now`] says on this thread what it said first. Never hold one while
+/// A pause of the clock: until it is dropped, [`now`] says on this thread what it said first. Never hold one while
 /// something is waited for; what is timed in it takes no time.
 ///
 /// ```
-/// use seawall::{Moment, now};
+/// use seawall::{Pause, now};
 ///
-/// let moment = Moment::begin();
+/// let pause = Pause::begin();
 /// let first = now();
 /// assert_eq!(now(), first);
-/// drop(moment);
+/// drop(pause);
 /// assert!(now() >= first);
 /// ```
 #[must_use = "it ends when it is dropped"]
-pub struct Moment {
+pub struct Pause {
     around: Known,
     /// It is this thread's.
     _here: PhantomData<*const ()>,
 }
 
-impl Moment {
+impl Pause {
     /// Begins one, inside of another too.
     #[inline]
-    pub fn begin() -> Moment {
-        Moment { around: KNOWN.replace(Known::Unasked), _here: PhantomData }
+    pub fn begin() -> Pause {
+        Pause { around: KNOWN.replace(Known::Unasked), _here: PhantomData }
     }
 }
 
-impl Drop for Moment {
+impl Drop for Pause {
     #[inline]
     fn drop(&mut self) {
         KNOWN.set(self.around);
@@ -89,4 +89,21 @@ fn read() -> Time {
 pub fn instant(time: Time) -> Instant {
     const FAR: u64 = 30 * 365 * 86_400 * 1_000_000_000;
     origin() + Duration::from_nanos(time.as_nanos().min(FAR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_in_a_pause_ends_alone() {
+        let outer = Pause::begin();
+        let first = now();
+        let inner = Pause::begin();
+        assert_eq!(now(), now());
+        drop(inner);
+        assert_eq!(now(), first);
+        drop(outer);
+        assert!(matches!(KNOWN.get(), Known::Nothing));
+    }
 }

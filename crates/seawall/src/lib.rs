@@ -55,7 +55,7 @@ pub mod pipeline;
 pub mod single;
 mod threads;
 
-pub use clock::{Moment, instant, now};
+pub use clock::{Pause, instant, now};
 pub use enter::{Enter, Guard, enter};
 pub use identity::{UserKeys, seed};
 pub use pipeline::{CallError, Pipeline};

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use seawall::Moment;
+use seawall::Pause;
 use tokio::net::TcpStream;
 
 use super::greeting::{Greeting, Stream};
@@ -104,7 +104,7 @@ pub(super) async fn run<H: Handler>(
     let mut connection = protocols.http1.serve_connection(TokioIo::new(wire), service);
     let late = poll_fn(|cx| {
         // What happens in one poll happens at one time.
-        let _moment = Moment::begin();
+        let _pause = Pause::begin();
         match pulse.heed(cx) {
             Order::Run => {}
             Order::Finish => Pin::new(&mut connection).graceful_shutdown(),

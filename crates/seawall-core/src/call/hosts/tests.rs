@@ -100,6 +100,8 @@ fn counts_until_the_first_report(hosts: &Pooled) {
     hosts.report(at(10), host, &mut ticket, Outcome::Success, ms(10));
     hosts.report(at(20), host, &mut ticket, Outcome::Failure, ms(20));
     hosts.release(at(30), host, ticket);
+    let weighs = hosts.gates().len() > 1;
+    assert_eq!(latency(hosts, 0), weighs.then_some(ms(10)), "a lone host is not weighed");
     let (host, ticket) = pick(hosts, at(40), None, &mut rng).unwrap();
     hosts.release(at(50), host, ticket);
     assert_eq!(in_flight(hosts)[0], 0, "never reported is cancelled");
