@@ -33,7 +33,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// The most members of a `tracestate`.
-const STATES_MAX: u32 = 32;
+const STATES_MAX: usize = 32;
 /// How long the collector may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -192,19 +192,19 @@ fn parent(value: &HeaderValue) -> Option<SpanContext> {
     parent.is_valid().then_some(parent)
 }
 
-/// Whether the lines of `tracestate` together are a list of at most 32 members, each a key and a value.
+/// Whether the lines of `tracestate` together are a list of at most 32 members, each a key of its own and a
+/// value.
 fn is_state(headers: &HeaderMap) -> bool {
-    let mut members = 0;
+    let mut keys: Vec<&str> = Vec::new();
     headers.get_all(TRACESTATE).iter().all(|line| {
         let Ok(line) = line.to_str() else { return false };
-        line.split(',')
-            .map(|member| member.trim_matches([' ', '\t']))
-            .filter(|member| !member.is_empty())
-            .all(|member| {
-                members += 1;
-                members <= STATES_MAX
-                    && member.split_once('=').is_some_and(|(key, value)| is_member(key, value))
-            })
+        let members = line.split(',').map(|member| member.trim_matches([' ', '\t']));
+        members.filter(|member| !member.is_empty()).all(|member| {
+            let Some((key, value)) = member.split_once('=') else { return false };
+            let is_fine = keys.len() < STATES_MAX && is_member(key, value) && !keys.contains(&key);
+            keys.push(key);
+            is_fine
+        })
     })
 }
 
@@ -253,6 +253,9 @@ mod tests {
             "foo@abcdefghijklmno=1",
         ] {
             assert!(!is_valid(&[wrong]), "{wrong}");
+        }
+        for twice in [&["foo=1,foo=2"][..], &["foo=1,bar=2", "foo=1"]] {
+            assert!(!is_valid(twice), "{twice:?}");
         }
         assert!(!is_valid(&[&many(33)]));
         assert!(!is_valid(&[&many(32), "more=1"]));
