@@ -130,6 +130,14 @@ fn what_follows_a_refused_request_is_not_read() {
 }
 
 #[test]
+fn what_follows_a_refused_tunnel_is_not_read() {
+    let gateway = before(&origin());
+    let asking = "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = exchange(&gateway, asking.as_bytes());
+    assert!(status(&answer) == 405 && !answer.contains("smuggled"), "{answer:?}");
+}
+
+#[test]
 fn what_is_too_large_is_told_so() {
     let gateway = before(&origin());
     let long = "x".repeat(70_000);
