@@ -346,7 +346,7 @@ fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
 /// The request as the upstream shall see it: origin form, `Host`, no hop-by-hop fields.
 fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    let h2 = request.version() == Version::HTTP_2;
+    let version = request.version();
     let mut request = request.map(Outbound::new);
     *request.version_mut() = Version::HTTP_11;
     if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
@@ -356,10 +356,10 @@ fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
             *request.uri_mut() = path;
         }
     }
-    if h2 {
+    if version == Version::HTTP_2 {
         join_cookies(request.headers_mut());
     }
-    let upgrade = headers::upgrade(request.headers()).filter(|_| !h2);
+    let upgrade = headers::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
     headers::strip_hop_by_hop(request.headers_mut());
     headers::strip_expect(request.headers_mut());
     if let Some(protocol) = upgrade {

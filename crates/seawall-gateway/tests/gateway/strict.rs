@@ -138,6 +138,27 @@ fn what_follows_a_refused_tunnel_is_not_read() {
 }
 
 #[test]
+fn no_other_version_of_http_is_offered_to_an_upstream() {
+    let gateway = before(&origin());
+    let seen = |version: &str, upgrade: &str| {
+        let asking =
+            format!("GET / HTTP/{version}\r\nhost: a\r\nconnection: upgrade, close\r\n{upgrade}\r\n\r\n");
+        exchange(&gateway, asking.as_bytes()).to_ascii_lowercase()
+    };
+    for only in ["h2c", "H2C", "h2c,", ",h2c", "h2c;x", "h2c/1", "h2", "HTTP/2.0", "h2c, HTTP/2.0"] {
+        let seen = seen("1.1", &format!("upgrade: {only}"));
+        assert!(status(&seen) == 200 && !seen.contains("upgrade"), "{only}: {seen}");
+    }
+    for beside in ["upgrade: websocket, h2c", "upgrade: h2c, websocket", "upgrade: h2c\r\nupgrade: websocket"]
+    {
+        let seen = seen("1.1", beside);
+        assert!(seen.contains("upgrade: websocket\r\n") && !seen.contains("h2c"), "{beside}: {seen}");
+    }
+    let older = seen("1.0", "upgrade: websocket");
+    assert!(status(&older) == 200 && !older.contains("upgrade"), "{older}");
+}
+
+#[test]
 fn what_is_too_large_is_told_so() {
     let gateway = before(&origin());
     let long = "x".repeat(70_000);

@@ -118,17 +118,27 @@ fn names(list: &HeaderValue) -> impl Iterator<Item = &str> {
     parts.filter_map(|name| std::str::from_utf8(name).ok())
 }
 
-/// The other protocol that is asked for on this connection, or agreed on. An offer of `h2c` may be
-/// ignored, and is.
+/// The other protocols that are asked for on this connection, or the one agreed on. An offer may be ignored,
+/// and that of another version of HTTP is: what came through would be seen by no policy.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = first(headers, &header::UPGRADE)?;
-    let is_named = |line: &HeaderValue| {
-        line.as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    };
-    let named = headers.get_all(header::CONNECTION).iter().any(is_named);
-    (named && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
+    if !upgrades(headers) {
+        return None;
+    }
+    let is_named = |line: &HeaderValue| names(line).any(|name| name.eq_ignore_ascii_case("upgrade"));
+    if !headers.get_all(header::CONNECTION).iter().any(is_named) {
+        return None;
+    }
+    let lines = headers.get_all(header::UPGRADE).iter();
+    let others: Vec<&str> = lines.flat_map(names).filter(|protocol| is_other(protocol)).collect();
+    if others.is_empty() { None } else { HeaderValue::try_from(others.join(", ")).ok() }
+}
+
+/// Whether this names a protocol, perhaps with its version, that is not HTTP.
+fn is_other(protocol: &str) -> bool {
+    let (name, version) = protocol.split_once('/').unwrap_or((protocol, "1"));
+    let is_token = |text: &str| HeaderName::try_from(text).is_ok();
+    let is_http = ["http", "h2", "h2c", "h3"].iter().any(|http| name.eq_ignore_ascii_case(http));
+    is_token(name) && is_token(version) && !is_http
 }
 
 /// Removes the client's wish to be asked for its body: that is met when it is read.
