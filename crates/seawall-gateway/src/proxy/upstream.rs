@@ -20,8 +20,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use seawall::core::outcome::Outcome;
@@ -46,6 +46,7 @@ use seawall_config::Protocol;
 pub(crate) const IDLE_MAX: usize = 256;
 /// How often an HTTP/2 connection with requests in flight is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(10);
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// A host and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,11 +332,14 @@ impl Pool {
     async fn exchange(self: &Rc<Self>, sender: Sender, request: Outgoing) -> Answer {
         let asks_to_upgrade = headers::upgrades(request.headers());
         // What passes once is sent by the last who holds it.
-        let Some(request) = request.into_owned() else {
+        let Some(mut request) = request.into_owned() else {
             return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
         };
         let (sent, sender) = match sender {
-            Sender::Http1(mut sender) => (sender.try_send_request(request).await, Some(sender)),
+            Sender::Http1(mut sender) => {
+                chunk(&mut request);
+                (sender.try_send_request(request).await, Some(sender))
+            }
             Sender::H2c(mut sender) => (sender.try_send_request(self.named(request)).await, None),
         };
         match sent {
@@ -431,6 +435,17 @@ impl Pool {
 
     fn shared(&self) -> Option<http2::SendRequest<Outbound>> {
         self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned()
+    }
+}
+
+/// Says that a body without a length comes in chunks: with methods that seldom have one, the client would
+/// leave it out.
+fn chunk(request: &mut Request<Outbound>) {
+    if !request.body().is_none()
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && request.body().size_hint().exact().is_none()
+    {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
     }
 }
 

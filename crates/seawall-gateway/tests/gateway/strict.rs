@@ -220,6 +220,39 @@ fn hop_by_hop_fields_end_here() {
     }
 }
 
+/// An origin that reads one request in chunks to its end; says its address, and what it read.
+fn origin_of_chunks() -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let read = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        stream.get_ref().set_read_timeout(Some(WITHIN)).unwrap();
+        let mut text = String::new();
+        while !(text.contains("\r\n0\r\n") && text.ends_with("\r\n\r\n")) {
+            if stream.read_line(&mut text).unwrap_or(0) == 0 {
+                return text;
+            }
+        }
+        stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        text.to_ascii_lowercase()
+    });
+    (address, read)
+}
+
+#[test]
+fn a_body_reaches_the_upstream_with_any_method() {
+    for method in ["GET", "HEAD", "DELETE", "POST"] {
+        let (address, read) = origin_of_chunks();
+        let gateway = before(&address);
+        let asking = format!(
+            "{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+        );
+        assert_eq!(status(&exchange(&gateway, asking.as_bytes())), 204, "{method}");
+        let read = read.join().unwrap();
+        assert!(read.ends_with("\r\n\r\n2\r\nhi\r\n0\r\n\r\n"), "{read:?}");
+    }
+}
+
 #[test]
 fn some_answers_have_no_body() {
     for (method, said) in [
