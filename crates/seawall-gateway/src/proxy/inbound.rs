@@ -26,6 +26,7 @@ use prometheus_client::metrics::counter::Counter;
 use seawall::Guard;
 use tokio::time::{Instant, Sleep};
 
+use super::headers;
 use super::outbound::Broken;
 use super::upstream::Lease;
 
@@ -171,9 +172,10 @@ impl Body for Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let coming = &mut *self.0;
-        let polled = Pin::new(&mut coming.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) => {
+        let mut polled = Pin::new(&mut coming.body).poll_frame(cx);
+        match &mut polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
                 coming.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
             }
             Poll::Ready(Some(Err(_)) | None) => coming.riders = None,

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::headers;
 use super::replay::Cursor;
 
 /// Why a body ended early.
@@ -113,9 +114,10 @@ impl Body for Live {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
+                frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
                 match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64) {
                     Some(rest) => self.left = rest,
                     None => {

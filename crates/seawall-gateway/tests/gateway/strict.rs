@@ -254,6 +254,22 @@ fn a_body_reaches_the_upstream_with_any_method() {
 }
 
 #[test]
+fn trailers_say_nothing_that_only_a_head_may() {
+    let (address, read) = origin_of_chunks();
+    let gateway = before(&address);
+    let names = ["connection", "host", "x-forwarded-for", "x-forwarded-host", "forwarded", "te", "x-sum"];
+    let trailers: String = names.iter().map(|name| format!("{name}: x\r\n")).collect();
+    let asking = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntrailer: {}\r\ntransfer-encoding: chunked\r\n\r\n\
+         2\r\nhi\r\n0\r\n{trailers}\r\n",
+        names.join(", ")
+    );
+    assert_eq!(status(&exchange(&gateway, asking.as_bytes())), 204);
+    let read = read.join().unwrap();
+    assert!(read.ends_with("\r\n2\r\nhi\r\n0\r\nx-sum: x\r\n\r\n"), "{read:?}");
+}
+
+#[test]
 fn some_answers_have_no_body() {
     for (method, said) in [
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),

@@ -46,6 +46,18 @@ fn is_origin(name: &HeaderName) -> bool {
     matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded")
 }
 
+/// Removes what may not come behind a body: what belongs to one hop, frames, routes, or says who is asking.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    let is_of_heads = |name: &HeaderName| {
+        let is_framing = *name == header::CONTENT_LENGTH || *name == header::TRAILER;
+        is_hop_by_hop(name) || is_origin(name) || is_framing || *name == header::HOST
+    };
+    let found: Vec<HeaderName> = trailers.keys().filter(|name| is_of_heads(name)).cloned().collect();
+    for name in found {
+        trailers.remove(name);
+    }
+}
+
 /// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
 /// hashed for that; and what everybody sends comes first.
 fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
