@@ -47,6 +47,8 @@ use seawall_config::UserSource;
 const LAST_WORD: Duration = Duration::from_millis(5);
 
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+/// The host of a request that names none.
+const NOBODY: HeaderValue = HeaderValue::from_static("");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// The usual methods, for those who ask for one that is not offered; others pass as well.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -366,6 +368,10 @@ fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
         headers::set_upgrade(request.headers_mut(), protocol);
     }
     headers::forwarded(request.headers_mut(), hop);
+    if version == Version::HTTP_10 {
+        // Only there may it be missing.
+        request.headers_mut().entry(header::HOST).or_insert(NOBODY);
+    }
     request
 }
 

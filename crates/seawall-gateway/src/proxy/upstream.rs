@@ -362,7 +362,7 @@ impl Pool {
     /// HTTP/2 names scheme and host in the target.
     fn named(&self, mut request: Request<Outbound>) -> Request<Outbound> {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.unwrap_or(&self.target.authority);
+        let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.target.authority);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         if let Ok(uri) =
             Uri::builder().scheme(self.target.scheme()).authority(host).path_and_query(path).build()

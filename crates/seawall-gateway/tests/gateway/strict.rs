@@ -196,6 +196,7 @@ fn versions_differ_in_how_long_a_connection_lives() {
     let gateway = before(&origin());
     let closed = exchange(&gateway, b"GET / HTTP/1.0\r\n\r\n");
     assert_eq!(status(&closed), 200, "{closed}");
+    assert!(closed.contains("HTTP/1.1\r\n") && closed.contains("\r\nhost: \r\n"), "{closed}");
     let kept = "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
     let twice = exchange(&gateway, format!("{kept}GET / HTTP/1.0\r\n\r\n").as_bytes());
     assert_eq!(twice.matches(" 200 OK").count(), 2, "{twice}");
