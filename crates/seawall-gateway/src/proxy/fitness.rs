@@ -1,9 +1,13 @@
 //! What is asked of a request before it finds its route (RFC 9112 §3.2, RFC 9113 §8.3.1).
 //!
-//! **Prevents** request smuggling, and routing by one host while the upstream sees another. The parser lets
-//! pass what is well-formed line by line: that there is exactly one host, and one length, is seen here.
+//! **Prevents** request smuggling, and routing by one host or path while the upstream sees another. The parser
+//! lets pass what is well-formed line by line: that there is exactly one host, one length and one target in a
+//! form that a gateway is sent is seen here.
 
-use http::header::{self, HeaderValue};
+use std::net::Ipv6Addr;
+
+use http::header;
+use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version};
 
 use super::headers;
@@ -44,6 +48,8 @@ impl Unfit {
         text: "neither tunnels nor traces are offered\n",
     };
 
+    const HOST: Unfit = Unfit::malformed("the host is a name or an address, perhaps with a port\n");
+
     const fn malformed(text: &'static str) -> Unfit {
         Unfit { status: StatusCode::BAD_REQUEST, reason: "malformed", text }
     }
@@ -60,13 +66,13 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
         (host, None) => host,
         (_, Some(_)) => return Err(Unfit::malformed("a request has one host\n")),
     };
-    let authority = request.uri().authority();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let is_wrong = |host: &str| !is_host(host.as_bytes());
     match (host, request.version()) {
-        (Some(host), _) if !is_host(host) => {
-            return Err(Unfit::malformed("the host is a name or an address, perhaps with a port\n"));
-        }
+        (Some(host), _) if !is_host(host.as_bytes()) => return Err(Unfit::HOST),
+        _ if authority.is_some_and(is_wrong) => return Err(Unfit::HOST),
         (Some(host), Version::HTTP_2)
-            if authority.is_some_and(|other| other.as_str().as_bytes() != host.as_bytes()) =>
+            if authority.is_some_and(|other| other.as_bytes() != host.as_bytes()) =>
         {
             return Err(Unfit::malformed("a request has one host\n"));
         }
@@ -79,30 +85,95 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Unfit::METHOD);
     }
+    if !has_target(request) {
+        return Err(Unfit::malformed("a target is a path, or a whole address of http or https\n"));
+    }
     let named = host.and_then(|host| host.to_str().ok());
-    Ok(authority.map(|authority| authority.as_str()).or(named).unwrap_or_default())
+    Ok(authority.or(named).unwrap_or_default())
 }
 
-/// Which bytes may stand in `Host`: those that an authority has but for a user.
-const OF_HOSTS: [bool; 256] = {
-    let mut table = [false; 256];
-    let others = b"-._~:[]%!$&'()*+;=";
+/// Whether the target is in a form that a gateway is sent. What begins without a slash would be read as a
+/// host by the next who parses it.
+fn has_target<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    let is_absolute = uri.authority().is_some();
+    if is_absolute && !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return false;
+    }
+    match uri.path_and_query().map_or("", PathAndQuery::as_str) {
+        "*" => *request.method() == Method::OPTIONS,
+        path => {
+            path.starts_with('/')
+                || is_absolute && request.version() != Version::HTTP_2 && path.starts_with('?')
+        }
+    }
+}
+
+/// What a byte means in `Host`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Byte {
+    /// It may stand in any name.
+    Plain,
+    /// Where it stands matters.
+    Parting,
+    /// It stands in no host: those of a user, a path or nothing at all.
+    Foreign,
+}
+
+const OF_HOSTS: [Byte; 256] = {
+    let mut table = [Byte::Foreign; 256];
+    let (plain, parting) = (b"-._~!$&'()*+;=", b":[]%");
     let mut at = 0;
     while at < table.len() {
-        table[at] = (at as u8).is_ascii_alphanumeric();
+        if (at as u8).is_ascii_alphanumeric() {
+            table[at] = Byte::Plain;
+        }
         at += 1;
     }
     at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
+    while at < plain.len() {
+        table[plain[at] as usize] = Byte::Plain;
+        at += 1;
+    }
+    at = 0;
+    while at < parting.len() {
+        table[parting[at] as usize] = Byte::Parting;
         at += 1;
     }
     table
 };
 
 /// Whether this is what may stand in `Host`, which may be empty.
-fn is_host(value: &HeaderValue) -> bool {
-    value.as_bytes().iter().all(|byte| OF_HOSTS[usize::from(*byte)])
+fn is_host(host: &[u8]) -> bool {
+    match host.iter().map(|byte| OF_HOSTS[usize::from(*byte)]).max() {
+        None | Some(Byte::Plain) => true,
+        Some(Byte::Parting) => std::str::from_utf8(host).is_ok_and(is_parted),
+        Some(Byte::Foreign) => false,
+    }
+}
+
+/// Whether this is a name or an address, perhaps with a port.
+fn is_parted(host: &str) -> bool {
+    let (is_known, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+            None => return false,
+        },
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            (is_name(name), port)
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    is_known && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// Whether brackets are absent, and each percent sign begins a byte in hex.
+fn is_name(name: &str) -> bool {
+    let mut parts = name.split('%');
+    let is_whole = |part: &str| !part.contains(['[', ']']);
+    let is_coded = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    parts.next().is_none_or(is_whole) && parts.all(|part| is_coded(part) && is_whole(part))
 }
 
 #[cfg(test)]
@@ -129,6 +200,37 @@ mod tests {
         for host in ["a b", "a/b", "u@a", "a,b", "a?b", "a#b", "a\\b", "\"a\""] {
             assert_eq!(reason(Version::HTTP_11, "/", &[host]), bad, "{host}");
         }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_perhaps_with_a_port() {
+        for host in
+            ["", "a", "a:", "a:80", "a_b.example", "%41b", "192.0.2.1:80", "[::1]", "[2001:db8::1]:443"]
+        {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a:b", "a:80:80", "a:+80", "[::1", "::1]", "[a]", "[::1]a", "[::1]:b", "[]", "a]b", "a[::1]",
+            "a%", "a%4", "a%zz",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_in_a_form_that_a_gateway_is_sent() {
+        let fits = |method: &str, version, target: &str| {
+            let request = Request::builder().method(method).version(version).uri(target);
+            has_target(&request.body(()).unwrap())
+        };
+        for target in ["/", "/a?b", "//a/b", "http://a", "https://a/b", "http://a?b"] {
+            assert!(fits("GET", Version::HTTP_11, target), "{target}");
+        }
+        for target in ["a", "a:80", "*", "ftp://a/"] {
+            assert!(!fits("GET", Version::HTTP_11, target), "{target}");
+        }
+        assert!(fits("OPTIONS", Version::HTTP_11, "*") && fits("OPTIONS", Version::HTTP_2, "*"));
+        assert!(fits("GET", Version::HTTP_2, "http://a/b") && !fits("GET", Version::HTTP_2, "http://a?b"));
     }
 
     #[test]

@@ -354,7 +354,9 @@ fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
     if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
         request.headers_mut().insert(header::HOST, host);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        if let Ok(path) = path.parse::<Uri>() {
+        // A whole address may have a query and no path.
+        let path = if path.starts_with('?') { format!("/{path}").parse::<Uri>() } else { path.parse() };
+        if let Ok(path) = path {
             *request.uri_mut() = path;
         }
     }

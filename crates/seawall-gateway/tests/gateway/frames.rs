@@ -146,6 +146,10 @@ fn a_malformed_request_ends_its_stream_or_its_connection() {
         ("a null byte in a value", get(&[field("x", "a\0b")])),
         ("an empty path", block(&[vec![0x82, 0x86], field(":path", ""), authority()])),
         ("a path with spaces", block(&[vec![0x82, 0x86], field(":path", "/a b"), authority()])),
+        ("a path without its slash", block(&[vec![0x82, 0x86], field(":path", "?x"), authority()])),
+        ("an asterisk that is no option", block(&[vec![0x82, 0x86], field(":path", "*"), authority()])),
+        ("a user before the host", block(&[GET.to_vec(), field(":authority", "u@a")])),
+        ("a port that is none", block(&[GET.to_vec(), field(":authority", "a:b")])),
         ("another host", get(&[field("host", "b")])),
         ("an index of no entry", get(&[vec![0xff, 0xff, 0x7f]])),
     ];

@@ -50,6 +50,7 @@ const MALFORMED: &[(&str, &[u8])] = &[
     ("two hosts", b"GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n"),
     ("two hosts in one", b"GET / HTTP/1.1\r\nhost: a, b\r\n\r\n"),
     ("a host with a path", b"GET / HTTP/1.1\r\nhost: a/b\r\n\r\n"),
+    ("a host with a port that is none", b"GET / HTTP/1.1\r\nhost: a:b\r\n\r\n"),
     ("a host with a user", b"GET / HTTP/1.1\r\nhost: u@a\r\n\r\n"),
     ("bare line feeds", b"GET / HTTP/1.1\nhost: a\n\n"),
     ("a bare line feed among others", b"GET / HTTP/1.1\r\nhost: a\nx: b\r\n\r\n"),
@@ -66,6 +67,13 @@ const MALFORMED: &[(&str, &[u8])] = &[
     ("no version", b"GET /\r\nhost: a\r\n\r\n"),
     ("version 1.2", b"GET / HTTP/1.2\r\nhost: a\r\n\r\n"),
     ("version 2.0", b"GET / HTTP/2.0\r\nhost: a\r\n\r\n"),
+    ("a target that is a word", b"GET a HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a target that is a host", b"GET a:80 HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a target of another scheme", b"GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a target with a user", b"GET http://u@a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("a target with a port that is none", b"GET http://a:b/ HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("an asterisk that is no option", b"GET * HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("half a preface", b"PRI * HTTP/1.1\r\nhost: a\r\n\r\n"),
     ("two spaces", b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n"),
     ("a negative length", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n"),
     ("a signed length", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\nx"),
@@ -181,6 +189,8 @@ fn targets_and_methods_are_understood_or_refused() {
     assert!(absolute.contains("host: real.example:81\r\n") && !absolute.contains("other"), "{absolute}");
     let bare = seen(format!("GET http://real.example HTTP/1.1\r\nhost: other\r\n{close}"));
     assert!(bare.contains("get / http/1.1\r\n"), "{bare}");
+    let query = seen(format!("GET http://real.example?b HTTP/1.1\r\nhost: other\r\n{close}"));
+    assert!(query.contains("get /?b http/1.1\r\n"), "{query}");
     let all = seen(format!("OPTIONS * HTTP/1.1\r\nhost: a\r\n{close}"));
     assert!(all.contains("options * http/1.1\r\n"), "{all}");
     let own = seen(format!("PURGE / HTTP/1.1\r\nhost: a\r\n{close}"));
