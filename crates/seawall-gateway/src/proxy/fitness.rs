@@ -1,4 +1,4 @@
-//! What is asked of a request before it finds its route (RFC 9112 §3.2, RFC 9113 §8.3.1).
+//! What is asked of a request before it finds its route (RFC 9112 §3.2 and §6, RFC 9113 §8.3.1).
 //!
 //! **Prevents** request smuggling, and routing by one host or path while the upstream sees another. The parser
 //! lets pass what is well-formed line by line: that there is exactly one host, one length and one target in a
@@ -6,11 +6,9 @@
 
 use std::net::Ipv6Addr;
 
-use http::header;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version};
-
-use super::headers;
 
 /// Why a request is answered here, with the word for it in `x-seawall-reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +46,13 @@ impl Unfit {
         text: "neither tunnels nor traces are offered\n",
     };
 
+    /// Its body is coded for this hop otherwise than in chunks, or twice.
+    const CODING: Unfit = Unfit {
+        status: StatusCode::NOT_IMPLEMENTED,
+        reason: "malformed",
+        text: "the only transfer coding is chunked, once\n",
+    };
+
     const HOST: Unfit = Unfit::malformed("the host is a name or an address, perhaps with a port\n");
 
     const fn malformed(text: &'static str) -> Unfit {
@@ -57,15 +62,13 @@ impl Unfit {
 
 /// The host of a request that may be routed, perhaps with a port.
 pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
-    let headers = request.headers();
-    if headers::ambiguous_length(headers) {
+    let Said { host, hosts, lengths, codings } = said(request.headers())?;
+    if lengths + codings > 1 {
         return Err(Unfit::malformed("a request has one length\n"));
     }
-    let mut hosts = headers.iter().filter(|(name, _)| **name == header::HOST).map(|(_, host)| host);
-    let host = match (hosts.next(), hosts.next()) {
-        (host, None) => host,
-        (_, Some(_)) => return Err(Unfit::malformed("a request has one host\n")),
-    };
+    if hosts > 1 {
+        return Err(Unfit::malformed("a request has one host\n"));
+    }
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let is_wrong = |host: &str| !is_host(host.as_bytes());
     match (host, request.version()) {
@@ -90,6 +93,33 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
     }
     let named = host.and_then(|host| host.to_str().ok());
     Ok(authority.or(named).unwrap_or_default())
+}
+
+/// What a head says of its host, and of how its body is framed.
+#[derive(Default)]
+struct Said<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    lengths: usize,
+    codings: usize,
+}
+
+fn said(headers: &HeaderMap) -> Result<Said<'_>, Unfit> {
+    let mut said = Said::default();
+    for (name, value) in headers {
+        if *name == header::HOST {
+            said.host = Some(value);
+            said.hosts += 1;
+        } else if *name == header::CONTENT_LENGTH {
+            said.lengths += 1;
+        } else if *name == header::TRANSFER_ENCODING {
+            said.codings += 1;
+            if said.codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Unfit::CODING);
+            }
+        }
+    }
+    Ok(said)
 }
 
 /// Whether the target is in a form that a gateway is sent. What begins without a slash would be read as a
@@ -231,6 +261,25 @@ mod tests {
         }
         assert!(fits("OPTIONS", Version::HTTP_11, "*") && fits("OPTIONS", Version::HTTP_2, "*"));
         assert!(fits("GET", Version::HTTP_2, "http://a/b") && !fits("GET", Version::HTTP_2, "http://a?b"));
+    }
+
+    #[test]
+    fn a_body_is_framed_in_one_way() {
+        let reason = |lines: &[(&str, &str)]| {
+            let request = Request::builder().uri("/").header(header::HOST, "a");
+            let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            check(&request.body(()).unwrap()).err().map(|unfit| unfit.status.as_u16())
+        };
+        let (length, chunked) = (("content-length", "5"), ("transfer-encoding", "Chunked"));
+        assert_eq!(reason(&[length]), None);
+        assert_eq!(reason(&[chunked]), None);
+        assert_eq!(reason(&[length, length]), Some(400));
+        assert_eq!(reason(&[length, ("content-length", "6")]), Some(400));
+        assert_eq!(reason(&[length, chunked]), Some(400));
+        assert_eq!(reason(&[chunked, chunked]), Some(501));
+        for coding in ["", "gzip, chunked", "chunked, chunked", "identity", ",chunked", "xchunked"] {
+            assert_eq!(reason(&[("transfer-encoding", coding)]), Some(501), "{coding}");
+        }
     }
 
     #[test]

@@ -460,7 +460,10 @@ fn unfit_answer(Unfit { status, reason, text }: Unfit) -> Response<Payload> {
     let mut response = Response::new(Payload::Plain(Held::full(Full::new(text.into()))));
     *response.status_mut() = status;
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
-    if matches!(status, StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED) {
+    if matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    ) {
         // Whoever sends this may mean what follows otherwise, too: for the other end of a tunnel.
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }

@@ -150,6 +150,7 @@ fn a_malformed_request_ends_its_stream_or_its_connection() {
         ("an asterisk that is no option", block(&[vec![0x82, 0x86], field(":path", "*"), authority()])),
         ("a user before the host", block(&[GET.to_vec(), field(":authority", "u@a")])),
         ("a port that is none", block(&[GET.to_vec(), field(":authority", "a:b")])),
+        ("one length twice", get(&[field("content-length", "0"), field("content-length", "0")])),
         ("another host", get(&[field("host", "b")])),
         ("an index of no entry", get(&[vec![0xff, 0xff, 0x7f]])),
     ];

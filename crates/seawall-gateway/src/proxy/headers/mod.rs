@@ -166,14 +166,6 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::UPGRADE, protocol);
 }
 
-/// Why a request must not be forwarded: two lengths are one too many (request smuggling).
-pub(crate) fn ambiguous_length(headers: &HeaderMap) -> bool {
-    let lengths = headers.iter().filter(|(name, _)| **name == header::CONTENT_LENGTH);
-    let mut lengths = lengths.map(|(_, length)| length);
-    let Some(first) = lengths.next() else { return false };
-    headers.contains_key(header::TRANSFER_ENCODING) || lengths.any(|other| other != first)
-}
-
 /// Who sends requests on a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {

@@ -55,17 +55,6 @@ fn an_offer_of_h2c_is_no_demand() {
 }
 
 #[test]
-fn two_lengths_are_one_too_many() {
-    let ambiguous = |lines: &[(&'static str, &'static str)]| ambiguous_length(&map(lines));
-    assert!(!ambiguous(&[]));
-    assert!(!ambiguous(&[("content-length", "5")]));
-    assert!(!ambiguous(&[("content-length", "5"), ("content-length", "5")]));
-    assert!(!ambiguous(&[("transfer-encoding", "chunked")]));
-    assert!(ambiguous(&[("content-length", "5"), ("content-length", "6")]));
-    assert!(ambiguous(&[("content-length", "5"), ("transfer-encoding", "chunked")]));
-}
-
-#[test]
 fn the_client_is_the_first_untrusted_hop_from_the_right() {
     let trusted = nets(&["10.0.0.0/8", "127.0.0.0/8"]);
     let client = |peer: &str, line: &'static str| {
