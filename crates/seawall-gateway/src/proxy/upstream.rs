@@ -330,7 +330,7 @@ impl Pool {
     }
 
     async fn exchange(self: &Rc<Self>, sender: Sender, request: Outgoing) -> Answer {
-        let asks_to_upgrade = headers::upgrades(request.headers());
+        let offered = headers::sought(request.headers(), &header::UPGRADE).cloned();
         // What passes once is sent by the last who holds it.
         let Some(mut request) = request.into_owned() else {
             return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
@@ -344,7 +344,10 @@ impl Pool {
         };
         match sent {
             // What follows would be taken for an answer to the next request.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_to_upgrade => {
+            Ok(response)
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !headers::agrees(response.headers(), offered.as_ref()) =>
+            {
                 Err(Failure { kind: FailureKind::Invalid, unsent: RefCell::default() })
             }
             Ok(response) => {

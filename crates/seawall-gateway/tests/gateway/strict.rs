@@ -327,6 +327,20 @@ fn an_answer_that_makes_no_sense_is_a_502() {
 }
 
 #[test]
+fn an_upgrade_that_nobody_offered_is_a_502() {
+    for agreed in
+        ["connection: upgrade\r\nupgrade: h2c\r\n", "connection: upgrade\r\n", "upgrade: websocket\r\n", ""]
+    {
+        let said = format!("HTTP/1.1 101 Switching Protocols\r\n{agreed}\r\n");
+        let gateway = before(&origin_that_says(said.leak()));
+        let asking =
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket, h2c\r\n\r\n";
+        let answer = exchange(&gateway, asking.as_bytes());
+        assert_eq!(status(&answer), 502, "{agreed:?}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_body_that_breaks_off_never_looks_whole() {
     for said in [
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",

@@ -145,6 +145,12 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     if others.is_empty() { None } else { HeaderValue::try_from(others.join(", ")).ok() }
 }
 
+/// Whether an answer agrees on a protocol that was offered.
+pub(crate) fn agrees(answer: &HeaderMap, offered: Option<&HeaderValue>) -> bool {
+    let Some((agreed, offered)) = upgrade(answer).zip(offered) else { return false };
+    names(&agreed).all(|agreed| names(offered).any(|offered| offered.eq_ignore_ascii_case(agreed)))
+}
+
 /// Whether this names a protocol, perhaps with its version, that is not HTTP.
 fn is_other(protocol: &str) -> bool {
     let (name, version) = protocol.split_once('/').unwrap_or((protocol, "1"));
