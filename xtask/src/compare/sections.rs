@@ -18,6 +18,8 @@ const PROBES: f64 = 100.0;
 /// How long a proxy is loaded to see what it can do, before it is loaded with half of that.
 const GAUGE_S: u64 = 2;
 
+/// How long nothing comes on connections that count as idle.
+const IDLE_FOR: Duration = Duration::from_secs(5);
 /// How long idle connections are opened: some proxies take their time for each.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
 
@@ -186,6 +188,10 @@ pub(super) fn memory(stage: &Stage, args: &Args) -> Result<()> {
             // Each has been served once: what a client of a mobile app leaves behind.
             let Some(stream) = asked_once(proxy.address)? else { break };
             streams.push(stream);
+        }
+        if let Some(last) = streams.last_mut() {
+            last.set_read_timeout(Some(IDLE_FOR))?;
+            let _ = last.read(&mut [0]);
         }
         let after = proxy.process.resident()?;
         let each = (after - before) * 1024.0 / streams.len() as f64;

@@ -1,7 +1,6 @@
 //! One client connection from its first byte to its end.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -16,11 +15,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use seawall::Pause;
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 
 use super::greeting::{Greeting, Stream};
 use super::headers::Client;
 use super::listen::{Handler, Local};
+use super::outbound::Broken;
 use super::pulse::{Busy, Order, Pulse};
 use super::tunnel::{self, Agreed};
 use super::wire::Wire;
@@ -28,7 +29,7 @@ use super::wire::Wire;
 /// The most streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 /// The most bytes of a request's header.
-const HEADER_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -66,7 +67,7 @@ pub(super) async fn begin(
 ) -> Option<(Stream, SocketAddr)> {
     let mut begun = pin!(greeting.take(stream, peer));
     poll_fn(|cx| match pulse.heed(cx) {
-        Order::Run => begun.as_mut().poll(cx).map(Result::ok),
+        Order::Run | Order::Rest => begun.as_mut().poll(cx).map(Result::ok),
         Order::Finish | Order::TimeOut | Order::End => Poll::Ready(None),
     })
     .await
@@ -81,7 +82,7 @@ pub(super) async fn run<H: Handler>(
     protocols: &Protocols,
 ) {
     let first = poll_fn(|cx| match pulse.heed(cx) {
-        Order::Run => wire.poll_is_h2(cx).map(Result::ok),
+        Order::Run | Order::Rest => wire.poll_is_h2(cx).map(Result::ok),
         Order::Finish | Order::TimeOut | Order::End => Poll::Ready(None),
     });
     let Some(is_h2) = first.await else { return };
@@ -92,7 +93,7 @@ pub(super) async fn run<H: Handler>(
         let mut connection = pin!(protocols.http2.serve_connection(TokioIo::new(wire), service));
         poll_fn(|cx| {
             match pulse.heed(cx) {
-                Order::Run => {}
+                Order::Run | Order::Rest => {}
                 Order::Finish => connection.as_mut().graceful_shutdown(),
                 Order::TimeOut | Order::End => return Poll::Ready(()),
             }
@@ -101,27 +102,73 @@ pub(super) async fn run<H: Handler>(
         .await;
         return;
     }
+    while let Some(waiting) = serve(wire, &pulse, service.clone(), &agreed, protocols).await {
+        wire = waiting;
+        let woken = poll_fn(|cx| match pulse.heed(cx) {
+            Order::Run | Order::Rest => wire.poll_wakes(cx).map(|woken| woken.unwrap_or(false)),
+            Order::Finish | Order::TimeOut | Order::End => Poll::Ready(false),
+        });
+        if !woken.await {
+            // As far as the client takes it at once.
+            return poll_fn(|cx| {
+                let _ = Pin::new(&mut wire).poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+}
+
+/// How serving HTTP/1.1 came to an end.
+enum Over {
+    Ended,
+    /// A request took too long to arrive.
+    Late,
+    /// It rests until the next request.
+    Resting,
+}
+
+/// Serves HTTP/1.1; returns the socket when it is to rest.
+async fn serve<S>(
+    wire: Wire,
+    pulse: &Rc<Pulse>,
+    service: S,
+    agreed: &Agreed,
+    protocols: &Protocols,
+) -> Option<Wire>
+where
+    S: HttpService<Incoming, Error = Infallible, ResBody: Body<Error: Into<Broken>> + 'static> + Unpin,
+{
     let mut connection = protocols.http1.serve_connection(TokioIo::new(wire), service);
-    let late = poll_fn(|cx| {
+    let over = poll_fn(|cx| {
         // What happens in one poll happens at one time.
         let _pause = Pause::begin();
         match pulse.heed(cx) {
             Order::Run => {}
+            Order::Rest => return Poll::Ready(Over::Resting),
             Order::Finish => Pin::new(&mut connection).graceful_shutdown(),
-            Order::TimeOut => return Poll::Ready(true),
-            Order::End => return Poll::Ready(false),
+            Order::TimeOut => return Poll::Ready(Over::Late),
+            Order::End => return Poll::Ready(Over::Ended),
         }
-        Pin::new(&mut connection).poll(cx).map(|_| false)
+        Pin::new(&mut connection).poll(cx).map(|_| Over::Ended)
     })
     .await;
     let other = agreed.borrow_mut().take();
-    if !late && other.is_none() {
-        return;
-    }
-    let http1::Parts { io, read_buf, .. } = connection.into_parts();
-    match other {
-        Some(other) => tunnel::run(io.into_inner(), read_buf, other, &pulse).await,
-        None => io.inner().try_say(REQUEST_TIMEOUT),
+    match (other, over) {
+        (Some(other), _) => {
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            tunnel::run(io.into_inner(), read_buf, other, pulse).await;
+            None
+        }
+        (None, Over::Resting) => {
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            Some(io.into_inner().unread(&read_buf))
+        }
+        (None, Over::Late) => {
+            connection.into_parts().io.inner().try_say(REQUEST_TIMEOUT);
+            None
+        }
+        (None, Over::Ended) => None,
     }
 }
 
@@ -135,7 +182,8 @@ fn service<H: Handler>(
     secure: bool,
     handler: Rc<H>,
     agreed: Agreed,
-) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Unpin {
+) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Clone + Unpin
+{
     service_fn(move |mut request: Request<Incoming>| {
         if secure {
             request.extensions_mut().insert(Secure);
@@ -184,7 +232,7 @@ pin_project_lite::pin_project! {
 
 impl<B> Body for Tracked<B>
 where
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+    B: Body<Data = Bytes, Error: Into<Broken>>,
 {
     type Data = Bytes;
     type Error = B::Error;
@@ -205,5 +253,123 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::{JoinHandle, LocalSet, yield_now};
+
+    use super::super::pulse::{IDLE_TICKS, Pulses, REST_TICKS};
+    use super::*;
+
+    struct Hello;
+
+    impl Handler for Hello {
+        type Body = Full<Bytes>;
+
+        async fn handle(self: Rc<Self>, _: Client, request: Request<Incoming>) -> Response<Full<Bytes>> {
+            Response::new(Full::from(request.uri().path().to_owned()))
+        }
+    }
+
+    /// A client's end of a connection, whose seconds pass as the test says.
+    struct Scene {
+        client: TcpStream,
+        pulses: Rc<Pulses>,
+        handler: Rc<Hello>,
+        ended: JoinHandle<()>,
+    }
+
+    impl Scene {
+        async fn new() -> Scene {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
+            let (pulses, handler) = (Rc::<Pulses>::default(), Rc::new(Hello));
+            let (member, served) = (pulses.join(), handler.clone());
+            let ended = tokio::task::spawn_local(async move {
+                let pulse = member.pulse.clone();
+                let wire = Wire::new(Stream::Plain(stream), pulse.clone());
+                run(wire, pulse, Client::at(peer), served, &Protocols::new()).await;
+                drop(member);
+            });
+            Scene { client, pulses, handler, ended }
+        }
+
+        async fn send(&mut self, part: &str) {
+            self.client.write_all(part.as_bytes()).await.unwrap();
+        }
+
+        async fn answered(&mut self, path: &str) {
+            let mut answer = String::new();
+            while !answer.ends_with(&format!("\r\n\r\n{path}")) {
+                let mut room = [0; 1024];
+                let read = self.client.read(&mut room).await.unwrap();
+                assert!(read > 0, "closed after {answer:?}");
+                answer.push_str(std::str::from_utf8(&room[..read]).unwrap());
+            }
+        }
+
+        /// Lets seconds pass, until so many hold on to the handler: the test, the connection, and what serves.
+        async fn wait(&self, ticks: u32, holders: usize) {
+            (0..ticks).for_each(|_| self.pulses.tick());
+            while Rc::strong_count(&self.handler) != holders {
+                yield_now().await;
+            }
+        }
+    }
+
+    fn local(scene: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            tokio::time::timeout(Duration::from_secs(20), scene).await.expect("it does not take so long");
+        });
+    }
+
+    #[test]
+    fn who_rests_holds_nothing_that_serves_and_misses_nothing() {
+        local(async {
+            let mut scene = Scene::new().await;
+            for path in ["/first", "/second", "/third"] {
+                scene.send(&format!("GET {path} HTTP/1.1\r\n")).await;
+                scene.wait(0, 3).await;
+                scene.send("host: a\r\n\r\n").await;
+                scene.answered(path).await;
+                scene.wait(REST_TICKS - 1, 3).await;
+                scene.wait(1, 2).await;
+            }
+            scene.wait(IDLE_TICKS, 1).await;
+            scene.ended.await.unwrap();
+            assert_eq!(scene.client.read(&mut [0]).await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_client_that_leaves_while_its_connection_rests_is_let_go() {
+        local(async {
+            let mut scene = Scene::new().await;
+            scene.send("GET /only HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            scene.answered("/only").await;
+            scene.wait(REST_TICKS, 2).await;
+            drop(scene.client);
+            scene.ended.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn what_was_read_and_not_used_is_read_again() {
+        local(async {
+            let mut scene = Scene::new().await;
+            // Blank lines are no request, but stay with the parser.
+            scene.send("GET /one HTTP/1.1\r\nhost: a\r\n\r\n\r\n").await;
+            scene.answered("/one").await;
+            scene.wait(REST_TICKS, 3).await;
+            scene.send("GET /two HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            scene.answered("/two").await;
+        });
     }
 }

@@ -10,6 +10,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version};
 
+use super::connection::HEADER_BYTES_MAX;
+
 /// Why a request is answered here, with the word for it in `x-seawall-reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unfit {
@@ -30,6 +32,12 @@ impl Unfit {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         reason: "too_large",
         text: "the body is longer than this route allows\n",
+    };
+    /// Its fields are longer than any may be.
+    const FIELDS: Unfit = Unfit {
+        status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        reason: "too_large",
+        text: "the fields of a request are 64 KiB at most\n",
     };
     /// Its body did not come in time.
     pub(super) const SLOW: Unfit = Unfit {
@@ -105,8 +113,9 @@ struct Said<'a> {
 }
 
 fn said(headers: &HeaderMap) -> Result<Said<'_>, Unfit> {
-    let mut said = Said::default();
+    let (mut said, mut bytes) = (Said::default(), 0);
     for (name, value) in headers {
+        bytes += name.as_str().len() + value.len();
         if *name == header::HOST {
             said.host = Some(value);
             said.hosts += 1;
@@ -119,7 +128,8 @@ fn said(headers: &HeaderMap) -> Result<Said<'_>, Unfit> {
             }
         }
     }
-    Ok(said)
+    // The parser stops only at so much that is not yet a head.
+    if bytes > HEADER_BYTES_MAX { Err(Unfit::FIELDS) } else { Ok(said) }
 }
 
 /// Whether the target is in a form that a gateway is sent. What begins without a slash would be read as a

@@ -54,6 +54,11 @@ impl HeadScan {
         self.ambiguous == Some(number)
     }
 
+    /// Whether all that came was whole heads without a body.
+    pub(super) fn is_between_heads(&self) -> bool {
+        !self.in_body && !self.started && self.len == 0
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
         if let Some(room) = self.line.get_mut(self.len..) {
             let kept = room.len().min(bytes.len());

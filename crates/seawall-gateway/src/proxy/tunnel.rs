@@ -58,7 +58,7 @@ pub(super) async fn run(client: Wire, read: Bytes, other: Other, pulse: &Rc<Puls
     };
     let mut copy = pin!(copy);
     poll_fn(|cx| match pulse.heed(cx) {
-        Order::Run | Order::Finish => copy.as_mut().poll(cx),
+        Order::Run | Order::Rest | Order::Finish => copy.as_mut().poll(cx),
         Order::TimeOut | Order::End => Poll::Ready(()),
     })
     .await;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::greeting::Stream;
@@ -14,36 +15,55 @@ use super::pulse::Pulse;
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A socket whose first bytes may have been looked at already.
+/// A socket some of whose bytes may have been looked at already.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Stream,
-    seen: [u8; PREFACE.len()],
-    replayed: u8,
-    len: u8,
+    /// What was looked at; it is read again by the parser.
+    seen: BytesMut,
     pulse: Rc<Pulse>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, pulse: Rc<Pulse>) -> Wire {
-        Wire { stream, seen: [0; PREFACE.len()], replayed: 0, len: 0, pulse }
+        Wire { stream, seen: BytesMut::new(), pulse }
     }
 
-    /// Reads until it is certain whether the client speaks HTTP/2 with prior knowledge. What was
-    /// read is read again by the parser.
+    /// The same with what a parser has read and not used.
+    pub(super) fn unread(mut self, read: &[u8]) -> Wire {
+        // Copied: it stands in a buffer that shall go.
+        self.seen.extend_from_slice(read);
+        self
+    }
+
+    /// Looks until it is certain whether the client speaks HTTP/2 with prior knowledge.
     pub(super) fn poll_is_h2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            let seen = &self.seen[..usize::from(self.len)];
-            if seen.len() == PREFACE.len() || !PREFACE.starts_with(seen) {
-                return Poll::Ready(Ok(seen == PREFACE));
-            }
-            let mut buf = ReadBuf::new(&mut self.seen[usize::from(self.len)..]);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
-            match buf.filled().len() {
-                0 => return Poll::Ready(Ok(false)),
-                read => self.len += read as u8, // at most 24
+        while self.seen.len() < PREFACE.len() && PREFACE.starts_with(&self.seen) {
+            if ready!(self.poll_look(cx))? == 0 {
+                return Poll::Ready(Ok(false));
             }
         }
+        Poll::Ready(Ok(self.seen.starts_with(PREFACE)))
+    }
+
+    /// Waits until there is something to read; says whether that is more than the end.
+    pub(super) fn poll_wakes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if !self.seen.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        // What is written last may not be on its way yet.
+        let _ = Pin::new(&mut self.stream).poll_flush(cx)?;
+        self.poll_look(cx).map_ok(|read| read > 0)
+    }
+
+    /// Looks at some more bytes, and says at how many.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [0; PREFACE.len()];
+        let mut buf = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        self.pulse.read(buf.filled());
+        self.seen.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     /// Whether TLS is spoken.
@@ -62,17 +82,16 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
-        if this.replayed < this.len {
-            let seen = &this.seen[usize::from(this.replayed)..usize::from(this.len)];
-            let part = &seen[..seen.len().min(buf.remaining())];
-            buf.put_slice(part);
-            this.replayed += part.len() as u8; // at most 24
-        } else {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let was_seen = !this.seen.is_empty();
+        if was_seen {
+            let part = this.seen.split_to(this.seen.len().min(buf.remaining()));
+            buf.put_slice(&part);
         }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         this.pulse.read(&buf.filled()[before..]);
-        Poll::Ready(Ok(()))
+        // What follows is read along if it is there: a head that comes in parts has the parser make more room.
+        if was_seen { Poll::Ready(Ok(())) } else { polled }
     }
 }
 
