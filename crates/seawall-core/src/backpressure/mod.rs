@@ -14,7 +14,8 @@
 //! the callee is noticed minutes late. So the chance is capped (`most`, at most 90 %), and an
 //! attempt passes whenever none has passed for `probe_every` (at most 1 s). Outcomes that say
 //! nothing of the callee (cancelled, superseded, ignored) take their attempt back. An outcome counts
-//! in the part of the window of its attempt, so that there are never more accepts than requests.
+//! in the part of the window of its attempt, so that there are never more accepts than requests; when the
+//! window has been changed since, it counts nowhere.
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::measure::slices::Slices;
@@ -84,6 +85,8 @@ struct Counts {
 #[must_use = "an attempt that is never reported counts as one that the callee did not accept"]
 pub struct Pass {
     slice: u64,
+    /// Which window the part is of.
+    window: u32,
 }
 
 /// What it looks like from outside.
@@ -105,6 +108,8 @@ pub struct Backpressure {
     config: Settings,
     counts: Slices<Counts, SLICES>,
     total: Counts,
+    /// How often the window was changed.
+    windows: u32,
     /// From when on an attempt passes in any case.
     probe: Time,
     refused: u64,
@@ -117,6 +122,7 @@ impl Backpressure {
             config: config.0,
             counts: Slices::new(config.0.window, now),
             total: Counts::default(),
+            windows: 0,
             probe: now,
             refused: 0,
         }
@@ -133,12 +139,15 @@ impl Backpressure {
             return Err(Rejection::new(Policy::Backpressure, Reason::Shed, self.probe.since(now)));
         }
         self.probe = now + self.config.probe_every;
-        Ok(Pass { slice: self.counts.number() })
+        Ok(Pass { slice: self.counts.number(), window: self.windows })
     }
 
     /// How an attempt that passed went.
     pub fn report(&mut self, now: Time, pass: Pass, outcome: Outcome) {
         self.slide(now);
+        if pass.window != self.windows {
+            return; // It was counted in another one.
+        }
         let Some(counts) = self.counts.at(pass.slice) else { return };
         match outcome {
             Outcome::Success => {
@@ -158,6 +167,7 @@ impl Backpressure {
         if config.0.window != self.config.window {
             self.counts = Slices::new(config.0.window, now);
             self.total = Counts::default();
+            self.windows = self.windows.wrapping_add(1);
         }
         self.config = config.0;
     }

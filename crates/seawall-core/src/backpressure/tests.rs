@@ -147,6 +147,19 @@ fn settings_have_ranges() {
     }
 }
 
+#[test]
+fn what_passed_before_the_window_changed_counts_in_neither() {
+    for outcome in [Outcome::Cancelled, Outcome::Success] {
+        let (mut pressure, mut rng) = (with(Settings::default()), Rng::new(1, 0));
+        let pass = pressure.admit(at(2), &mut rng).unwrap();
+        let window = Span::from_secs(60);
+        pressure.configure(Config::new(Settings { window, ..Settings::default() }).unwrap(), at(2));
+        pressure.report(at(2), pass, outcome);
+        let Snapshot { requests, accepts, .. } = pressure.snapshot();
+        assert_eq!((requests, accepts), (0, 0), "{}", outcome.name());
+    }
+}
+
 proptest! {
     #[test]
     fn counts_are_those_of_the_window(
