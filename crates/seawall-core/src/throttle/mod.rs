@@ -33,7 +33,8 @@
 //!
 //! *Tokens given back* may have flowed in again by themselves, if the bucket was full since. So
 //! that nobody gets them twice, a taking has a [`Mark`], and what comes back is the less of what was
-//! taken and of what is certain to be missing still.
+//! taken and of what is certain to be missing still. After a change of rate or burst nothing is certain
+//! of what was taken before.
 //!
 //! One `Throttle` is one shard. How many there are depends on the cap alone, never on the
 //! machine, so that the lab and production decide alike.
@@ -287,6 +288,8 @@ pub struct Throttle {
     overflow: Level,
     /// When somebody last lined up for tokens.
     lined: Option<Time>,
+    /// When rate or burst last changed.
+    changed: Option<Time>,
     /// Units given back of takings that others may have followed, by kind of user; wraps.
     returned: [u64; KINDS],
     counts: Snapshot,
@@ -306,6 +309,7 @@ impl Throttle {
             counts: Snapshot::default(),
             overflow: Level(0),
             lined: None,
+            changed: None,
             returned: [0; KINDS],
             config: Box::new(config),
         }
@@ -374,6 +378,10 @@ impl Throttle {
     /// Gives back tokens that were taken and not used. None comes back twice: what has flowed in
     /// by itself since stays as it is, as does what those who stand behind in line count on.
     pub fn give_back(&mut self, now: Time, request: &Request, purse: Purse, refund: Refund) {
+        // How fast it flowed in by the rate of before is not known any more.
+        if self.changed.is_some_and(|changed| refund.taken <= changed) {
+            return;
+        }
         let ticks = self.ticks(now);
         let Some((place, plan, level)) = self.bucket(request, purse, ticks) else { return };
         let gauge = *self.gauges.of(plan);
@@ -421,7 +429,8 @@ impl Throttle {
             let rescaled = |level: Level| from.rescaled(level, ticks, &to);
             self.table.each(rescaled);
             self.overflow = rescaled(self.overflow);
-            // Marks of before are counted in another unit: nothing is certain of them.
+            // Marks of before are counted in another unit, whatever the clocks of those who took.
+            self.changed = self.changed.max(Some(now));
             self.returned.iter_mut().for_each(|returned| *returned = returned.wrapping_add(MARK_MOST));
             (self.base, self.epoch, self.gauges) = (now.max(self.base), to.unit.epoch(), to);
             self.forgotten = Level(0);

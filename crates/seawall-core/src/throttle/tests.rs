@@ -322,6 +322,24 @@ fn tokens_that_flowed_in_again_do_not_come_back_as_well() {
 }
 
 #[test]
+fn what_was_taken_before_a_change_of_rate_does_not_come_back() {
+    let fast = config(Rate::per_second(10), 10, 10, OnFull::Share);
+    let slow = config(Rate { count: 1, per: Span::from_secs(60) }, 10, 10, OnFull::Share);
+    let all = Request { cost: 10, ..of(1) };
+    for changes in 1..=5 {
+        let mut throttle = Throttle::new(fast, at(0));
+        let unused = take(&mut throttle, at(0), &all);
+        // It has all flowed in again when the rate changes.
+        for change in 1..=changes {
+            throttle.configure(if (changes - change) % 2 == 0 { slow } else { fast }, at(10));
+        }
+        let _used = take(&mut throttle, at(10), &all);
+        throttle.give_back(at(11), &all, Purse::Own, unused);
+        assert!(matches!(admit(&mut throttle, at(11), 1), Look::Refused(_)), "after {changes} changes");
+    }
+}
+
+#[test]
 fn what_was_taken_from_the_overflow_bucket_comes_back_there() {
     let mut throttle = hourly(2, 1, OnFull::Share);
     assert_eq!(admit(&mut throttle, at(0), 0), Look::Taken(()));
