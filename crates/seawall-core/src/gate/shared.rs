@@ -214,7 +214,8 @@ impl<W> Shared<W> {
         answer
     }
 
-    /// A refusal behind the ramp spends none of its share.
+    /// A refusal behind the ramp spends none of its share. The ramp is enforced no more than the breaker:
+    /// one that refuses nobody would otherwise refuse most once it has closed.
     fn ask_behind_ramp(
         &mut self,
         now: Time,
@@ -222,6 +223,13 @@ impl<W> Shared<W> {
         request: &Request,
         passage: &mut Passage<'_>,
     ) -> Result<(), Refused> {
+        let enforcements = [Policy::Breaker, Policy::Ramp].map(|policy| passage.stance.of(policy));
+        if enforcements.contains(&Enforcement::Off) {
+            return self.ask_limit(now, lane, request, passage);
+        }
+        if enforcements.contains(&Enforcement::Shadow) {
+            passage.stance = passage.stance.with(Policy::Ramp, Enforcement::Shadow);
+        }
         let before = self.ramp.clone();
         let passed = self.ramp.as_mut().map_or(Ok(()), |ramp| ramp.admit(now));
         passed.or_else(|rejection| passage.overrule(rejection))?;

@@ -85,6 +85,22 @@ fn a_ramp_in_shadow_holds_nobody_back() {
 }
 
 #[test]
+fn a_ramp_holds_nobody_back_whom_its_breaker_would_let_pass() {
+    for (policy, enforcement) in [(Policy::Breaker, Shadow), (Policy::Breaker, Off), (Policy::Ramp, Off)] {
+        let door = door(Settings { ramp: Span::from_secs(60), ..broken() });
+        break_open(&door, at(0));
+        for _ in 0..2 {
+            door.settle(at(1_000), ticket(door.admit(at(1_000), &of(1))), Outcome::Success);
+        }
+        assert!(door.snapshot(at(1_000)).share < 1.0);
+        let passed = (0..20).filter(|_| check(&door, at(1_001), policy, enforcement).0).count();
+        assert_eq!(passed, 20, "{policy:?} {enforcement:?}");
+        let counted = door.snapshot(at(1_001)).shadowed[Policy::Ramp as usize];
+        assert_eq!(counted > 0, enforcement == Shadow, "{counted} by {policy:?} {enforcement:?}");
+    }
+}
+
+#[test]
 fn shedding_in_shadow_leaves_the_request_to_the_limit() {
     let lane = Lane {
         shed: Some(shed::Config { target: Span::ZERO, ..shed::Config::default() }),
