@@ -10,8 +10,9 @@
 //!
 //! **Edges.** A policy in shadow goes on learning from what it let through, which is more than it
 //! would have met: a limit in shadow sees more in flight than itself. A change holds for
-//! requests that are admitted after it; what waits in a queue keeps its place. The ramp after a
-//! breaker is enforced no more than the breaker.
+//! requests that are admitted after it; what waits in a queue keeps its place, and goes at the latest
+//! when a limit that is not enforced any more lets a newcomer pass. The ramp after a breaker is enforced
+//! no more than the breaker.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

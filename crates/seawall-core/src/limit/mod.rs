@@ -300,8 +300,13 @@ impl<W> Limit<W> {
     }
 
     /// A place in flight whatever the limit, and the refusal that it stands for: what is in flight
-    /// beyond the limit counts as if it waited.
+    /// beyond the limit counts as if it waited. Those who still wait in the lane go first.
     pub fn admit_beyond(&mut self, now: Time, lane: usize, user: Key) -> (Slot, Option<Rejection>) {
+        while let Some((turn, Entry { tenant, .. })) = self.queue.oldest_in(lane) {
+            let tenant = *tenant;
+            let slot = self.occupy(now, lane, tenant);
+            self.settle(turn, State::Granted { at: now, in_flight: slot.in_flight });
+        }
         let beyond = self.in_flight.saturating_sub(self.places);
         let refused = !self.has_room(lane) && beyond >= self.lane_queue_places(lane).min(self.queue_max);
         let tenant = self.tenant(user);
@@ -597,7 +602,8 @@ impl<W> Limit<W> {
     }
 
     fn delay_in_line(&self, now: Time, lane: usize, paces: &Paces) -> Span {
-        let age = self.queue.oldest_in(lane).map_or(Span::ZERO, |arrived| self.judge.waited(now, arrived));
+        let oldest = self.queue.oldest_in(lane);
+        let age = oldest.map_or(Span::ZERO, |(_, entry)| self.judge.waited(now, entry.arrived));
         // Not at all behind none.
         let behind = |waiting: u32, pace: f64| if waiting > 0 { f64::from(waiting + 1) * pace } else { 0.0 };
         let own = behind(self.queue.waiting_in(lane), paces.own);

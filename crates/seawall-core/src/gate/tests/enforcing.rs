@@ -101,6 +101,26 @@ fn a_ramp_holds_nobody_back_whom_its_breaker_would_let_pass() {
 }
 
 #[test]
+fn who_waits_for_a_limit_goes_before_others_are_let_through_beyond_it() {
+    for enforcement in [Shadow, Off] {
+        let door = door(limited(1, 4));
+        let held = ticket(door.admit(at(0), &of(1)));
+        let waiting = [0, 1].map(|waiter| {
+            let place = place(door.admit(at(0), &of(1)));
+            let Admit::Wait(place) = door.claim(at(0), place, waiter) else { panic!("there is no place") };
+            place
+        });
+        door.switch().set(Policy::Limit, enforcement);
+        let beyond = ticket(door.admit(at(1), &of(1)));
+        assert_eq!([door.turn(), door.turn(), door.turn()], [Some(0), Some(1), None]);
+        let went = waiting.map(|place| ticket(door.claim(at(1), place, 9)));
+        assert_eq!(door.snapshot(at(1)).limit.unwrap().in_flight, 4);
+        went.into_iter().chain([held, beyond]).for_each(|ticket| door.release(at(2), ticket));
+        assert_eq!(door.snapshot(at(2)).limit.unwrap().in_flight, 0);
+    }
+}
+
+#[test]
 fn shedding_in_shadow_leaves_the_request_to_the_limit() {
     let lane = Lane {
         shed: Some(shed::Config { target: Span::ZERO, ..shed::Config::default() }),

@@ -175,10 +175,10 @@ impl<W> Queue<W> {
         self.ends_in(lanes, End::First).flat_map(move |first| successors(Some(first), later))
     }
 
-    /// When the one arrived who waits the longest in this lane.
-    pub(super) fn oldest_in(&self, lane: usize) -> Option<Time> {
+    /// The one who waits the longest in this lane.
+    pub(super) fn oldest_in(&self, lane: usize) -> Option<(Turn, &Entry<W>)> {
         let lines = self.lines[lane].iter().filter(|line| line.len > 0);
-        lines.filter_map(|line| self.named(line.first)).map(|(_, entry)| entry.arrived).min()
+        lines.filter_map(|line| self.named(line.first)).min_by_key(|(turn, _)| turn.id)
     }
 
     /// The last to come among the least important of these lanes, if less important than `tier`.
