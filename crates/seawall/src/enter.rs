@@ -165,6 +165,7 @@ impl Guard {
     pub(crate) fn report_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
         self.ticket.waited = waited;
         self.gate.report(now, &mut self.ticket, outcome);
+        wake_turns(&self.gate); // The limit may have grown.
     }
 
     /// Says how it went, and that the work is over.

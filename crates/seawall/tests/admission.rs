@@ -136,6 +136,26 @@ async fn whoever_waits_is_woken_in_turn_and_not_polled_in_between() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_waits_is_woken_when_the_limit_grows_by_a_report() {
+    let grows = limit::aimd::Settings { initial: 1, ..limit::aimd::Settings::default() };
+    let ceiling = limit::Ceiling::Aimd(limit::aimd::Config::new(grows).unwrap());
+    let settings = Settings {
+        limit: Some(limit::Config { ceiling, ..limit::Config::default() }),
+        ..Settings::default()
+    };
+    let gate = Arc::new(Gate::<Threads>::new(settings, Lane::default(), now()));
+    let mut streams = enter(&gate, request()).await.unwrap();
+    let waits = tokio::spawn(enter(&gate, request()));
+    tokio::task::yield_now().await;
+    assert_eq!(in_flight(&gate), (1, 1));
+    // Its headers are out, its body is not.
+    streams.report(Outcome::Success, Span::ZERO);
+    tokio::task::yield_now().await;
+    assert!(waits.is_finished());
+    drop(streams);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropped_futures_leave_nothing_behind() {
     let gate = gate(1, 8);
     drop(enter(&gate, request()));

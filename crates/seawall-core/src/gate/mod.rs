@@ -20,8 +20,9 @@
 //! [`Gate::admit`] once for each request. On [`Admit::Wait`], [`Gate::claim`] when polled, and
 //! [`Gate::leave`] if the waiting request goes away. On [`Admit::Ticket`], [`Gate::report`] when the
 //! outcome is known (at response headers) and [`Gate::release`] when the work is over (at the end of
-//! the body); exactly one release for each ticket. After any of these, [`Gate::turn`] until it is
-//! empty, waking each waiter, and [`Gate::event`] likewise.
+//! the body); exactly one release for each ticket. After any of these, and after [`Gate::configure`] and
+//! [`Gate::configure_lane`], which may make room, [`Gate::turn`] until it is empty, waking each waiter, and
+//! [`Gate::event`] likewise.
 
 mod block;
 mod by_hand;
