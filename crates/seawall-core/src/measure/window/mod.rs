@@ -134,7 +134,9 @@ impl Window {
     pub fn slides_at(&self) -> Time {
         match &self.ring {
             Ring::Calls { .. } => Time::MAX,
-            Ring::Time { part, newest, .. } => Time::from_nanos((newest + 1).saturating_mul(part.as_nanos())),
+            Ring::Time { part, newest, .. } => {
+                Time::from_nanos(newest.saturating_add(1).saturating_mul(part.as_nanos()))
+            }
         }
     }
 

@@ -86,6 +86,12 @@ fn years_of_quiet_cost_no_more_than_a_moment() {
     assert_eq!(window.tally().calls, 2, "time that runs backwards is the newest part");
 }
 
+#[test]
+fn it_slides_no_later_than_time_ends() {
+    let window = Window::new(Extent::Time(Span::from_nanos(1)), Time::MAX);
+    assert_eq!(window.slides_at(), Time::MAX);
+}
+
 proptest! {
     #[test]
     fn by_count_it_is_the_last_calls(
