@@ -40,7 +40,7 @@ use seawall_core::outcome::Outcome;
 use seawall_core::request::{Key, Request};
 use seawall_core::time::{Span, Time};
 
-use crate::call::{Closures, Drive, Ended, Judgement, Upstream};
+use crate::call::{Drive, Ended, Exchange, Judgement, Upstream};
 use crate::clock::{instant, now};
 use crate::enter::{Guard, enter};
 use crate::observe::Watcher;
@@ -131,6 +131,31 @@ pub struct Attempts {
     upstream: Arc<Upstream>,
     config: Config,
     repeat: Repeat,
+}
+
+/// Runs of an operation. No closure judges them: a task could not be made of a call whose result borrows.
+struct Runs<'a, F, J> {
+    operation: F,
+    judge: &'a J,
+    repeat: Repeat,
+}
+
+impl<F, A, T, E, J> Exchange for Runs<'_, F, J>
+where
+    F: FnMut(Attempt) -> A,
+    A: Future<Output = Result<T, E>>,
+    J: Judge<T, E>,
+{
+    type Answer = Result<T, E>;
+    type Attempt = A;
+
+    fn send(&mut self, attempt: Attempt) -> A {
+        (self.operation)(attempt)
+    }
+
+    fn judge(&mut self, answer: &Result<T, E>) -> Judgement {
+        self.judge.judge(answer, self.repeat)
+    }
 }
 
 /// What stands around an operation. Clones share it.
@@ -325,8 +350,7 @@ impl<J> Pipeline<Attempts, J> {
             Some(gate) => Some(enter(gate, request).await.map_err(CallError::Rejected)?),
             None => None,
         };
-        let judge = |result: &Result<T, E>| self.judge.judge(result, *repeat);
-        let exchange = Closures { send: operation, judge };
+        let exchange = Runs { operation, judge: &self.judge, repeat: *repeat };
         let ended = Drive::new(upstream.clone(), *config, request, *repeat, exchange).await;
         if let Some(guard) = guard {
             self.settle(guard, &ended);

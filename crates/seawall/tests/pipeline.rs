@@ -165,6 +165,16 @@ async fn the_front_gate_of_a_call_refuses_before_any_attempt() {
     assert_eq!(in_flight(&host), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_error_borrows_can_be_spawned() {
+    let ((calls, _), breaker) = (retrying(Repeat::Safe), breaker());
+    let called = async move { calls.call(|_| ready(Err::<(), &'static str>("down"))).await };
+    let called = tokio::spawn(called).await.unwrap();
+    assert_eq!(called.unwrap_err().into_error(), Some("down"));
+    let once = async move { breaker.call(|| ready(Err::<(), &'static str>("down"))).await };
+    assert_eq!(tokio::spawn(once).await.unwrap().unwrap_err().into_error(), Some("down"));
+}
+
 #[test]
 fn a_plain_call_allocates_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
