@@ -68,7 +68,8 @@ const ONE: Key = Key(0);
 pub struct Lane {
     /// Its bounds under the shared limit.
     pub limit: limit::Lane,
-    /// Its load shedding; `None` for none.
+    /// Its load shedding; `None` for none. What a queue tells is that of a limit; without one, only
+    /// [guards](shed::guard) drop.
     pub shed: Option<shed::Config>,
 }
 

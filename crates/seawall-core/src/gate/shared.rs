@@ -30,6 +30,14 @@ pub struct Settings {
     pub limit: Option<limit::Config>,
 }
 
+/// A limit that limits nothing.
+const UNLIMITED: limit::Config = limit::Config {
+    ceiling: limit::Ceiling::Fixed(u32::MAX),
+    queue: 0,
+    discipline: limit::Discipline::Fifo,
+    bulkhead: None,
+};
+
 /// The stream of chance of the ramps.
 const RAMPS: u64 = 1;
 
@@ -112,10 +120,24 @@ impl<W> Shared<W> {
         self.sheds.push(lane.shed.map(Shed::new));
         self.lanes.push(lane.limit);
         self.shadowed.push([0; Policy::ALL.len()]);
-        if let Some(limit) = &mut self.limit {
-            limit.add_lane(lane.limit);
+        match &mut self.limit {
+            Some(limit) => _ = limit.add_lane(lane.limit),
+            None => self.measure_for(&lane, Time::ZERO),
         }
         self.lanes.len() - 1
+    }
+
+    /// What a lane sheds by is measured at a limit: where there is none, at one that limits nothing.
+    fn measure_for(&mut self, lane: &Lane, now: Time) {
+        if lane.shed.is_some() && self.limit.is_none() {
+            self.begin_limit(UNLIMITED, now);
+        }
+    }
+
+    fn begin_limit(&mut self, config: limit::Config, now: Time) {
+        let mut limit = Limit::new(config, now);
+        self.lanes.iter().for_each(|lane| _ = limit.add_lane(*lane));
+        self.limit = Some(limit);
     }
 
     /// Changes the settings; state stays.
@@ -131,22 +153,9 @@ impl<W> Shared<W> {
         }
         match (&mut self.limit, settings.limit) {
             (Some(limit), Some(config)) => limit.configure(config, now),
-            (None, Some(config)) => {
-                let mut limit = Limit::new(config, now);
-                self.lanes.iter().for_each(|lane| _ = limit.add_lane(*lane));
-                self.limit = Some(limit);
-            }
+            (None, Some(config)) => self.begin_limit(config, now),
             // Those in flight and in line must still find it: it only stops limiting.
-            (Some(limit), None) => {
-                limit.configure(
-                    limit::Config {
-                        ceiling: limit::Ceiling::Fixed(u32::MAX),
-                        queue: 0,
-                        ..limit::Config::default()
-                    },
-                    now,
-                );
-            }
+            (Some(limit), None) => limit.configure(UNLIMITED, now),
             (None, None) => {}
         }
         self.tell();
@@ -158,8 +167,9 @@ impl<W> Shared<W> {
             (shed, config) => *shed = config.map(Shed::new),
         }
         self.lanes[lane] = config.limit;
-        if let Some(limit) = &mut self.limit {
-            limit.configure_lane(now, lane, config.limit);
+        match &mut self.limit {
+            Some(limit) => limit.configure_lane(now, lane, config.limit),
+            None => self.measure_for(&config, now),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::limit::{Ceiling, adaptive};
 use crate::measure::bucket::{Quota, Rate};
 use crate::request::Tier;
 use crate::rng::mix;
+use crate::shed::guard::{Guards, Mark};
 use crate::throttle::{Grant, Look, OnFull};
 
 type Door = Gate<Alone<u64>>;
@@ -562,4 +563,26 @@ fn a_reload_adds_a_limit_to_the_lanes_that_are_there() {
     assert_eq!(refused(door.admit(at(1), &of(1))).reason, Reason::Full);
     door.release(at(2), before);
     assert_eq!(door.snapshot(at(2)).limit.unwrap().in_flight, 1, "who came before holds no place in it");
+}
+
+#[test]
+fn guards_need_no_limit() {
+    let guards = Guards { memory: Mark::percent(50).ok(), ..Guards::default() };
+    let lane = Lane { shed: Some(shed::Config { guards, ..shed::Config::default() }), ..Lane::default() };
+    let later: Door = door(Settings::default());
+    later.configure_lane(lane, at(0));
+    for door in [Gate::new(Settings::default(), lane, at(0)), later] {
+        let pressed = Reading { memory: Some(1.0), ..Reading::default() };
+        let passes = |tenth: u64| {
+            door.observe(at(100 * tenth), &pressed);
+            match door.admit(at(100 * tenth), &of(tenth)) {
+                Admit::Ticket(ticket) => door.settle(at(100 * tenth), ticket, Outcome::Success),
+                other => assert_eq!(refused(other).policy, Policy::Shed),
+            }
+            door.dimmer(at(100 * tenth)) > 0.0
+        };
+        assert!((0..100).filter(|tenth| passes(*tenth)).count() > 90);
+        let dropped: u64 = door.snapshot(at(10_000)).shed.unwrap().dropped.iter().sum();
+        assert!(dropped > 50, "{dropped} of 100");
+    }
 }
