@@ -3,7 +3,7 @@
 //! | reason | status | problem type |
 //! |---|---|---|
 //! | throttled | 429 | quota-exceeded |
-//! | shed, full, open, no_host | 503 | temporary-reduced-capacity |
+//! | shed, full, open, no_host, blocked | 503 | temporary-reduced-capacity |
 //! | expired | 504 | about:blank |
 //!
 //! The quota fields are those of draft-ietf-httpapi-ratelimit-headers (revision 11): Structured
