@@ -13,7 +13,8 @@
 //! **Mechanics.** Blocked, everything is refused. Admitting, a ramp passes a growing share, and its guard
 //! stops it on a relapse: failures and a late queue hold the share, and halve it when they are many;
 //! refusals for want of capacity by whoever stands behind hold it. So the share follows the capacity as that comes
-//! back. The ramp may end below all of the traffic; then it stays there until the next word.
+//! back. The ramp may end below all of the traffic; then it stays there until the next word. A word to let in
+//! more goes on from the share that passes, one to let in less takes back what is above that.
 //!
 //! **Edges.** What was admitted before the last word reports into nothing. Nobody who was refused is let in
 //! later: there is no backlog. A block has no end of its own, so a refusal says [`ASK_AGAIN`].
@@ -168,10 +169,13 @@ impl<F: Ownership> Barrier<F> {
     /// Lets traffic in again. An open block has nothing to let in.
     pub(super) fn readmit(&self, now: Time, top_ppm: u32, over: Span, rng: &mut Rng) -> Option<Change> {
         self.block.with(ONE, |block| {
-            if matches!(block.state, State::Open) {
-                return None;
-            }
-            block.enter(now, State::Admitting(Ramp::new(over, now, rng).up_to(top_ppm)));
+            let ramp = Ramp::new(over, now, rng);
+            let ramp = match &block.state {
+                State::Open => return None,
+                State::Blocked => ramp,
+                State::Admitting(before) => ramp.after(before),
+            };
+            block.enter(now, State::Admitting(ramp.up_to(top_ppm)));
             Some(Change::Admitting)
         })
     }

@@ -103,6 +103,11 @@ impl Ramp {
         Ramp { top, share: self.share.min(top), ..self }
     }
 
+    /// The same, but it begins at the share that passes another, in whose place it comes.
+    pub(crate) fn after(self, before: &Ramp) -> Ramp {
+        Ramp { share: self.share.max(before.share), ..self }
+    }
+
     /// Lets this request pass, or not yet.
     pub fn admit(&mut self, now: Time) -> Result<(), Rejection> {
         self.credit += self.share;

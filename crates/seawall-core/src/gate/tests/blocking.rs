@@ -92,6 +92,22 @@ fn a_part_may_be_let_in_and_stays_a_part() {
 }
 
 #[test]
+fn another_word_goes_on_from_the_share_that_passes() {
+    let door = door(Settings::default());
+    let share = |millis| door.snapshot(at(millis)).block.share;
+    block(&door, at(0));
+    door.readmit(at(0), 500_000, ms(1_400), &mut Rng::new(1, 1));
+    serve(&door, 0, 1_000, Outcome::Success);
+    readmit(&door, at(10_000), ms(1_400));
+    assert_eq!(share(10_000), 0.5, "more is to pass, not less");
+    door.readmit(at(10_000), 200_000, ms(1_400), &mut Rng::new(1, 1));
+    assert_eq!(share(10_000), 0.2);
+    block(&door, at(10_000));
+    readmit(&door, at(10_000), ms(1_400));
+    assert_eq!(share(10_000), 0.05);
+}
+
+#[test]
 fn refusals_behind_the_block_stop_the_ramp() {
     let door = door(limited(1, 0));
     let _held = ticket(door.admit(at(0), &of(1)));
