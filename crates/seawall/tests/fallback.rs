@@ -436,6 +436,26 @@ async fn one_revalidates_behind_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_revalidates_behind_the_answer_of_the_dimmed_too() {
+    let origin = Origin::new(|call, _| ok("max-age=60, stale-while-revalidate=30", &call.to_string()));
+    let bench = Bench::new(&origin, stale());
+    bench.get(&[]).await;
+    bench.dimmer.set(1.0);
+    pass(70).await;
+    for _ in 0..3 {
+        let got = bench.get(&[]).await;
+        assert_eq!((got.text.as_str(), got.served), ("0", Some(Source::Revalidating)));
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 2);
+    while bench.layer.cache().snapshot().flights > 0 {
+        tokio::task::yield_now().await;
+    }
+    let got = bench.get(&[]).await;
+    assert_eq!((got.text.as_str(), got.served), ("1", Some(Source::Fresh)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_wants_a_newer_one_gets_it_and_the_kept_one_only_in_trouble() {
     let origin = Origin::new(|call, _| if call < 2 { ok(MINUTE, &call.to_string()) } else { error(503) });
     let bench = Bench::new(&origin, stale());

@@ -124,7 +124,7 @@ where
             Decision::Upstream(place) => way.ask_cheaper(place).await,
             Decision::Static(place) => way.fixed(place),
             Decision::Fresh => way.kept(kept, Source::Fresh),
-            Decision::Revalidate => way.kept(kept, Source::Revalidating),
+            Decision::Revalidate => way.renewed(kept),
             Decision::Stale => way.kept(kept, Source::Stale),
         };
         match asked {
@@ -326,6 +326,16 @@ where
             }
             None => Ok(self.shared.adapter.lost(&self.request, trouble)),
         }
+    }
+
+    /// A kept answer, behind which is asked anew unless somebody does already.
+    fn renewed(&self, kept: Option<Kept<A::Kept>>) -> Asked<A::Response> {
+        if let Some(key) = &self.key
+            && let Found::Stale(_, Some(lead)) = self.shared.cache.ask(now(), key, self.seen.deadline)
+        {
+            self.revalidate(lead);
+        }
+        self.kept(kept, Source::Revalidating)
     }
 
     /// Asks anew in a task of its own, which outlives this request.
