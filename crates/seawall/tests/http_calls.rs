@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use seawall::Threads;
+use seawall::admission::AdmissionLayer;
 use seawall::call::{CallLayer, Outgoing, Upstream};
 use seawall::core::call::{Config, Settings as CallSettings, Shared};
 use seawall::core::decision::Rejection;
@@ -17,7 +18,7 @@ use seawall::core::gate::{Gate, Lane, Own as _, Settings};
 use seawall::core::request::{self, Key};
 use seawall::core::time::{Span, Time};
 use seawall::core::{breaker, limit};
-use seawall::http::{Families, HttpCalls, Refusals, Refused, Waited};
+use seawall::http::{Families, HttpAdapter, HttpCalls, Refusals, Refused, Waited};
 use seawall::observe::{Observer, Origin, Watcher};
 use seawall::{Locks, now};
 use tower::util::BoxCloneService;
@@ -147,6 +148,22 @@ impl Observer for Log {
     fn refused(&self, origin: Origin<'_>, rejection: &Rejection) {
         self.0.lock().unwrap().push(format!("{}: {}", origin.name, rejection.reason.name()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_around_calls_learns_that_nobody_answers() {
+    let ceiling = limit::Ceiling::Aimd(limit::aimd::Config::default());
+    let settings = Settings {
+        limit: Some(limit::Config { ceiling, ..limit::Config::default() }),
+        ..Settings::default()
+    };
+    let front = Arc::new(Gate::new(settings, Lane::default(), now()));
+    let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), 7));
+    let admission = AdmissionLayer::new(front.clone(), HttpAdapter::new(of, refusals));
+    let silent = service_fn(|_: Outgoing<Ask>| pending::<Result<Answer, &'static str>>());
+    let response = admission.layer(calls().0.layer(silent)).oneshot(ask(Method::GET)).await.unwrap();
+    assert_eq!(response.status(), 504);
+    assert_eq!(front.limit(now()).unwrap().limit, 18, "a tenth of 20 less, as after any call that timed out");
 }
 
 #[tokio::test(start_paused = true)]

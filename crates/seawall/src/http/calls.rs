@@ -12,7 +12,7 @@ use seawall_core::time::{Span, Time};
 use super::body::Held;
 use super::judge::judge;
 use super::refusal::Refusals;
-use super::{Hedged, Refused, Waited};
+use super::{Hedged, Refused, Unanswered, Waited};
 use crate::call::{Adapter, Ended, Judgement};
 use crate::enter::Guard;
 
@@ -111,8 +111,9 @@ where
                 };
                 let mut response = self.refusals.response(&rejection).map(Held::full);
                 // A callee that did not answer is no refusal of ours.
-                if let Verdict::Rejected(rejection) = verdict {
-                    response.extensions_mut().insert(Refused(rejection));
+                match verdict {
+                    Verdict::Rejected(rejection) => _ = response.extensions_mut().insert(Refused(rejection)),
+                    _ => _ = response.extensions_mut().insert(Unanswered),
                 }
                 response
             }

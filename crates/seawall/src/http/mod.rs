@@ -31,6 +31,10 @@ pub struct Waited(pub Span);
 #[derive(Clone, Copy, Debug)]
 pub struct Hedged;
 
+/// Nobody answered the call in time, carried in the extensions of the answer that says so.
+#[derive(Clone, Copy, Debug)]
+struct Unanswered;
+
 /// Why a request was refused here, carried in the extensions of the answer: a layer around this one
 /// can tell it from an answer of the service, and holds it against nobody.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,7 @@ where
         };
         match result {
             Ok(response) if is_ours(response.extensions()) => Outcome::Ignored,
+            Ok(response) if response.extensions().get::<Unanswered>().is_some() => Outcome::TimedOut,
             Ok(response) => outcome(response.status(), response.headers()),
             Err(_) => Outcome::Failure,
         }
