@@ -10,8 +10,9 @@ pub enum Discipline {
     #[default]
     Fifo,
     /// Whoever has waited longest; while the queue stands, whoever came last. A newcomer to a full
-    /// line takes the place of whoever has waited longest. Under overload some are then served in
-    /// time, where first in, first out would serve all of them late.
+    /// line takes the place of whoever has waited longest, with a bulkhead among those whose tenant holds
+    /// no less than its own. Under overload some are then served in time, where first in, first out would
+    /// serve all of them late.
     AdaptiveLifo,
     /// Whoever has waited longest, but the line is thinned while waits are long.
     Codel(codel::Config),

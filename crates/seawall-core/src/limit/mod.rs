@@ -554,7 +554,7 @@ impl<W> Limit<W> {
 
     /// The one in these lanes' lines who makes room for a newcomer: the last of the least important,
     /// if less important; else the last of the tenant who holds the most, if more than the newcomer's;
-    /// else, where the newest is served first, the oldest.
+    /// else, where the newest is served first, the oldest whose tenant holds no less than the newcomer's.
     fn who_gives_way(&self, lanes: Range<usize>, tier: Tier, tenant: Option<Tenant>) -> Option<Turn> {
         let below = self.queue.last_below(lanes.clone(), tier);
         let greediest = || {
@@ -564,10 +564,14 @@ impl<W> Limit<W> {
             let (most, _, turn) = held.max_by_key(|(places, id, _)| (*places, *id))?;
             (most > self.held(tenant).places() + 1).then_some(turn)
         };
-        let oldest = || {
-            let ends = self.queue.ends_in(lanes.clone(), End::First).filter(|_| self.serves_newest());
-            let equals = ends.filter(|(_, entry)| entry.request.tier == tier);
-            equals.map(|(turn, _)| turn).min_by_key(|turn| turn.id)
+        let oldest = || match self.bulkhead {
+            _ if !self.serves_newest() => None,
+            None => oldest_of(tier, self.queue.ends_in(lanes.clone(), End::First)),
+            Some(_) => {
+                let least = self.held(tenant).places();
+                let holds = |(_, entry): &(Turn, &Entry<W>)| self.held(entry.tenant).places() >= least;
+                oldest_of(tier, self.queue.all_in(lanes.clone()).filter(holds))
+            }
         };
         below.or_else(greediest).or_else(oldest)
     }
@@ -611,6 +615,11 @@ impl<W> Limit<W> {
         let paced = Span::from_secs_f64(own.max(behind(self.queue.waiting(), paces.all)));
         if age > paced.times(2) { age } else { paced }
     }
+}
+
+/// The one of this tier among these who has waited longest.
+fn oldest_of<'a, W: 'a>(tier: Tier, line: impl Iterator<Item = (Turn, &'a Entry<W>)>) -> Option<Turn> {
+    line.filter(|(_, entry)| entry.request.tier == tier).map(|(turn, _)| turn).min_by_key(|turn| turn.id)
 }
 
 /// The refusal of a limit that has neither place.

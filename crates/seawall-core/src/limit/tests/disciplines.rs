@@ -86,6 +86,24 @@ fn under_adaptive_lifo_a_newcomer_to_a_full_line_takes_the_place_of_the_oldest_e
 }
 
 #[test]
+fn under_adaptive_lifo_nobody_gives_way_to_a_tenant_who_holds_more() {
+    let mut limit = with(Discipline::AdaptiveLifo, 1, 2);
+    let bulkhead =
+        Some(bulkhead::Config::new(bulkhead::Settings { share_percent: 100, tenants: 9 }).unwrap());
+    let ceiling = Ceiling::Fixed(1);
+    limit.configure(Config { ceiling, queue: 2, discipline: Discipline::AdaptiveLifo, bulkhead }, at(0));
+    let now = overload(&mut limit, at(0));
+    let user = |key| Request::new(Key(key));
+    let _held = slot(limit.admit(now, 0, &user(1)));
+    let (small, _) = (wait(&mut limit, now, 0, &user(2)), wait(&mut limit, now, 1, &user(1)));
+    for number in 2..9 {
+        wait(&mut limit, now, number, &user(1));
+        assert_eq!(due(&mut limit), [number - 1], "the oldest of its own");
+    }
+    assert!(matches!(limit.claim(now, small, 0), Answer::Wait(_)));
+}
+
+#[test]
 fn by_tier_the_most_important_are_served_first() {
     let mut limit = with(Discipline::ByTier, 1, 8);
     let held = slot(limit.admit(at(0), 0, &request()));
