@@ -16,8 +16,12 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(arguments: &[&str]) -> Gateway {
+        Gateway::start_on("127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn start_on(listen: &str, arguments: &[&str]) -> Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_seawall"))
-            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["run", "--listen", listen, "--admin", "127.0.0.1:0"])
             .args(arguments)
             .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
             .stdout(Stdio::piped())

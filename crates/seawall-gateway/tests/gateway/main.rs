@@ -113,6 +113,17 @@ fn what_a_client_claims_of_itself_is_not_forwarded() {
 }
 
 #[test]
+fn a_listener_for_both_families_knows_its_clients_by_their_own_addresses() {
+    let gateway = Gateway::start_on("[::]:0", &["--upstream", &format!("http://{}", origin())]);
+    let port = gateway.address.rsplit(':').next().unwrap();
+    let seen = |ip: &str| get(&format!("{ip}:{port}"), "/", "x-forwarded-for: 192.0.2.7\r\n").body;
+    for ip in ["127.0.0.1", "[::1]"] {
+        let wanted = format!("x-forwarded-for: 192.0.2.7, {}", ip.trim_matches(['[', ']']));
+        assert!(seen(ip).contains(&wanted), "{}", seen(ip));
+    }
+}
+
+#[test]
 fn a_bad_config_is_refused_with_its_place() {
     let file = config("bad.toml", &quota("127.0.0.1:1", "50", 1));
     let output = Command::new(env!("CARGO_BIN_EXE_seawall")).args(["run", &file]).output().unwrap();

@@ -182,8 +182,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The client at this address.
+    /// The client at this address; one that a listener for both families maps to IPv6 is IPv4.
     pub(crate) fn at(address: SocketAddr) -> Client {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let text = HeaderValue::try_from(address.ip().to_string());
         Client { address, text: text.unwrap_or(HeaderValue::from_static("unknown")) }
     }
@@ -285,8 +286,8 @@ fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpN
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
-    let address = bare.parse().or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip())).ok()?;
-    Some(address)
+    let address: IpAddr = bare.parse().or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip())).ok()?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ fn the_client_is_the_first_untrusted_hop_from_the_right() {
     assert_eq!(client("10.0.0.1", "6.6.6.6, nonsense, 10.0.0.7"), "10.0.0.7");
     assert_eq!(client("10.0.0.1", "[2001:db8::1]:4711"), "2001:db8::1");
     assert_eq!(client("10.0.0.1", "1.2.3.4:80"), "1.2.3.4");
+    assert_eq!(client("10.0.0.1", "1.2.3.4, ::ffff:10.0.0.7"), "1.2.3.4");
     assert_eq!(client("10.0.0.1", ""), "10.0.0.1");
     let two = map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "10.1.1.1")]);
     assert_eq!(client_address("10.0.0.1".parse().unwrap(), &two, &trusted).to_string(), "6.6.6.6");
