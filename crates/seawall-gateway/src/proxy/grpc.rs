@@ -2,11 +2,12 @@
 //!
 //! A refusal is a Trailers-Only answer: HTTP 200 with `grpc-status` in the header. Throttled is
 //! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, everything else UNAVAILABLE.
-//! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it.
+//! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it: of the client's time, which is
+//! for the whole call. The route's own deadline ends where an answer begins, so it is nothing to pass on.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use seawall::core::time::Span;
+use seawall::core::time::{Span, Time};
 
 use super::headers::sought;
 
@@ -40,6 +41,10 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Span> {
     };
     Some(Span::from_nanos(digits.parse::<u64>().ok()?.saturating_mul(nanos)))
 }
+
+/// In the extensions of a request: when the time that its client gives is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given(pub(super) Time);
 
 /// Says how much time is left.
 pub(super) fn give(headers: &mut HeaderMap, left: Span) {

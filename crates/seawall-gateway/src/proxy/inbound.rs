@@ -27,7 +27,7 @@ use seawall::Guard;
 use tokio::time::{Instant, Sleep};
 
 use super::headers;
-use super::outbound::Broken;
+use super::outbound::{Answering, Broken};
 use super::upstream::Lease;
 
 /// The streams of a route.
@@ -74,6 +74,8 @@ pub(crate) struct Riders {
     pub(super) _back: Option<Guard>,
     /// The place under the limit, or as a stream.
     pub(super) _place: Option<Place>,
+    /// What lets the request's body rest meanwhile.
+    pub(super) _answering: Option<Answering>,
 }
 
 /// What an answer holds while it goes on.

@@ -2,14 +2,15 @@
 //!
 //! **Edges.** A body without a length is counted as it passes; what is longer than its route allows
 //! breaks off. So does one whose client sends nothing for too long while the upstream waits for it.
-//! Whoever holds the [`Faults`] learns that it was the client's doing and not the upstream's.
+//! Whoever holds the [`Faults`] learns that it was the client's doing and not the upstream's. While the
+//! answer goes on nobody waits for the body: what goes both ways may rest, and the answer's silence bounds it.
 
 use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,7 +38,37 @@ pub(crate) enum Fault {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<AtomicU8>);
 
+/// Nothing is wrong, and the answer goes on.
+const ANSWERING: u8 = 4;
+/// Nothing was wrong, and the answer is over.
+const ANSWERED: u8 = 5;
+
+/// While it is held, the answer to a request goes on.
+#[derive(Debug)]
+pub(super) struct Answering(Faults);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.turn(ANSWERING, ANSWERED);
+    }
+}
+
 impl Faults {
+    /// The answer has begun.
+    pub(super) fn answering(&self) -> Answering {
+        self.turn(0, ANSWERING);
+        Answering(self.clone())
+    }
+
+    /// What is wrong already stays.
+    fn turn(&self, from: u8, to: u8) {
+        let _ = self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn is_answering(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == ANSWERING
+    }
+
     /// What is wrong, as far as is known.
     pub(crate) fn known(&self) -> Option<Fault> {
         match self.0.load(Ordering::Relaxed) {
@@ -102,7 +133,13 @@ impl Live {
             waits.over.as_mut().reset(end());
             waits.runs = true;
         }
-        waits.over.as_mut().poll(cx)
+        loop {
+            ready!(waits.over.as_mut().poll(cx));
+            if !self.faults.is_answering() {
+                return Poll::Ready(());
+            }
+            waits.over.as_mut().reset(Instant::now() + stall);
+        }
     }
 }
 

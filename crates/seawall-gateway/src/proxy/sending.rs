@@ -37,7 +37,8 @@ pub(super) struct Sending {
     pub(super) request: Option<Outgoing>,
     pub(super) repeat: Repeat,
     pub(super) attempts: u32,
-    pub(super) is_grpc: bool,
+    /// When the time that a gRPC client gives is over.
+    pub(super) given: Option<grpc::Given>,
     /// Whether the upstream is told which attempt it sees.
     pub(super) counts: bool,
     pub(super) faults: Option<Faults>,
@@ -66,11 +67,11 @@ impl Exchange for Sending {
         let mut request = if again { self.request.clone() } else { self.request.take() };
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
-        if (self.is_grpc || self.counts)
+        if (self.given.is_some() || self.counts)
             && let Some(request) = request.as_mut().and_then(Outgoing::written)
         {
-            if self.is_grpc {
-                grpc::give(request.headers_mut(), attempt.deadline.since(now()));
+            if let Some(grpc::Given(until)) = self.given {
+                grpc::give(request.headers_mut(), until.since(now()));
             }
             if self.counts {
                 envoy::count(request.headers_mut(), attempt.number);

@@ -34,7 +34,7 @@ use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
-use super::outbound::{Fault, Faults, Outbound, Patience};
+use super::outbound::{Answering, Fault, Faults, Outbound, Patience};
 use super::outgoing::{Outgoing, copy};
 use super::pools::Pools;
 use super::road::{Road, Route};
@@ -80,8 +80,9 @@ impl Stack {
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
         let is_grpc = grpc::is_grpc(request.headers());
         let mut time = route.deadline;
-        if is_grpc {
-            time = grpc::timeout(request.headers()).map_or(time, |asked| asked.min(time));
+        if is_grpc && let Some(given) = grpc::timeout(request.headers()) {
+            request.extensions_mut().insert(grpc::Given(now() + given));
+            time = given.min(time);
         }
         let asked = road.envoy.then(|| envoy::take(request.headers_mut(), trusted));
         time = asked.and_then(|asked| asked.time).unwrap_or(time);
@@ -175,7 +176,7 @@ impl Stack {
         let sending = Sending {
             counts: asked.is_some(),
             retry_on: asked.and_then(|asked| asked.retry_on),
-            is_grpc: grpc::is_grpc(request.headers()),
+            given: request.extensions().get::<grpc::Given>().copied(),
             faults,
             unsent: true,
             worker: self.clone(),
@@ -271,7 +272,10 @@ fn settled(
     front.report(outcome(&ended), ended.waited + connecting);
     match (ended.verdict, ended.answer) {
         (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
-        (Verdict::Answered { .. }, Some(Ok(answered))) => streamed(route, front, ended.guard, answered),
+        (Verdict::Answered { .. }, Some(Ok(answered))) => {
+            let answering = faults.map(Faults::answering);
+            streamed(route, front, ended.guard, answered, answering)
+        }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
             refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
@@ -393,7 +397,13 @@ fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
 }
 
 /// An answer of the upstream, with what it holds until its body has ended.
-fn streamed(route: &Route, front: Guard, back: Option<Guard>, answered: Box<Answered>) -> Response<Plain> {
+fn streamed(
+    route: &Route,
+    front: Guard,
+    back: Option<Guard>,
+    answered: Box<Answered>,
+    answering: Option<Answering>,
+) -> Response<Plain> {
     let Answered { mut response, connection, .. } = *answered;
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -412,7 +422,7 @@ fn streamed(route: &Route, front: Guard, back: Option<Guard>, answered: Box<Answ
         };
     }
     let mut response = response.map(|body| {
-        let riders = Riders { _connection: connection, _back: back, _place: place };
+        let riders = Riders { _connection: connection, _back: back, _place: place, _answering: answering };
         Held::new(Inbound::new(body, riders, bounds, streams.clone()), ())
     });
     headers::strip_hop_by_hop(response.headers_mut());

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -98,6 +99,33 @@ async fn a_stream_of_messages_goes_both_ways_at_once_and_ends_with_trailers() {
     drop(to_service);
     let trailers = answer.frame().await.unwrap().map(Frame::into_trailers).unwrap().unwrap();
     assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn a_stream_that_has_begun_outlives_the_deadline_of_its_route() {
+    let deadline = Duration::from_millis(200);
+    let gateway = before("grpc-long.toml", &service(Arc::default()).await, "deadline = \"200ms\"");
+    let (mut to_service, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
+    let response = connect(&gateway.address).await.send_request(call("/s/Echo", body.boxed())).await.unwrap();
+    let given = response.headers()["x-given"].to_str().unwrap().strip_suffix('u').unwrap();
+    assert!(given.parse::<u128>().unwrap() > deadline.as_micros(), "what the client gave: {given}");
+    let (began, mut answer) = (Instant::now(), response.into_body());
+    while began.elapsed() < 2 * deadline {
+        to_service.send_data(Bytes::from_static(b"on")).await.unwrap();
+        assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "on");
+    }
+    drop(to_service);
+    let trailers = answer.frame().await.unwrap().map(Frame::into_trailers).unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn a_call_whose_client_gives_no_time_is_given_none() {
+    let gateway = before("grpc-no-time.toml", &service(Arc::default()).await, "");
+    let mut request = call("/s/Echo", Full::from("x").map_err(|never| match never {}).boxed());
+    request.headers_mut().remove("grpc-timeout");
+    let response = connect(&gateway.address).await.send_request(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("x-given")), (200, None));
 }
 
 #[tokio::test]
