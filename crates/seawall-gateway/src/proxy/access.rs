@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use seawall_config::Log;
 
@@ -41,10 +41,14 @@ impl AccessLog {
         Seen { began: Instant::now(), client, method: method.clone(), path: path.to_owned() }
     }
 
-    /// It was answered.
-    pub(super) fn tell(&self, seen: &Seen, route: &str, status: StatusCode, headers: &HeaderMap) {
-        let field = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        let (reason, policy) = (field("x-seawall-reason"), field("x-seawall-policy"));
+    /// It was answered; if by Seawall itself, for this reason and by this policy.
+    pub(super) fn tell(
+        &self,
+        seen: &Seen,
+        route: Option<&str>,
+        status: StatusCode,
+        (reason, policy): (Option<&str>, Option<&str>),
+    ) {
         let refused = reason.is_some() && is_chosen(&self.refusals, self.config.refusals);
         if !refused && !is_chosen(&self.requests, self.config.access) {
             return;

@@ -1,7 +1,8 @@
 //! gRPC: answers as its clients expect them, and the time that they give.
 //!
-//! A refusal is a Trailers-Only answer: HTTP 200 with `grpc-status` in the header. Throttled is
-//! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, everything else UNAVAILABLE.
+//! A refusal is a Trailers-Only answer: HTTP 200 with `grpc-status` in the header. Throttled and too long are
+//! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, as is a body that does not come; one that breaks
+//! off is INTERNAL, everything else UNAVAILABLE.
 //! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it: of the client's time, which is
 //! for the whole call. The route's own deadline ends where an answer begins, so it is nothing to pass on.
 
@@ -64,8 +65,9 @@ pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> R
     let code = match response.headers().get(REASON).map(HeaderValue::as_bytes) {
         None => return response,
         _ if response.status() == StatusCode::OK => return response,
-        Some(b"throttled") => "8",
-        Some(b"expired") => "4",
+        Some(b"throttled" | b"too_large") => "8",
+        Some(b"expired" | b"slow") => "4",
+        Some(b"malformed") => "13",
         Some(_) if response.status() == StatusCode::GATEWAY_TIMEOUT => "4",
         Some(_) => "14",
     };

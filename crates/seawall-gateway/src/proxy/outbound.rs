@@ -79,7 +79,8 @@ impl Faults {
         }
     }
 
-    fn note(&self, fault: Fault) {
+    /// This is wrong.
+    pub(super) fn note(&self, fault: Fault) {
         let word = match fault {
             Fault::TooLong => 1,
             Fault::Broken => 2,

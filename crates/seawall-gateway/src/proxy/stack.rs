@@ -74,7 +74,12 @@ impl Stack {
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
     fn begin(&self, client: &Client, mut request: Request<Incoming>) -> Result<Begun, Unfit> {
         let road = self.road.borrow_mut().load().clone();
-        let parent = found(&road, &request)?;
+        let parent = found(&road, &request).inspect_err(|unfit| {
+            if let Some(log) = &road.log {
+                let line = log.see(client.ip(), request.method(), request.uri().path());
+                log.tell(&line, None, unfit.status, (Some(unfit.reason), None));
+            }
+        })?;
         let route = parent.in_turn();
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
@@ -102,7 +107,9 @@ impl Stack {
         }
         let span = self.tracer.as_ref().map(|tracer| begin(tracer, &mut request, route));
         let mirrored = parent.mirror.as_ref().filter(|mirror| mirror.is_due());
-        bound(route, &seen, &mut request, mirrored.is_some()).map_err(unfit)?;
+        if let Err(fault) = bound(route, &seen, &mut request, mirrored.is_some()) {
+            request.body().faults().iter().for_each(|faults| faults.note(fault));
+        }
         let copied = mirrored.map(|_| (parent.clone(), copy(&request)));
         let route = route.clone();
         let is_watched = line.is_some() || span.is_some() || copied.is_some();
@@ -116,6 +123,7 @@ impl Stack {
         let Begun { route, seen, request, faults, is_grpc, watched } = begun;
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let response = match fallback {
+            _ if known(faults.as_ref()).is_some() => gone().map(Payload::Plain),
             None => {
                 let (mut response, standing) = self.pass(&route, seen, request).await;
                 route.refusals.annotate(response.headers_mut(), standing);
@@ -123,9 +131,10 @@ impl Stack {
             }
             Some(layer) => fallback::answer(self, layer, &route, seen, request).await,
         };
-        if let Some(fault) = known(faults.as_ref()) {
-            return unfit_answer(unfit(fault));
-        }
+        let response = match known(faults.as_ref()) {
+            None => response,
+            Some(fault) => unfit_answer(unfit(fault)),
+        };
         route.stats.answered(response.status());
         if let Some(watched) = watched {
             watched.tell(self, &route, seen, &response);
@@ -245,7 +254,9 @@ impl Watched {
             span.end(status, headers);
         }
         if let (Some(log), Some(line)) = (&self.road.log, &self.line) {
-            log.tell(line, &route.matching.name, status, headers);
+            let field = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            let why = (field("x-seawall-reason"), field("x-seawall-policy"));
+            log.tell(line, Some(&route.matching.name), status, why);
         }
     }
 }

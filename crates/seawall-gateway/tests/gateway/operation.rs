@@ -168,6 +168,31 @@ fn requests_and_refusals_are_logged_and_counted_against_the_objective() {
     assert!(gateway.state().contains("\"availability\":1.0"), "{}", gateway.state());
 }
 
+#[test]
+fn what_is_the_clients_own_fault_is_logged_and_counted_too() {
+    let text = quota(&origin(), "1/h", 9)
+        .replace("[route.orders]\n", "[route.orders]\nmax_body = \"4B\"\npath = \"/in\"\n");
+    let gateway = Gateway::start(&[&config("faults.toml", &format!("{text}[log]\naccess = \"100%\"\n"))]);
+    let post = |headers: &str, body: &str| {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        write!(stream, "POST /in HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}").unwrap();
+        let mut answer = String::new();
+        let _ = BufReader::new(stream).read_line(&mut answer);
+        answer
+    };
+    assert!(post("content-length: 5\r\n", "12345").starts_with("HTTP/1.1 413"));
+    gateway.await_log("route=\"orders\" status=413 reason=\"too_large\"");
+    assert!(post("transfer-encoding: chunked\r\n", "5\r\n12345\r\n0\r\n\r\n").starts_with("HTTP/1.1 413"));
+    gateway.await_log("route=\"orders\" status=413 reason=\"too_large\"");
+    let grpc = "content-type: application/grpc\r\ncontent-length: 5\r\n";
+    assert!(post(grpc, "12345").starts_with("HTTP/1.1 200"), "as gRPC says it");
+    gateway.await_log("status=413");
+    let counted = "seawall_responses_total{route=\"orders\",status=\"4xx\"} 3";
+    assert!(get(&gateway.admin, "/metrics", "").body.contains(counted));
+    assert_eq!(gateway.get("/out", "").status, 404);
+    gateway.await_log("path=\"/out\" status=404 reason=\"no_route\"");
+}
+
 /// A collector that notes what it is sent, by path; says its address.
 fn collector() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
