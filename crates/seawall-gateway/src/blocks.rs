@@ -9,11 +9,11 @@
 //!
 //! **Edges.** A ramp that a restart cut off begins anew. A file that cannot be read stops the start
 //! rather than letting everything in. A route that a config no longer names is remembered until it is back or
-//! let in.
+//! let in. What cannot be written, as on a full disk, is said and tried again until it can.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +55,8 @@ pub(crate) struct Blocks(Arc<Mutex<Held>>);
 struct Held {
     file: Option<PathBuf>,
     words: BTreeMap<String, Word>,
+    /// Whether the file could not be written when it should have been.
+    is_behind: bool,
 }
 
 impl Blocks {
@@ -64,7 +66,7 @@ impl Blocks {
             Some(file) => read(file)?,
             None => BTreeMap::new(),
         };
-        Ok(Blocks(Arc::new(Mutex::new(Held { file, words }))))
+        Ok(Blocks(Arc::new(Mutex::new(Held { file, words, is_behind: false }))))
     }
 
     /// Tells a road that nobody is on yet.
@@ -93,18 +95,23 @@ impl Blocks {
         } else {
             held.words.insert(name.to_owned(), word);
         }
-        Some(held.write())
+        Some(held.keep())
     }
 
-    /// Forgets those whose ramp is over.
+    /// Forgets those whose ramp is over, and remembers what could not be until now.
     pub(crate) fn tidy(&self, road: &Road) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = held.words.len();
+        let (before, was_behind) = (held.words.len(), held.is_behind);
         held.words.retain(|name, _| !is_open(road, name));
-        if held.words.len() < before
-            && let Err(error) = held.write()
-        {
-            tracing::error!(%error, "cannot remember that a route is open again");
+        if held.words.len() == before && !was_behind {
+            return;
+        }
+        match held.keep() {
+            Ok(()) if was_behind => tracing::info!("what is blocked is remembered after all"),
+            Err(error) if !was_behind => {
+                tracing::error!(%error, "cannot remember that a route is open again")
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 }
@@ -120,9 +127,22 @@ impl Held {
             (name.clone(), value)
         });
         let text = json!({ "version": 1, "routes": words.collect::<serde_json::Map<_, _>>() }).to_string();
-        let beside = file.with_extension("new");
-        fs::write(&beside, text)?;
+        // Not instead of its extension: that could be another file's name, as of a config that is to come.
+        let mut beside = file.clone().into_os_string();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        let mut written = fs::File::create(&beside)?;
+        written.write_all(text.as_bytes())?;
+        // Or it could be empty when the machine has crashed, and nothing starts with that.
+        written.sync_all()?;
         fs::rename(&beside, file)
+    }
+
+    /// Writes what is held, and notes whether that is still to be done.
+    fn keep(&mut self) -> io::Result<()> {
+        let written = self.write();
+        self.is_behind = written.is_err();
+        written
     }
 }
 

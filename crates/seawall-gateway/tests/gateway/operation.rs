@@ -33,6 +33,30 @@ fn a_block_survives_reload_and_restart_and_is_admitted_again() {
 }
 
 #[test]
+fn a_block_that_could_not_be_remembered_is_once_there_is_room() {
+    let folder = format!("{}/later", env!("CARGO_TARGET_TMPDIR"));
+    let _ = std::fs::remove_dir_all(&folder);
+    let text = format!("state = \"{folder}/state\"\n{}", quota(&origin(), "1/s", 9));
+    let gateway = Gateway::start(&[&config("later.toml", &text)]);
+    let (done, said) = gateway.command(&["block", "orders"]);
+    assert!(done && said.contains("\"remembered\":false"), "{said}");
+    gateway.await_log("cannot remember this over a restart");
+    std::fs::create_dir(&folder).unwrap();
+    gateway.await_log("remembered after all");
+    assert!(std::fs::read_to_string(format!("{folder}/state")).unwrap().contains("orders"));
+}
+
+#[test]
+fn to_remember_a_block_touches_no_other_file() {
+    let file = config("beside.toml", &quota(&origin(), "1/s", 9));
+    let _ = std::fs::remove_file(format!("{file}.state"));
+    config("beside.toml.new", "the next config");
+    let gateway = Gateway::start(&[&file]);
+    assert!(gateway.command(&["block", "orders"]).1.contains("\"remembered\":true"));
+    assert_eq!(std::fs::read_to_string(format!("{file}.new")).unwrap(), "the next config");
+}
+
+#[test]
 fn writes_need_the_token_and_a_name_of_this_machine() {
     let gateway = Gateway::start(&[]);
     let put = |headers: &str| ask(&gateway.admin, "PUT", "/api/block/default", headers, "").status;
