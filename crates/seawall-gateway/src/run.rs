@@ -16,7 +16,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -428,14 +428,22 @@ impl Control {
     }
 }
 
-/// Says `()` whenever the file may have changed. The folder is watched: editors replace files.
+/// Says `()` whenever the file may have changed. The folder is watched: editors replace files, and Kubernetes a
+/// link beside it through which the file's own leads.
 fn watch_file(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let name = file.file_name()?.to_owned();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (led_to, link) = (Mutex::new(file.canonicalize().ok()), file.to_owned());
+    let first = changed.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let is_ours = |event: &notify::Event| {
-            !event.kind.is_access() && event.paths.iter().any(|path| path.file_name() == Some(&name))
+        let leads_elsewhere = || {
+            let leads_to = link.canonicalize().ok();
+            let mut before = led_to.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *before, leads_to.clone()) != leads_to
         };
+        let is_named = |event: &notify::Event| event.paths.iter().any(|path| path.file_name() == Some(&name));
+        let is_ours =
+            |event: &notify::Event| !event.kind.is_access() && (is_named(event) | leads_elsewhere());
         if event.as_ref().is_ok_and(is_ours) {
             // A change that is already announced covers this one.
             let _ = changed.try_send(());
@@ -446,7 +454,11 @@ fn watch_file(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::Recommen
         Ok(watcher)
     });
     match watched {
-        Ok(watcher) => Some(watcher),
+        Ok(watcher) => {
+            // It may have changed since it was read.
+            let _ = first.try_send(());
+            Some(watcher)
+        }
         Err(error) => {
             tracing::warn!(%error, "the file is not watched; reload with SIGHUP");
             None

@@ -20,6 +20,7 @@ mod throttle;
 mod wire;
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -84,6 +85,29 @@ fn a_reload_is_no_amnesty_and_a_broken_file_changes_nothing() {
     gateway.await_log("the old one stays");
     assert_eq!(ask(), 429);
     assert_eq!(gateway.get("/", "x-api-key: two\r\n").status, 200);
+}
+
+/// Kubernetes mounts a ConfigMap like this: only a link beside the file's own is replaced.
+#[test]
+fn a_config_behind_links_is_reloaded_when_one_of_them_is_replaced() {
+    let folder = std::path::PathBuf::from(format!("{}/mounted", env!("CARGO_TARGET_TMPDIR")));
+    let _ = std::fs::remove_dir_all(&folder);
+    let version = |name: &str, text: &str| {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        std::fs::write(folder.join(name).join("seawall.toml"), text).unwrap();
+        symlink(name, folder.join("..data_tmp")).unwrap();
+        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    };
+    let text = quota(&origin(), "1/h", 2);
+    version("..1", &text);
+    symlink("..data/seawall.toml", folder.join("seawall.toml")).unwrap();
+    let gateway = Gateway::start(&[folder.join("seawall.toml").to_str().unwrap()]);
+    for burst in [20, 30] {
+        version(&format!("..{burst}"), &text.replace("burst = 2", &format!("burst = {burst}")));
+        gateway.await_log("reloaded");
+        let standing = format!("\"user\";r={}", burst - 1);
+        assert_eq!(gateway.get("/", &format!("x-api-key: {burst}\r\n")).field("ratelimit"), standing);
+    }
 }
 
 #[test]
