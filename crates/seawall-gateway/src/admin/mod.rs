@@ -7,6 +7,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod events;
+mod plane;
 
 use std::sync::Arc;
 
@@ -88,12 +89,12 @@ pub(crate) async fn serve(listener: TcpListener, view: View, auth: Auth) -> std:
         .route("/api/drain", put(drain))
         .layer(guard)
         .with_state(view);
-    axum::serve(listener, router).await
+    plane::serve(listener, router).await
 }
 
 /// Serves only what probes ask for, and asks nobody for a token.
 pub(crate) async fn serve_probes(listener: TcpListener, view: View) -> std::io::Result<()> {
-    axum::serve(listener, probes().with_state(view)).await
+    plane::serve(listener, probes().with_state(view)).await
 }
 
 fn probes() -> Router<View> {

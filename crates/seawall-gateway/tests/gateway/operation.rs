@@ -85,6 +85,20 @@ fn probes_have_a_listener_without_a_token_that_serves_nothing_else() {
 }
 
 #[test]
+fn who_never_ends_a_request_keeps_no_probe_from_its_answer() {
+    let gateway = Gateway::start(&[]);
+    let begin = || {
+        let mut stream = TcpStream::connect(&gateway.admin).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: local").unwrap();
+        stream
+    };
+    let mut slow: Vec<_> = (0..300).map(|_| begin()).collect();
+    assert_eq!(get(&gateway.admin, "/livez", "").status, 200);
+    // The oldest made room.
+    assert!(matches!(slow[0].read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[test]
 fn a_config_can_be_put_and_a_wrong_one_says_what_is_wrong() {
     let text = quota(&origin(), "1/h", 2);
     let gateway = Gateway::start(&[&config("put.toml", &text)]);
