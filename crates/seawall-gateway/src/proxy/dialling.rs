@@ -24,6 +24,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -41,6 +42,12 @@ const TRIES: u32 = 3;
 /// How often the window tries one more after it was too large.
 const GROW_EVERY: Duration = Duration::from_secs(10);
 
+/// How long a connection may be silent until its other end is asked whether it is there.
+const SILENT: Duration = Duration::from_secs(60);
+/// How often it is asked then, and how many times until it is gone.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+const ASKED: u32 = 6;
+
 /// How a connection came to stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stood {
@@ -48,6 +55,13 @@ pub(super) enum Stood {
     AtOnce,
     /// At another, or never: the first packet was lost.
     Late,
+}
+
+/// Has the other end of a connection asked now and then whether it is there, when nothing else is said on it.
+pub(super) fn keep_alive(stream: &TcpStream) {
+    let asked = TcpKeepalive::new().with_time(SILENT).with_interval(ASKED_EVERY).with_retries(ASKED);
+    // What is not kept alive serves as well.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&asked);
 }
 
 /// Makes a connection, however long it takes.

@@ -129,6 +129,14 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// The socket beneath.
+    pub(super) fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// Whether nobody on the way can read along.
     pub(super) fn is_secure(&self) -> bool {
         matches!(self, Stream::Tls(_))

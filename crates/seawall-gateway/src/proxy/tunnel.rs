@@ -6,7 +6,8 @@
 //! has and the upstream has had [`LAST_WORDS`] to say the rest: clients that are gone look the same.
 //!
 //! **Edges.** A tunnel is one of its route's streams, which are bounded, to its end. Its client
-//! may be silent, but must take what is sent to it. A drain gives it the grace, no more.
+//! may be silent, but must take what is sent to it, and be there: the kernel asks both ends, or one that vanished
+//! would keep its place for ever. A drain gives it the grace, no more.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -49,6 +50,7 @@ pub(super) async fn run(client: Wire, read: Bytes, other: Other, pulse: &Rc<Puls
     pulse.multiplex();
     let Some(_busy) = pulse.begin() else { return };
     let _place = other.place;
+    client.keep_alive();
     let copy = async {
         let Ok(upstream) = other.end.await else { return };
         let mut upstream = TokioIo::new(upstream);

@@ -79,6 +79,7 @@ impl Target {
     pub(super) async fn connect(&self) -> io::Result<(TokioIo<Link>, Stood)> {
         let (stream, stood) = dialling::connect(&self.authority).await?;
         let _ = stream.set_nodelay(true);
+        dialling::keep_alive(&stream);
         let link = match &self.secure {
             None => Link::Plain(stream),
             Some(Secure { name, config }) => {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::dialling;
 use super::greeting::Stream;
 use super::pulse::Pulse;
 
@@ -69,6 +70,11 @@ impl Wire {
     /// Whether TLS is spoken.
     pub(super) fn is_secure(&self) -> bool {
         self.stream.is_secure()
+    }
+
+    /// Has the client asked now and then whether it is there.
+    pub(super) fn keep_alive(&self) {
+        dialling::keep_alive(self.stream.socket());
     }
 
     /// Writes a last word if the socket takes it at once.

@@ -107,3 +107,28 @@ fn an_upstream_that_falls_silent_is_cut_off() {
     drop(ended);
     assert!(get(&gateway.admin, "/metrics", "").body.contains("seawall_streams_cut_total{route=\"r\"} 1"));
 }
+
+/// The timers of the established connections between these ports, as the kernel numbers them; 2 asks whether the
+/// other end is there.
+fn timers(of: impl Fn(u16, u16) -> bool) -> Vec<String> {
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = lines.filter(|line| line[3] == "01" && of(port(line[1]), port(line[2])));
+    ours.map(|line| line[5][..2].to_owned()).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn both_ends_of_a_tunnel_are_asked_whether_they_are_there() {
+    let origin = endless();
+    let text = format!("[upstream.u]\nhosts = [\"http://{origin}\"]\n[route.r]\nupstream = \"u\"\n");
+    let gateway = Gateway::start(&[&config("vanished.toml", &text)]);
+    let (first, stream) = begin(&gateway, "/socket");
+    assert!(first.contains("101"), "{first}");
+    let client = stream.get_ref().local_addr().unwrap().port();
+    let port = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let (public, upstream) = (port(&gateway.address), port(&origin));
+    while timers(|local, remote| (local, remote) == (public, client)) != ["02"] {}
+    assert_eq!(timers(|_, remote| remote == upstream), ["02"]);
+}
