@@ -207,8 +207,7 @@ fn listen(
     for (listener, sockets) in config.listeners.iter().zip(sockets) {
         let tls = listener.tls.as_ref().map(tls::server).transpose();
         let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
-        let (tls, shown) = tls.unzip();
-        certificates.extend(shown);
+        certificates.extend(tls.clone());
         let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
         let (stack, address) = (stack.clone(), listener.address);
         let tracer = exports.as_ref().map(Exports::tracer);
@@ -359,7 +358,7 @@ impl Control {
                     self.exports.iter().for_each(|exports| exports.discover(&self.road));
                     self.road.load().routes.iter().for_each(|route| route.stats.second(seawall::now()));
                 }
-                _ = files.tick() => self.certificates.iter().for_each(|certificates| certificates.refresh()),
+                _ = files.tick() => self.refresh(),
             }
         };
         tracing::info!("draining: finishing what is under way; a second signal ends at once");
@@ -403,20 +402,33 @@ impl Control {
         self.certificates.iter().for_each(|certificates| certificates.refresh());
         let kept = config.compared_with(&self.config);
         self.text.store(Arc::new(text));
-        if config == self.config {
+        if config == self.config && !self.kept.is_outdated() {
             return Ok(kept);
         }
         let fixed = |config: &Config| (config.listeners.clone(), config.admin.clone(), config.otlp.clone());
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!("`listen`, `admin` and `otlp` change with a restart only");
         }
-        let road = self.kept.road(&config);
+        self.config = config;
+        self.pave();
+        tracing::info!(config = %name.display(), %kept, "reloaded; throttles, limits and breakers keep their state");
+        Ok(kept)
+    }
+
+    /// Puts the road of the config in force.
+    fn pave(&mut self) {
+        let road = self.kept.road(&self.config);
         self.blocks.prepare(&road);
         self.road.store(Arc::new(road));
         self.attend();
-        self.config = config;
-        tracing::info!(config = %name.display(), %kept, "reloaded; throttles, limits and breakers keep their state");
-        Ok(kept)
+    }
+
+    /// Reads certificates again that have changed.
+    fn refresh(&mut self) {
+        self.certificates.iter().for_each(|certificates| certificates.refresh());
+        if self.kept.is_outdated() {
+            self.pave();
+        }
     }
 
     fn log_events(&self) {

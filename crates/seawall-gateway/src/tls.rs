@@ -1,8 +1,8 @@
 //! TLS: certificates from files, for clients and for upstreams.
 //!
-//! **Mechanics.** A listener looks its certificate up by the name that the client asks for. The files are
-//! read again when they have changed, looked at with each reload and now and then; connections that
-//! stand keep theirs. HTTP/2 is offered before HTTP/1.1.
+//! **Mechanics.** A listener looks its certificate up by the name that the client asks for. The files, of clients'
+//! authorities and of upstreams as well, are read again when they have changed, looked at with each reload and now
+//! and then; connections that stand keep theirs. HTTP/2 is offered before HTTP/1.1.
 //!
 //! **Edges.** Files that cannot be read stop the start. Later they are reported, and what was read
 //! before stays.
@@ -72,37 +72,50 @@ struct Shown {
     by_name: BTreeMap<String, Arc<CertifiedKey>>,
 }
 
-/// The certificates of a listener.
+/// When each of some files last changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamps(Vec<Option<SystemTime>>);
+
+impl Stamps {
+    fn of<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Stamps {
+        Stamps(files.map(|path| std::fs::metadata(path).and_then(|of| of.modified()).ok()).collect())
+    }
+
+    /// Of the files for the TLS of an upstream.
+    pub(crate) fn of_client(tls: &UpstreamTls) -> Stamps {
+        Stamps::of(tls.roots.iter().chain(tls.identity.iter().flat_map(|own| [&own.cert, &own.key])))
+    }
+
+    fn of_server(tls: &ServerTls) -> Stamps {
+        let identities = std::iter::once(&tls.default).chain(tls.by_name.values());
+        Stamps::of(tls.client_ca.iter().chain(identities.flat_map(|own| [&own.cert, &own.key])))
+    }
+}
+
+/// The certificates of a listener, those of its clients' authorities among them.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     config: ServerTls,
-    shown: ArcSwap<Shown>,
-    /// When each file last changed.
-    changed: Mutex<Vec<Option<SystemTime>>>,
+    read: ArcSwap<ServerConfig>,
+    changed: Mutex<Stamps>,
 }
 
 impl Certificates {
-    fn read(config: &ServerTls) -> Result<Shown, TlsError> {
-        let by_name = config.by_name.iter().map(|(name, identity)| Ok((name.clone(), certified(identity)?)));
-        Ok(Shown { default: certified(&config.default)?, by_name: by_name.collect::<Result<_, TlsError>>()? })
-    }
-
-    fn stamps(config: &ServerTls) -> Vec<Option<SystemTime>> {
-        let stamp = |path: &PathBuf| std::fs::metadata(path).and_then(|of| of.modified()).ok();
-        let identities = std::iter::once(&config.default).chain(config.by_name.values());
-        identities.flat_map(|identity| [stamp(&identity.cert), stamp(&identity.key)]).collect()
+    /// As they were last read.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.read.load_full()
     }
 
     /// Reads the files again if they have changed.
     pub(crate) fn refresh(&self) {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Certificates::stamps(&self.config);
+        let now = Stamps::of_server(&self.config);
         if *changed == now {
             return;
         }
-        match Certificates::read(&self.config) {
-            Ok(shown) => {
-                self.shown.store(Arc::new(shown));
+        match read(&self.config) {
+            Ok(server) => {
+                self.read.store(Arc::new(server));
                 tracing::info!("certificates read again");
             }
             Err(error) => tracing::error!(%error, "certificates cannot be read, the old ones stay"),
@@ -111,25 +124,27 @@ impl Certificates {
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl ResolvesServerCert for Shown {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let shown = self.shown.load();
         let named = hello.server_name().and_then(|name| {
             let name = name.to_ascii_lowercase();
             let above = name.split_once('.').map(|(_, above)| format!("*.{above}"));
-            shown.by_name.get(&name).or_else(|| shown.by_name.get(&above?))
+            self.by_name.get(&name).or_else(|| self.by_name.get(&above?))
         });
-        Some(named.unwrap_or(&shown.default).clone())
+        Some(named.unwrap_or(&self.default).clone())
     }
 }
 
 /// The TLS of a listener.
-pub(crate) fn server(config: &ServerTls) -> Result<(Arc<ServerConfig>, Arc<Certificates>), TlsError> {
-    let certificates = Arc::new(Certificates {
-        shown: ArcSwap::from_pointee(Certificates::read(config)?),
-        changed: Mutex::new(Certificates::stamps(config)),
-        config: config.clone(),
-    });
+pub(crate) fn server(config: &ServerTls) -> Result<Arc<Certificates>, TlsError> {
+    let changed = Mutex::new(Stamps::of_server(config));
+    Ok(Arc::new(Certificates { read: ArcSwap::from_pointee(read(config)?), changed, config: config.clone() }))
+}
+
+fn read(config: &ServerTls) -> Result<ServerConfig, TlsError> {
+    let by_name = config.by_name.iter().map(|(name, identity)| Ok((name.clone(), certified(identity)?)));
+    let by_name = by_name.collect::<Result<_, TlsError>>()?;
+    let shown = Shown { default: certified(&config.default)?, by_name };
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| TlsError(error.to_string()))?;
     let builder = match &config.client_ca {
@@ -139,9 +154,9 @@ pub(crate) fn server(config: &ServerTls) -> Result<(Arc<ServerConfig>, Arc<Certi
             builder.with_client_cert_verifier(verifier.build().map_err(about(path))?)
         }
     };
-    let mut server = builder.with_cert_resolver(certificates.clone());
+    let mut server = builder.with_cert_resolver(Arc::new(shown));
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((Arc::new(server), certificates))
+    Ok(server)
 }
 
 /// How a host of an upstream is spoken to.

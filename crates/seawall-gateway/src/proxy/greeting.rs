@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
+
+use crate::tls::Certificates;
 
 /// What version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -27,7 +28,7 @@ const PART_MAX: usize = 4_096;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Greeting {
     /// TLS.
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Arc<Certificates>>,
     /// A header of the PROXY protocol.
     pub(crate) proxy_protocol: bool,
 }
@@ -42,7 +43,7 @@ impl Greeting {
         let client = if self.proxy_protocol { proxied(&mut stream).await?.unwrap_or(peer) } else { peer };
         let stream = match &self.tls {
             None => Stream::Plain(stream),
-            Some(tls) => Stream::Tls(Box::new(TlsAcceptor::from(tls.clone()).accept(stream).await?)),
+            Some(tls) => Stream::Tls(Box::new(TlsAcceptor::from(tls.server()).accept(stream).await?)),
         };
         Ok((stream, client))
     }

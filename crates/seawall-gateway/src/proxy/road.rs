@@ -32,7 +32,7 @@ pub(crate) use super::route::Route;
 use super::route::Shares;
 use super::upstream::Target;
 use crate::telemetry::RouteStats;
-use crate::tls::{self, Secure};
+use crate::tls::{self, Secure, Stamps};
 use seawall_config::{self as config, Config, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
 
@@ -170,6 +170,9 @@ struct Making<'a> {
     now: Time,
 }
 
+/// What the TLS of an upstream is made of, but for the files.
+type MadeOf = (config::UpstreamTls, config::Protocol);
+
 /// State that outlives a config, by what it is about.
 pub(crate) struct Kept {
     keys: UserKeys,
@@ -186,7 +189,7 @@ pub(crate) struct Kept {
     /// By upstream.
     shared: HashMap<String, Arc<Locks<call::Shared>>>,
     /// By upstream, with what they were made of.
-    clients: HashMap<String, ((config::UpstreamTls, config::Protocol), Arc<ClientConfig>)>,
+    clients: HashMap<String, (MadeOf, Stamps, Arc<ClientConfig>)>,
     /// By route and upstream, with what they were made of.
     fallbacks: HashMap<(String, String), (config::Fallback, fallback::Layer)>,
     /// By route.
@@ -443,7 +446,12 @@ impl Kept {
     /// gone since, nobody is called.
     fn targets(&mut self, name: &str, upstream: &config::Upstream) -> Arc<[Target]> {
         let hosts = upstream.hosts.as_slice();
-        let config = hosts.iter().any(config::Url::is_secure).then(|| self.client(name, upstream)).flatten();
+        let config = if hosts.iter().any(config::Url::is_secure) {
+            self.client(name, upstream)
+        } else {
+            self.clients.remove(name);
+            None
+        };
         let target = |host: &config::Url| {
             let name = tls::name_of(host, &upstream.tls).filter(|_| host.is_secure());
             let secure = name.zip(config.clone()).map(|(name, config)| Secure { name, config });
@@ -462,20 +470,29 @@ impl Kept {
 
     fn client(&mut self, name: &str, upstream: &config::Upstream) -> Option<Arc<ClientConfig>> {
         let wanted = (upstream.tls.clone(), upstream.protocol);
-        if let Some((made_of, client)) = self.clients.get(name)
-            && *made_of == wanted
-        {
-            return Some(client.clone());
-        }
-        match tls::client(&upstream.tls, upstream.protocol) {
-            Ok(client) => {
-                self.clients.insert(name.to_owned(), (wanted, client.clone()));
-                Some(client)
-            }
-            Err(error) => {
-                tracing::error!(upstream = name, %error, "no TLS");
-                None
-            }
-        }
+        let stamps = Stamps::of_client(&upstream.tls);
+        let before = self.clients.remove(name).filter(|(made_of, ..)| *made_of == wanted);
+        let made = match before {
+            Some((_, read, client)) if read == stamps => Some(client),
+            before => match tls::client(&upstream.tls, upstream.protocol) {
+                Ok(client) => {
+                    let again = before.is_some();
+                    again.then(|| tracing::info!(upstream = name, "certificates read again"));
+                    Some(client)
+                }
+                Err(error) => {
+                    tracing::error!(upstream = name, %error, "certificates cannot be read");
+                    before.map(|(.., client)| client)
+                }
+            },
+        };
+        let made = made?;
+        self.clients.insert(name.to_owned(), (wanted, stamps, made.clone()));
+        Some(made)
+    }
+
+    /// Whether files for the TLS of an upstream have changed since they were read.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.clients.values().any(|((tls, _), stamps, _)| *stamps != Stamps::of_client(tls))
     }
 }

@@ -186,6 +186,35 @@ fn clients_and_the_gateway_itself_show_certificates_where_they_must() {
     assert!(ask(TcpStream::connect(&gateway.address).unwrap()).starts_with("http/1.1 502"));
 }
 
+#[test]
+fn other_authorities_and_an_own_certificate_are_read_again_without_a_restart() {
+    let (old, new) = (Authority::new("turned-old-ca.pem"), Authority::new("turned-new-ca.pem"));
+    let (cert, key) = old.sign("turned-server", "a.example");
+    let clients = [old.sign("turned-old-client", "c.example"), new.sign("turned-new-client", "c.example")];
+    let copy = |from: &str, to: &str| config(to, &std::fs::read_to_string(from).unwrap());
+    let client_ca = copy(&old.cert, "turned-client-ca.pem");
+    let own = |of: &(String, String)| (copy(&of.0, "turned-own.pem"), copy(&of.1, "turned-own.key"));
+    let (own_cert, own_key) = own(&clients[0]);
+    let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\", client_ca = \"{client_ca}\" }}");
+    // The upstream believes the new authority alone.
+    let host = tls_origin(&cert, &key, Some(new.roots()));
+    let upstream = format!(
+        "tls = {{ roots = \"{}\", server_name = \"a.example\", cert = \"{own_cert}\", key = \"{own_key}\" }}\nbreaker = false",
+        old.cert
+    );
+    let gateway = start("turned.toml", &tls, &host, &upstream);
+    let ask = |client: &(String, String)| {
+        let answer = ask(old.client_showing(Some(client), &gateway.address, "a.example"));
+        answer.get(..12).unwrap_or("").to_owned()
+    };
+    assert_eq!(clients.each_ref().map(ask), ["http/1.1 502", ""]);
+    copy(&new.cert, "turned-client-ca.pem");
+    own(&clients[1]);
+    gateway.signal("-HUP");
+    gateway.await_log("reloaded");
+    assert_eq!(clients.each_ref().map(ask), ["", "http/1.1 200"]);
+}
+
 #[tokio::test]
 async fn http2_is_agreed_on_where_the_client_can() {
     let authority = Authority::new("alpn-ca.pem");
