@@ -7,6 +7,7 @@ mod cli;
 mod dependability;
 mod handover;
 mod lab;
+mod logs;
 mod operate;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -24,6 +25,7 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use cli::{Command, File};
+use logs::Log;
 use run::RunError;
 use seawall_config::Colour;
 use tracing_subscriber::EnvFilter;
@@ -46,8 +48,10 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Run(args) => {
-            log();
-            match run::run(&args, colour()) {
+            let log = log();
+            let ended = run::run(&args, colour());
+            log.flush();
+            match ended {
                 Ok(code) => code,
                 Err(RunError::Config(error)) => {
                     eprintln!("{}", error.render(colour()));
@@ -101,16 +105,19 @@ fn say(text: &[u8]) -> ExitCode {
 }
 
 /// Logs to standard error, as `RUST_LOG` says; `info` without it.
-fn log() {
+fn log() -> Log {
+    let log = Log::start();
+    let writer = log.clone();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(matches!(colour(), Colour::Always))
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer.clone())
         // It would say so on standard error, which is just what cannot be written to.
         .log_internal_errors(false)
         .init();
+    log
 }
 
 /// The colours of standard error.

@@ -156,22 +156,41 @@ fn a_bad_config_is_refused_with_its_place() {
     assert!(error.contains("bad.toml:8:") && error.contains("50/s"), "{error}");
 }
 
-#[test]
-fn a_full_disk_under_its_output_stops_nothing() {
-    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+/// A gateway that writes there what it says.
+fn saying(file: &str, stdout: Stdio, stderr: Stdio) -> Gateway {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (address, admin) = (free(), free());
-    let file = config("full.toml", &quota(&origin(), "1/h", 2));
     let child = Command::new(env!("CARGO_BIN_EXE_seawall"))
-        .args(["run", &file, "--listen", &address, "--admin", &admin])
-        .stdout(full())
-        .stderr(full())
+        .args(["run", file, "--listen", &address, "--admin", &admin])
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .unwrap();
     let mut gateway = Gateway { child, address, admin, log: channel().1 };
     while TcpStream::connect(&gateway.address).is_err() {
         assert!(gateway.child.try_wait().unwrap().is_none(), "it ended before it served");
     }
+    gateway
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let text = format!("{}[log]\naccess = \"100%\"\n", quota(&origin(), "1000/s", 1_000));
+    let mut gateway = saying(&config("unread.toml", &text), Stdio::null(), Stdio::piped());
+    // More than a pipe holds, on each worker.
+    let path = format!("/{}", "x".repeat(4_000));
+    for _ in 0..100 {
+        assert_eq!(gateway.get(&path, "").status, 200);
+    }
+    gateway.signal("-TERM");
+    assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_under_its_output_stops_nothing() {
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let file = config("full.toml", &quota(&origin(), "1/h", 2));
+    let mut gateway = saying(&file, full(), full());
     // The reason of a refused reload cannot be written either.
     config("full.toml", "nonsense = 1");
     gateway.signal("-HUP");
