@@ -94,7 +94,7 @@ fn timing(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Findi
             happens: format!(
                 "a probe is replaced after {lease} and may run for {timeout}: a slow host gets more probes than configured"
             ),
-            change: format!("set `lease` to at least {timeout}"),
+            change: format!("let calls time out within {lease}, or, in Rust, set `lease` to at least {timeout}"),
         });
     }
 }

@@ -459,7 +459,7 @@ fn breaker_lease_below_timeout() {
         |c| set(c).lease = millis(799),
         |c| set(c).lease = millis(800),
         expect![[r#"
-        advice [breaker-lease-below-timeout]: a probe is replaced after 799ms and may run for 800ms: a slow host gets more probes than configured; set `lease` to at least 800ms
+        advice [breaker-lease-below-timeout]: a probe is replaced after 799ms and may run for 800ms: a slow host gets more probes than configured; let calls time out within 799ms, or, in Rust, set `lease` to at least 800ms
     "#]],
     );
 }
