@@ -25,7 +25,8 @@ impl Url {
             None => (text.strip_prefix("http://"), false),
         };
         let Some(rest) = rest else {
-            let malformed = Malformed::new(format!("{} does not begin with `http://`", quoted(text)));
+            let malformed =
+                Malformed::new(format!("{} does not begin with `http://` or `https://`", quoted(text)));
             return Err(match authority(text, false) {
                 Ok(url) => malformed.help(format!("write `{url}`")),
                 Err(_) => malformed.help("write it as in `http://127.0.0.1:3000`"),

@@ -625,7 +625,7 @@ upstream = "u"
               |
               = help: write `http://h:80`
 
-            error: `hosts`: `127.0.0.1:3000` does not begin with `http://`
+            error: `hosts`: `127.0.0.1:3000` does not begin with `http://` or `https://`
              --> seawall.toml:2:22
               |
             2 | hosts = ["http://h", "127.0.0.1:3000", "http://h:1/path"]

@@ -79,7 +79,7 @@ fn what_cannot_be_used_is_refused() {
     refused(
         "seawall run --upstream a:1",
         expect![
-            "error: invalid value 'a:1' for '--upstream <URL>': `a:1` does not begin with `http://`; write `http://a:1`"
+            "error: invalid value 'a:1' for '--upstream <URL>': `a:1` does not begin with `http://` or `https://`; write `http://a:1`"
         ],
     );
     refused(
