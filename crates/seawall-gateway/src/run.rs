@@ -405,9 +405,12 @@ impl Control {
         if config == self.config && !self.kept.is_outdated() {
             return Ok(kept);
         }
-        let fixed = |config: &Config| (config.listeners.clone(), config.admin.clone(), config.otlp.clone());
+        let fixed = |config: &Config| {
+            let files = (config.state.clone(), config.hand_over.clone());
+            (config.listeners.clone(), config.admin.clone(), config.otlp.clone(), files)
+        };
         if fixed(&config) != fixed(&self.config) {
-            tracing::warn!("`listen`, `admin` and `otlp` change with a restart only");
+            tracing::warn!("`listen`, `admin`, `otlp`, `state` and `hand_over` change with a restart only");
         }
         self.config = config;
         self.pave();

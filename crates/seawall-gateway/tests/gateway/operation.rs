@@ -121,6 +121,15 @@ fn a_config_can_be_put_and_a_wrong_one_says_what_is_wrong() {
 }
 
 #[test]
+fn what_waits_for_a_restart_is_said() {
+    let text = quota(&origin(), "1/h", 2);
+    let gateway = Gateway::start(&[&config("restart.toml", &text)]);
+    config("restart.toml", &format!("state = \"elsewhere\"\n{text}"));
+    gateway.signal("-HUP");
+    gateway.await_log("`state` and `hand_over` change with a restart only");
+}
+
+#[test]
 fn events_are_told_as_they_happen() {
     let gateway = Gateway::start(&[]);
     let mut stream = TcpStream::connect(&gateway.admin).unwrap();
