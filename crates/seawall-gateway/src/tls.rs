@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -212,6 +213,12 @@ pub(crate) fn client(tls: &UpstreamTls, protocol: Protocol) -> Result<Arc<Client
         Protocol::H2c => vec![b"h2".to_vec()],
     };
     Ok(Arc::new(client))
+}
+
+/// Whether no connection stands because the other end's certificate is not believed.
+pub(crate) fn is_about_certificate(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Whether everything that a config names for TLS is there and makes sense.

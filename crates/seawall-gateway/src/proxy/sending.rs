@@ -106,9 +106,10 @@ impl Exchange for Sending {
                 self.request = unsent.or_else(|| self.request.take());
                 let repeat = if self.unsent { Repeat::Safe } else { self.repeat() };
                 let unanswered = match failure.kind {
-                    FailureKind::Refused | FailureKind::ConnectTimeout | FailureKind::Unreachable => {
-                        Unanswered::Unconnected
-                    }
+                    FailureKind::Refused
+                    | FailureKind::ConnectTimeout
+                    | FailureKind::Untrusted
+                    | FailureKind::Unreachable => Unanswered::Unconnected,
                     FailureKind::Broken | FailureKind::Invalid if self.unsent => Unanswered::Unsent,
                     FailureKind::Broken | FailureKind::Invalid => Unanswered::Reset,
                 };

@@ -450,6 +450,7 @@ fn broken(route: &Route, failure: &Failure) -> Response<Plain> {
         FailureKind::ConnectTimeout => {
             (StatusCode::GATEWAY_TIMEOUT, "The upstream cannot be reached in time")
         }
+        FailureKind::Untrusted => (StatusCode::BAD_GATEWAY, "The upstream's certificate is not believed"),
         FailureKind::Refused | FailureKind::Unreachable => {
             (StatusCode::BAD_GATEWAY, "The upstream cannot be reached")
         }

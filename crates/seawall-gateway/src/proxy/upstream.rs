@@ -39,7 +39,7 @@ use super::listen::Local;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
 use super::wire::poll_send;
-use crate::tls::Secure;
+use crate::tls::{self, Secure};
 use seawall_config::Protocol;
 
 /// The most idle connections to a host, on one worker.
@@ -148,6 +148,8 @@ pub(crate) enum FailureKind {
     Refused,
     /// The connection did not stand in time.
     ConnectTimeout,
+    /// Its certificate is not believed.
+    Untrusted,
     /// The connection could not be made, for another cause.
     Unreachable,
     /// The connection ended before the answer.
@@ -162,6 +164,7 @@ impl FailureKind {
         match self {
             FailureKind::Refused => "connection_refused",
             FailureKind::ConnectTimeout => "connection_timeout",
+            FailureKind::Untrusted => "tls_certificate_error",
             FailureKind::Unreachable => "destination_unavailable",
             FailureKind::Broken => "connection_terminated",
             FailureKind::Invalid => "http_protocol_error",
@@ -432,6 +435,7 @@ impl Pool {
         }
         let (io, _) = made.map_err(|_| FailureKind::ConnectTimeout)?.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+            _ if tls::is_about_certificate(&error) => FailureKind::Untrusted,
             _ => FailureKind::Unreachable,
         })?;
         Ok(io)

@@ -161,7 +161,9 @@ fn an_upstream_is_believed_only_with_a_certificate_for_its_name() {
     let answer = ask(TcpStream::connect(&gateway.address).unwrap());
     assert!(answer.starts_with("http/1.1 200") && answer.ends_with("ok"), "{answer}");
     let gateway = start("up-wrong.toml", "", &host, &tls("others.example"));
-    assert!(ask(TcpStream::connect(&gateway.address).unwrap()).starts_with("http/1.1 502"));
+    let answer = ask(TcpStream::connect(&gateway.address).unwrap());
+    let says_why = answer.contains("proxy-status: seawall; error=tls_certificate_error");
+    assert!(answer.starts_with("http/1.1 502") && says_why, "{answer}");
 }
 
 #[test]
