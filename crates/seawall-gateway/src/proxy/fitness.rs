@@ -188,25 +188,33 @@ const OF_HOSTS: [Byte; 256] = {
 fn is_host(host: &[u8]) -> bool {
     match host.iter().map(|byte| OF_HOSTS[usize::from(*byte)]).max() {
         None | Some(Byte::Plain) => true,
-        Some(Byte::Parting) => std::str::from_utf8(host).is_ok_and(is_parted),
+        Some(Byte::Parting) => is_parted(host),
         Some(Byte::Foreign) => false,
     }
 }
 
 /// Whether this is a name or an address, perhaps with a port.
-fn is_parted(host: &str) -> bool {
-    let (is_known, port) = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
-            None => return false,
-        },
-        None => {
-            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-            (!name.contains([']', '[']), port)
-        }
-    };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    is_known && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+fn is_parted(host: &[u8]) -> bool {
+    if host.starts_with(b"[") {
+        return std::str::from_utf8(host).is_ok_and(is_literal);
+    }
+    let name = host.iter().take_while(|byte| OF_HOSTS[usize::from(**byte)] == Byte::Plain).count();
+    is_port(&host[name..])
+}
+
+/// Whether this is an address in brackets, perhaps with a port.
+fn is_literal(host: &str) -> bool {
+    let Some((address, port)) = host[1..].split_once(']') else { return false };
+    address.parse::<Ipv6Addr>().is_ok() && is_port(port.as_bytes())
+}
+
+/// Whether this is what may stand behind a host: nothing, or a colon and perhaps digits.
+fn is_port(port: &[u8]) -> bool {
+    match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
