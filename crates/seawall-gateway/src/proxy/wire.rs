@@ -130,7 +130,30 @@ pub(super) fn poll_send<S: AsyncWrite>(
     })
 }
 
+/// What the parser says by itself of a head that it cannot read, with the reason that every refusal gives.
+fn explained(answer: &[u8]) -> Option<Vec<u8>> {
+    let reason = match answer.get(..13)? {
+        b"HTTP/1.1 400 " => "malformed",
+        b"HTTP/1.1 414 " | b"HTTP/1.1 431 " => "too_large",
+        _ => return None,
+    };
+    let (line, fields) = answer.split_at(memchr::memchr(b'\r', answer)?);
+    // In this order, and before anything else, nobody else says so.
+    let is_parsers = fields.starts_with(b"\r\nconnection: close\r\ncontent-length: 0\r\ndate: ");
+    is_parsers.then(|| [line, b"\r\nx-seawall-reason: ", reason.as_bytes(), fields].concat())
+}
+
 impl Wire {
+    /// Writes, once it is known where from.
+    fn poll_answer(mut self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        match explained(answer) {
+            None => stream.poll_write(cx, answer),
+            // The last of its connection: what the socket does not take of it at once is lost.
+            Some(explained) => stream.poll_write(cx, &explained).map_ok(|_| answer.len()),
+        }
+    }
+
     fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &polled {
             Poll::Ready(Ok(taken)) => self.pulse.wrote(Some(*taken)),
@@ -143,7 +166,7 @@ impl Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let polled = self.as_mut().poll_answer(cx, buf);
         self.wrote(polled)
     }
 
@@ -152,7 +175,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = poll_send(Pin::new(&mut self.stream), cx, bufs);
+        let mut filled = bufs.iter().filter(|buf| !buf.is_empty());
+        let polled = match (filled.next(), filled.next()) {
+            (Some(only), None) => self.as_mut().poll_answer(cx, only),
+            _ => poll_send(Pin::new(&mut self.stream), cx, bufs),
+        };
         self.wrote(polled)
     }
 
@@ -166,5 +193,27 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_parser_says_is_explained() {
+        let explained =
+            |answer: &str| explained(answer.as_bytes()).map(|text| String::from_utf8(text).unwrap());
+        let fields = "connection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+        let said = |status: &str| format!("HTTP/1.1 {status}\r\n{fields}");
+        for (status, reason) in [("400 Bad Request", "malformed"), ("431 Too Large", "too_large")] {
+            let wanted = format!("HTTP/1.1 {status}\r\nx-seawall-reason: {reason}\r\n{fields}");
+            assert_eq!(explained(&said(status)), Some(wanted));
+        }
+        for other in ["200 OK", "404 Not Found", "400 Bad Request\r\nx-from: origin"] {
+            assert_eq!(explained(&said(other)), None, "{other}");
+        }
+        assert_eq!(explained("HTTP/1.1 400"), None);
+        assert_eq!(explained("HTTP/1.1 400 Bad Request\r\ndate: now\r\nconnection: close\r\n\r\n"), None);
     }
 }

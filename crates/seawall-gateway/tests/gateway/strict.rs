@@ -189,6 +189,22 @@ fn what_is_too_large_is_told_so() {
     let many = "x: y\r\n".repeat(1_000);
     let fields = exchange(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n").as_bytes());
     assert_eq!(status(&fields), 431, "{fields:?}");
+    for answer in [path, field, fields] {
+        assert!(answer.contains("x-seawall-reason: too_large\r\n"), "{answer:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_given_a_reason() {
+    let gateway = before(&origin());
+    let good = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    for nonsense in ["G\u{1}T / HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\nhost: a\r\n\r\n"] {
+        for before in ["", good] {
+            let answers = exchange(&gateway, format!("{before}{nonsense}").as_bytes());
+            let last = answers.rfind("HTTP/1.1 4").map(|at| &answers[at..]);
+            assert!(last.is_some_and(|last| last.contains("x-seawall-reason: malformed\r\n")), "{answers:?}");
+        }
+    }
 }
 
 #[test]
