@@ -6,7 +6,7 @@
 //! **Mechanics.** The config names a socket file (`hand_over`). A process that starts finds the old one
 //! there, gets its sockets, makes everything ready, and says that it takes over. Only then the old one
 //! stops accepting and answering operators, says so, and drains; the new one reads which routes are
-//! blocked, and serves.
+//! blocked, and serves. The old one does not end, however soon it has drained, before it has said so.
 //!
 //! **Edges.** Only processes of the same user are answered. A new process that fails before it takes over
 //! has changed nothing. A file that nobody answers on was left behind: the sockets are made anew.
@@ -120,6 +120,21 @@ fn receive(stream: &UnixStream) -> io::Result<Received> {
     }
 }
 
+/// A process that takes over, and waits to hear that this one stops.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    stopped: oneshot::Sender<()>,
+    told: oneshot::Receiver<()>,
+}
+
+impl Successor {
+    /// Tells it that this process has stopped, and waits until it could hear so. It may have gone meanwhile.
+    pub(crate) async fn tell(self) {
+        let _ = self.stopped.send(());
+        let _ = self.told.await;
+    }
+}
+
 /// What this process would hand over.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -184,9 +199,35 @@ fn hand_over(
     if word != *TAKE {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let (done, is_done) = oneshot::channel();
+    let (stopped, has_stopped) = oneshot::channel();
+    // Dropped, which says the same, where it cannot be told.
+    let (_tells, told) = oneshot::channel();
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    control.blocking_send(Order::HandOver { done }).map_err(|_| gone(()))?;
-    is_done.blocking_recv().map_err(|_| gone(()))?;
+    control.blocking_send(Order::HandOver(Successor { stopped, told })).map_err(|_| gone(()))?;
+    has_stopped.blocking_recv().map_err(|_| gone(()))?;
     stream.write_all(YOURS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_over_is_told_before_the_process_before_may_end() {
+        let path = std::env::temp_dir().join(format!("seawall-{}-told", std::process::id()));
+        for _ in 0..100 {
+            let (control, mut orders) = mpsc::channel(1);
+            let offer = Offer::make(&path, Vec::new(), control).unwrap();
+            let Predecessor { mut stream, .. } = Predecessor::find(&path).unwrap().unwrap();
+            stream.write_all(TAKE).unwrap();
+            let Some(Order::HandOver(successor)) = orders.blocking_recv() else { panic!("another order") };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(successor.tell());
+            stream.set_nonblocking(true).unwrap();
+            let mut answer = [0; YOURS.len()];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, *YOURS);
+            offer.withdraw(false);
+        }
+    }
 }

@@ -25,7 +25,7 @@ use seawall::monitor::{Sampler, watch as watch_machine};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -34,7 +34,7 @@ use crate::admin::events::Readers;
 use crate::admin::{self, Order};
 use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
-use crate::handover::Offer;
+use crate::handover::{Offer, Successor};
 use crate::otlp::Exports;
 use crate::proxy::greeting::Greeting;
 use crate::proxy::listen::{Phase, Serving, serve};
@@ -184,10 +184,9 @@ impl Plan {
         let successor = control.until_drain(ending, reload, &mut orders, file(args), to_phase).await;
         drop(orders);
         offer.into_iter().for_each(|offer| offer.withdraw(successor.is_some()));
-        if let Some(done) = successor {
+        if let Some(successor) = successor {
             admins.shutdown().await;
-            // It may have gone meanwhile.
-            let _ = done.send(());
+            successor.tell().await;
         }
         let ended = tokio::task::spawn_blocking(move || serving.into_iter().for_each(Serving::join)).await;
         admins.abort_all();
@@ -326,7 +325,7 @@ impl Control {
         orders: &mut mpsc::Receiver<Order>,
         file: Option<PathBuf>,
         to_phase: &watch::Sender<Phase>,
-    ) -> Option<oneshot::Sender<()>> {
+    ) -> Option<Successor> {
         let (changed, mut changes) = mpsc::channel(1);
         let _watcher = file.as_deref().and_then(|file| watch_file(file, changed));
         let mut events = tokio::time::interval(EVENTS_EVERY);
@@ -351,7 +350,7 @@ impl Control {
                         let _ = answer.send(done.map_err(|error| error.render(Colour::Never)));
                     }
                     Order::Drain => break None,
-                    Order::HandOver { done } => break Some(done),
+                    Order::HandOver(successor) => break Some(successor),
                 },
                 _ = events.tick() => self.log_events(),
                 _ = seconds.tick() => {

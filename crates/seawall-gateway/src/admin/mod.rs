@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::blocks::{ALL, Blocks, OVER, Word};
+use crate::handover::Successor;
 use crate::proxy::listen::Phase;
 use crate::proxy::road::Road;
 use crate::telemetry;
@@ -46,10 +47,7 @@ pub(crate) enum Order {
     /// Finish what is under way, and end.
     Drain,
     /// The same, because another process serves from now on.
-    HandOver {
-        /// Told when nothing is accepted here any more.
-        done: oneshot::Sender<()>,
-    },
+    HandOver(Successor),
 }
 
 /// What the admin plane looks at, and whom it tells.

@@ -33,6 +33,10 @@ impl Gateway {
         thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
         let mut greeting = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+        if greeting.is_empty() {
+            let said: Vec<String> = log.iter().collect();
+            panic!("it ended before it greeted ({}):\n{}", child.wait().unwrap(), said.join("\n"));
+        }
         let between = |from: &str, to: char| {
             let rest = greeting.split_once(from).unwrap_or_else(|| panic!("no address: {greeting}")).1;
             rest.split(to).next().unwrap().trim().to_owned()
