@@ -1,12 +1,13 @@
 //! Not one request is lost: over reloads, over restarts that hand the sockets over, and while upstreams
 //! are restarted one after the other.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Gateway, ask, config, origin, token};
 
@@ -161,6 +162,20 @@ fn a_block_survives_a_hand_over() {
     let _ = std::fs::remove_file(socket);
 }
 
+/// A listener on an address that was in use a moment ago. It may be still: a process that another test starts
+/// has a copy of every socket until it runs its own program.
+fn bind(address: &str) -> TcpListener {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::yield_now();
+            }
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
 /// A service that can be restarted: it ends the answers that it began, and closes every connection.
 struct Service {
     address: String,
@@ -171,7 +186,7 @@ struct Service {
 
 impl Service {
     fn start(address: &str) -> Service {
-        let listener = TcpListener::bind(address).unwrap();
+        let listener = bind(address);
         let address = listener.local_addr().unwrap().to_string();
         let (over, connections) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default());
         let (ends, open) = (over.clone(), connections.clone());
