@@ -190,9 +190,10 @@ impl Drop for Guard {
     }
 }
 
-/// Wakes everybody whose turn it is.
+/// Wakes everybody whose turn it is. [`enter`] and [`Guard`] do so by themselves; whoever configures a gate
+/// does so afterwards.
 #[inline]
-fn wake_turns(gate: &Gate<Threads>) {
+pub fn wake_turns(gate: &Gate<Threads>) {
     while let Some(waker) = gate.turn() {
         waker.wake();
     }

@@ -56,7 +56,7 @@ pub mod single;
 mod threads;
 
 pub use clock::{Pause, instant, now};
-pub use enter::{Enter, Guard, enter};
+pub use enter::{Enter, Guard, enter, wake_turns};
 pub use identity::{UserKeys, seed};
 pub use pipeline::{CallError, Pipeline};
 pub use seawall_core as core;

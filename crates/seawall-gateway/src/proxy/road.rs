@@ -20,7 +20,7 @@ use seawall::core::rng::Rng;
 use seawall::core::shed::guard::Guards;
 use seawall::core::time::Time;
 use seawall::http::{Families, NamedQuota, Refusals};
-use seawall::{Locks, Threads, UserKeys, now};
+use seawall::{Locks, Threads, UserKeys, now, wake_turns};
 use std::task::Waker;
 
 use super::access::AccessLog;
@@ -248,6 +248,8 @@ impl Kept {
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
         let (throttles, rules) = self.quotas.of("", &config.throttle, now);
         let throttles = throttles.into_iter().map(|throttle| throttle.name).zip(rules).collect();
+        // A limit that was raised has room for who waits.
+        self.lanes.values().for_each(wake_turns);
         self.forget_all_but(config);
         Road {
             routes,

@@ -1,6 +1,10 @@
 //! The policies as a config says them.
 
-use crate::harness::{Gateway, config, origin, origin_saying};
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use crate::harness::{Gateway, ask, config, get, origin, origin_saying, token};
 
 /// A gateway whose one upstream has this origin and these lines, and whose one route has these.
 fn before(name: &str, origin: &str, upstream: &str, route: &str) -> Gateway {
@@ -112,4 +116,33 @@ fn routes_are_told_apart_by_method_and_header() {
     };
     assert_eq!([status("GET", ""), status("POST", ""), status("GET", "x-version: 2\r\n")], [200, 201, 202]);
     assert_eq!(status("GET", "x-version: 3\r\n"), 200);
+}
+
+#[test]
+fn who_waits_is_let_in_by_a_raised_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let text = |max: u32| {
+        format!(
+            "[upstream.u]\nhosts = [\"http://{address}\"]\nlimit = {{ adaptive = false, max = {max}, queue = 9 }}\n\
+             [route.held]\nupstream = \"u\"\npath = \"/held\"\ndeadline = \"1h\"\n\
+             [route.r]\nupstream = \"u\"\ndeadline = \"10s\"\nretry = false\n"
+        )
+    };
+    let gateway = Gateway::start(&[&config("raised.toml", &text(1))]);
+    let mut held = TcpStream::connect(&gateway.address).unwrap();
+    held.write_all(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let _silent = listener.accept().unwrap();
+    let asked = gateway.address.clone();
+    let waits = thread::spawn(move || get(&asked, "/", "").status);
+    while !gateway.state().contains("\"waiting\":1") {}
+    let headers = format!("content-type: text/plain\r\n{}", token(&gateway));
+    assert_eq!(ask(&gateway.admin, "PUT", "/api/config", &headers, &text(2)).status, 200);
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        stream
+    });
+    assert_eq!(waits.join().unwrap(), 200);
+    drop(answering.join());
 }
