@@ -70,6 +70,8 @@ pub enum Check {
     Passed,
     /// It does not, or says nothing.
     Failed,
+    /// It was not asked, for want of something that is not the host's: this says nothing of it.
+    Unmade,
 }
 
 /// A check to be made.
@@ -210,6 +212,9 @@ impl Health {
             return; // It ran out, or was of another host.
         }
         patient.probe = None;
+        if check == Check::Unmade {
+            return;
+        }
         let (agrees, needed) = match (patient.mode, check) {
             (Mode::Unknown, _) => (false, 1),
             (Mode::Well, check) => (check == Check::Passed, self.config.0.fall),
@@ -227,7 +232,7 @@ impl Health {
                 patient.mode = Mode::Unwell;
                 self.turns.push_back(Turn::Unwell { place });
             }
-            (_, Check::Passed) => {
+            (_, Check::Passed | Check::Unmade) => {
                 patient.mode = Mode::Well;
                 self.turns.push_back(Turn::Well { place });
             }

@@ -38,6 +38,27 @@ fn states() -> Vec<(&'static str, &'static [Check])> {
 }
 
 #[test]
+fn a_check_that_was_not_made_says_nothing_and_the_next_is_due_in_its_turn() {
+    for (name, history) in states() {
+        let (mut health, mut rng) = health(1);
+        for check in history {
+            let probe = probe(&mut health, &mut rng);
+            health.report(&probe, *check);
+        }
+        while health.turn().is_some() {}
+        let Patient { mode, against, .. } = health.patients[0].unwrap();
+        for _ in 0..9 {
+            let now = health.wake_at();
+            let probe = health.due(now, &mut rng).unwrap();
+            health.report(&probe, Check::Unmade);
+            assert!(health.wake_at() > now, "{name}");
+        }
+        let after = health.patients[0].unwrap();
+        assert_eq!((after.mode, after.against, health.turn()), (mode, against, None), "{name}");
+    }
+}
+
+#[test]
 fn every_state_meets_every_check() {
     let mut table = String::new();
     for (name, history) in states() {

@@ -24,6 +24,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -62,6 +63,12 @@ pub(super) fn keep_alive(stream: &TcpStream) {
     let asked = TcpKeepalive::new().with_time(SILENT).with_interval(ASKED_EVERY).with_retries(ASKED);
     // What is not kept alive serves as well.
     let _ = SockRef::from(stream).set_tcp_keepalive(&asked);
+}
+
+/// Whether it is this process, and not the host, that lacks what a connection takes.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| exhausted.contains(&error))
 }
 
 /// Makes a connection, however long it takes.

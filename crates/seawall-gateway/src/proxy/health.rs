@@ -22,6 +22,7 @@ use seawall::http::Full;
 use seawall::{Threads, instant, now};
 use tokio::task::JoinSet;
 
+use super::dialling;
 use super::upstream::{Link, Target};
 use seawall_config::{Protocol, Question};
 
@@ -40,9 +41,8 @@ pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, questio
         while let Some(probe) = hosts.due(now(), &mut rng) {
             let (target, question) = (targets[probe.host].clone(), question.clone());
             under_way.spawn(async move {
-                let asked = tokio::time::timeout_at(instant(probe.deadline), is_well(&target, &question));
-                let is_well = asked.await.ok().flatten().is_some();
-                (probe, if is_well { Check::Passed } else { Check::Failed })
+                let asked = tokio::time::timeout_at(instant(probe.deadline), check(&target, &question));
+                (probe, asked.await.unwrap_or(Check::Failed))
             });
         }
         tokio::select! {
@@ -56,9 +56,17 @@ pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, questio
     }
 }
 
+async fn check(target: &Target, question: &Question) -> Check {
+    let is_well = match target.connect().await {
+        Ok((io, _)) => is_well(io, target, question).await.is_some(),
+        Err(error) if dialling::is_exhausted(&error) => return Check::Unmade,
+        Err(_) => false,
+    };
+    if is_well { Check::Passed } else { Check::Failed }
+}
+
 /// `Some` when it is well.
-async fn is_well(target: &Target, question: &Question) -> Option<()> {
-    let (io, _) = target.connect().await.ok()?;
+async fn is_well(io: TokioIo<Link>, target: &Target, question: &Question) -> Option<()> {
     match question {
         Question::Tcp => Some(()),
         Question::Http { path } => {

@@ -24,9 +24,14 @@ pub(super) fn outcome(ended: &Ended<Answer>) -> Outcome {
     match (&ended.verdict, &ended.answer) {
         (Verdict::Rejected(_), _) => Outcome::Ignored,
         (Verdict::Answered { .. }, Some(Ok(answered))) => answered.outcome.get(),
-        (Verdict::Answered { .. }, Some(Err(_))) => Outcome::Failure,
+        (Verdict::Answered { .. }, Some(Err(failure))) => blamed(failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => Outcome::TimedOut,
     }
+}
+
+/// How a request that was not answered speaks of the host: of what this process lacks, not at all.
+fn blamed(failure: &Failure) -> Outcome {
+    if failure.kind == FailureKind::Exhausted { Outcome::Ignored } else { Outcome::Failure }
 }
 
 /// Sends a request to the hosts that the call picks.
@@ -100,6 +105,10 @@ impl Exchange for Sending {
             Err(_) if known(self.faults.as_ref()).is_some() => {
                 Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
             }
+            // Another attempt would lack the same.
+            Err(failure) if failure.kind == FailureKind::Exhausted => {
+                Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
+            }
             Err(failure) => {
                 let unsent = failure.unsent.take();
                 self.unsent = unsent.is_some();
@@ -109,6 +118,7 @@ impl Exchange for Sending {
                     FailureKind::Refused
                     | FailureKind::ConnectTimeout
                     | FailureKind::Untrusted
+                    | FailureKind::Exhausted
                     | FailureKind::Unreachable => Unanswered::Unconnected,
                     FailureKind::Broken | FailureKind::Invalid if self.unsent => Unanswered::Unsent,
                     FailureKind::Broken | FailureKind::Invalid => Unanswered::Reset,

@@ -447,6 +447,9 @@ fn streamed(
 /// The upstream failed without an answer of its own.
 fn broken(route: &Route, failure: &Failure) -> Response<Plain> {
     let (status, title) = match failure.kind {
+        FailureKind::Exhausted => {
+            return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));
+        }
         FailureKind::ConnectTimeout => {
             (StatusCode::GATEWAY_TIMEOUT, "The upstream cannot be reached in time")
         }

@@ -150,6 +150,8 @@ pub(crate) enum FailureKind {
     ConnectTimeout,
     /// Its certificate is not believed.
     Untrusted,
+    /// This process has no descriptor, address or memory left for a connection: the host was not asked.
+    Exhausted,
     /// The connection could not be made, for another cause.
     Unreachable,
     /// The connection ended before the answer.
@@ -165,6 +167,7 @@ impl FailureKind {
             FailureKind::Refused => "connection_refused",
             FailureKind::ConnectTimeout => "connection_timeout",
             FailureKind::Untrusted => "tls_certificate_error",
+            FailureKind::Exhausted => "connection_limit_reached",
             FailureKind::Unreachable => "destination_unavailable",
             FailureKind::Broken => "connection_terminated",
             FailureKind::Invalid => "http_protocol_error",
@@ -435,6 +438,7 @@ impl Pool {
         }
         let (io, _) = made.map_err(|_| FailureKind::ConnectTimeout)?.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+            _ if dialling::is_exhausted(&error) => FailureKind::Exhausted,
             _ if tls::is_about_certificate(&error) => FailureKind::Untrusted,
             _ => FailureKind::Unreachable,
         })?;

@@ -1,8 +1,10 @@
 //! The policies as a config says them.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::harness::{Gateway, ask, config, get, origin, origin_saying, token};
 
@@ -116,6 +118,43 @@ fn routes_are_told_apart_by_method_and_header() {
     };
     assert_eq!([status("GET", ""), status("POST", ""), status("GET", "x-version: 2\r\n")], [200, 201, 202]);
     assert_eq!(status("GET", "x-version: 3\r\n"), 200);
+}
+
+#[test]
+fn no_host_is_blamed_for_descriptors_that_the_gateway_lacks() {
+    let breaker = "breaker = { failure_rate = \"1%\", window = 9, min_calls = 1, open = \"1m\" }\n\
+                   health = { every = \"20ms\", within = \"1s\", fall = 1 }";
+    let gateway = before("descriptors.toml", &origin(), breaker, "path = \"/in\"");
+    let mut client = BufReader::new(TcpStream::connect(&gateway.address).unwrap());
+    let mut ask = |path: &str| {
+        write!(client.get_mut(), "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let from = head.len();
+            assert!(client.read_line(&mut head).unwrap() > 0);
+            length =
+                head[from..].strip_prefix("content-length: ").map_or(length, |of| of.trim().parse().unwrap());
+        }
+        std::io::copy(&mut (&mut client).take(length), &mut std::io::sink()).unwrap();
+        head
+    };
+    assert!(ask("/out").starts_with("HTTP/1.1 404"), "from now on the client is connected");
+    let pid = gateway.child.id();
+    let is_open = |number: &u64| std::path::Path::new(&format!("/proc/{pid}/fd/{number}")).exists();
+    let pid = Pid::from_raw(pid.cast_signed());
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limited = |current| prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).unwrap().current;
+    // Another takes the lowest number that is free.
+    let before = limited((0..).find(|number| !is_open(number)));
+    for _ in 0..5 {
+        let head = ask("/in");
+        assert!(head.starts_with("HTTP/1.1 503") && head.contains("x-seawall-reason: full\r\n"), "{head}");
+    }
+    limited(before);
+    assert!(ask("/in").starts_with("HTTP/1.1 200"));
+    let metrics = get(&gateway.admin, "/metrics", "").body;
+    assert!(metrics.contains("seawall_refused_total{route=\"r\",reason=\"full\"} 5"), "{metrics}");
+    assert!(metrics.contains("seawall_attempts_total{route=\"r\"} 6"), "{metrics}");
 }
 
 #[test]
