@@ -75,6 +75,21 @@ impl RouteStats {
     }
 }
 
+/// Requests that no route took, by why.
+#[derive(Debug, Default)]
+pub(crate) struct Unrouted([Counter; UNROUTED.len()]);
+
+/// Why no route takes a request.
+const UNROUTED: [&str; 4] = ["no_route", "malformed", "method", "too_large"];
+
+impl Unrouted {
+    /// Counts one.
+    pub(crate) fn inc(&self, reason: &str) {
+        let counters = UNROUTED.iter().zip(&self.0);
+        counters.filter(|(name, _)| **name == reason).for_each(|(_, counter)| _ = counter.inc());
+    }
+}
+
 type Labels = Vec<(&'static str, String)>;
 type Floats = Gauge<f64, AtomicU64>;
 
@@ -102,6 +117,7 @@ where
 fn counters(registry: &mut Registry, road: &Road) {
     let family = family::<Counter>;
     let requests = family(registry, "requests", "Requests that matched a route");
+    let unrouted = family(registry, "unrouted", "Requests that no route took, by reason");
     let responses = family(registry, "responses", "Responses, by class of status");
     let refused = family(registry, "refused", "Requests refused by a policy, by reason");
     let attempts = family(registry, "attempts", "Attempts sent upstream");
@@ -116,6 +132,9 @@ fn counters(registry: &mut Registry, road: &Road) {
     let set = |family: &Family<Labels, Counter>, labels: Labels, value: u64| {
         family.get_or_create(&labels).inc_by(value);
     };
+    for (reason, counter) in UNROUTED.iter().zip(&road.unrouted.0) {
+        set(&unrouted, vec![("reason", (*reason).to_owned())], counter.get());
+    }
     for route in &road.routes {
         let name = || ("route", route.matching.name.clone());
         let stats = &route.stats;

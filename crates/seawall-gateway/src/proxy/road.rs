@@ -31,7 +31,7 @@ use super::quotas::Quotas;
 pub(crate) use super::route::Route;
 use super::route::Shares;
 use super::upstream::Target;
-use crate::telemetry::RouteStats;
+use crate::telemetry::{RouteStats, Unrouted};
 use crate::tls::{self, Secure, Stamps};
 use seawall_config::{self as config, Config, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
@@ -58,6 +58,8 @@ pub(crate) struct Road {
     pub(crate) forwarded: bool,
     /// What is logged of requests; `None` for nothing.
     pub(crate) log: Option<AccessLog>,
+    /// Counts requests that no route takes.
+    pub(crate) unrouted: Arc<Unrouted>,
     seed: u64,
 }
 
@@ -196,6 +198,7 @@ pub(crate) struct Kept {
     mirrors: HashMap<String, Arc<MirrorStats>>,
     /// By route.
     stats: HashMap<String, Arc<RouteStats>>,
+    unrouted: Arc<Unrouted>,
 }
 
 impl Default for Kept {
@@ -215,6 +218,7 @@ impl Default for Kept {
             fallbacks: HashMap::new(),
             mirrors: HashMap::new(),
             stats: HashMap::new(),
+            unrouted: Arc::default(),
         }
     }
 }
@@ -262,6 +266,7 @@ impl Kept {
             envoy: config.headers.envoy_requests,
             forwarded: config.headers.forwarded,
             log: AccessLog::new(config.log),
+            unrouted: self.unrouted.clone(),
             seed: self.seed,
         }
     }

@@ -75,6 +75,7 @@ impl Stack {
     fn begin(&self, client: &Client, mut request: Request<Incoming>) -> Result<Begun, Unfit> {
         let road = self.road.borrow_mut().load().clone();
         let parent = found(&road, &request).inspect_err(|unfit| {
+            road.unrouted.inc(unfit.reason);
             if let Some(log) = &road.log {
                 let line = log.see(client.ip(), request.method(), request.uri().path());
                 log.tell(&line, None, unfit.status, (Some(unfit.reason), None));

@@ -238,6 +238,8 @@ fn what_is_the_clients_own_fault_is_logged_and_counted_too() {
     assert!(get(&gateway.admin, "/metrics", "").body.contains(counted));
     assert_eq!(gateway.get("/out", "").status, 404);
     gateway.await_log("path=\"/out\" status=404 reason=\"no_route\"");
+    let metrics = get(&gateway.admin, "/metrics", "").body;
+    assert!(metrics.contains("seawall_unrouted_total{reason=\"no_route\"} 1"), "{metrics}");
 }
 
 /// A collector that notes what it is sent, by path; says its address.
