@@ -3,7 +3,7 @@
 //! **Reload** on SIGHUP and when the file changes: a valid config becomes the new road, on which the
 //! next request begins; requests under way finish on theirs; state is kept, and what was kept is
 //! said. A broken file is refused with its reason and the old config stays. Addresses are bound once: a
-//! new one is announced as needing a restart. `PUT /api/config` does the same without the file, which is
+//! new one is announced as needing a restart, for as long as it does. `PUT /api/config` does the same without the file, which is
 //! not written.
 //!
 //! **Hand-over** where the config names a file for it ([`handover`](crate::handover)): a process that starts
@@ -31,7 +31,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admin::auth::Auth;
 use crate::admin::events::Readers;
-use crate::admin::{self, Order};
+use crate::admin::{self, Order, Waits};
 use crate::blocks::Blocks;
 use crate::cli::{Addresses, RunArgs, Target};
 use crate::handover::{Offer, Successor};
@@ -149,11 +149,12 @@ impl Plan {
         let offer = offer.transpose().map_err(system("cannot offer a hand-over"))?;
         let admin = sockets.admin.local_addr().map_err(system("cannot listen"))?;
         let (serving, certificates) = listen(&config, sockets.listeners, &phase, &road, &exports)?;
-        let readers = Readers::default();
+        let (readers, waits) = (Readers::default(), Waits::default());
         let view = admin::View {
             road: road.clone(),
             phase,
             config: text.clone(),
+            waits: waits.clone(),
             blocks: blocks.clone(),
             readers: readers.clone(),
             control,
@@ -169,6 +170,8 @@ impl Plan {
         let (addresses, attendants) = (args.addresses.clone(), JoinSet::new());
         let mut control = Control {
             kept,
+            begun: config.clone(),
+            waits,
             road,
             config,
             text,
@@ -302,6 +305,9 @@ impl Ending {
 /// What a reload changes.
 struct Control {
     kept: Kept,
+    /// The config with which the process began, whose addresses and files it uses.
+    begun: Config,
+    waits: Waits,
     road: Arc<ArcSwap<Road>>,
     config: Config,
     text: Arc<ArcSwap<String>>,
@@ -399,16 +405,15 @@ impl Control {
         let config = self.addresses.over(Config::from_toml(&text, name)?);
         tls::check(&config).map_err(|error| ConfigError::unreadable(name, error))?;
         self.certificates.iter().for_each(|certificates| certificates.refresh());
-        let kept = config.compared_with(&self.config);
+        let mut kept = config.compared_with(&self.config);
+        let waits = waits_for_restart(&config, &self.begun);
+        kept["waits_for_restart"] = waits.clone().into();
+        self.waits.store(Arc::new(waits));
         self.text.store(Arc::new(text));
         if config == self.config && !self.kept.is_outdated() {
             return Ok(kept);
         }
-        let fixed = |config: &Config| {
-            let files = (config.state.clone(), config.hand_over.clone());
-            (config.listeners.clone(), config.admin.clone(), config.otlp.clone(), files)
-        };
-        if fixed(&config) != fixed(&self.config) {
+        if !self.waits.load().is_empty() {
             tracing::warn!("`listen`, `admin`, `otlp`, `state` and `hand_over` change with a restart only");
         }
         self.config = config;
@@ -440,6 +445,18 @@ impl Control {
         }
         self.blocks.tidy(&self.road.load());
     }
+}
+
+/// Which parts of a config are not in force before a restart.
+fn waits_for_restart(config: &Config, begun: &Config) -> Vec<&'static str> {
+    let parts = [
+        ("listen", config.listeners != begun.listeners),
+        ("admin", config.admin != begun.admin),
+        ("otlp", config.otlp != begun.otlp),
+        ("state", config.state != begun.state),
+        ("hand_over", config.hand_over != begun.hand_over),
+    ];
+    parts.into_iter().filter_map(|(part, is_other)| is_other.then_some(part)).collect()
 }
 
 /// Says `()` whenever the file may have changed. The folder is watched: editors replace files, and Kubernetes a

@@ -50,6 +50,9 @@ pub(crate) enum Order {
     HandOver(Successor),
 }
 
+/// Which parts of the config in force wait for a restart.
+pub(crate) type Waits = Arc<ArcSwap<Vec<&'static str>>>;
+
 /// What the admin plane looks at, and whom it tells.
 #[derive(Clone)]
 pub(crate) struct View {
@@ -59,6 +62,8 @@ pub(crate) struct View {
     pub(crate) phase: watch::Receiver<Phase>,
     /// The config in force.
     pub(crate) config: Arc<ArcSwap<String>>,
+    /// What of it waits for a restart.
+    pub(crate) waits: Waits,
     /// Routes blocked by hand.
     pub(crate) blocks: Blocks,
     /// Those who read events.
@@ -128,7 +133,9 @@ async fn metrics(State(view): State<View>) -> impl IntoResponse {
 }
 
 async fn state(State(view): State<View>) -> impl IntoResponse {
-    axum::Json(telemetry::state(&view.road.load()))
+    let mut state = telemetry::state(&view.road.load());
+    state["waits_for_restart"] = view.waits.load().to_vec().into();
+    axum::Json(state)
 }
 
 async fn events(State(view): State<View>) -> Response {

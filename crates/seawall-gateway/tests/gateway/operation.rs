@@ -127,6 +127,17 @@ fn what_waits_for_a_restart_is_said() {
     config("restart.toml", &format!("state = \"elsewhere\"\n{text}"));
     gateway.signal("-HUP");
     gateway.await_log("`state` and `hand_over` change with a restart only");
+    assert!(gateway.state().contains("\"waits_for_restart\":[\"state\"]"), "{}", gateway.state());
+    let headers = format!("content-type: text/plain\r\n{}", token(&gateway));
+    let put = |text: &str| ask(&gateway.admin, "PUT", "/api/config", &headers, text).body;
+    let other = format!("state = \"elsewhere\"\nhand_over = \"/tmp/x\"\n{text}");
+    for _ in 0..2 {
+        let kept = put(&other);
+        assert!(kept.contains("\"waits_for_restart\":[\"state\",\"hand_over\"]"), "{kept}");
+    }
+    let kept = put(&text);
+    assert!(kept.contains("\"waits_for_restart\":[]"), "as it began: {kept}");
+    assert!(gateway.state().contains("\"waits_for_restart\":[]"));
 }
 
 #[test]
