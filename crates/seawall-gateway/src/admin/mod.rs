@@ -154,7 +154,10 @@ async fn config(State(view): State<View>) -> impl IntoResponse {
 }
 
 /// Validates a config and puts it in force. The file is left as it is.
-async fn configure(State(view): State<View>, text: String) -> Response {
+async fn configure(State(view): State<View>, Query(asked): Query<Asked>, text: String) -> Response {
+    if let Some(refused) = unknown(&asked, &[]) {
+        return refused;
+    }
     let (answer, answered) = oneshot::channel();
     if view.control.send(Order::Configure { text, answer }).await.is_err() {
         return draining();
@@ -166,7 +169,10 @@ async fn configure(State(view): State<View>, text: String) -> Response {
     }
 }
 
-async fn drain(State(view): State<View>) -> Response {
+async fn drain(State(view): State<View>, Query(asked): Query<Asked>) -> Response {
+    if let Some(refused) = unknown(&asked, &[]) {
+        return refused;
+    }
     match view.control.send(Order::Drain).await {
         Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
         Err(_) => draining(),
@@ -179,8 +185,20 @@ fn draining() -> Response {
 
 type Asked = std::collections::BTreeMap<String, String>;
 
+/// The refusal of a key that nobody reads: what was meant by it would not be done.
+fn unknown(asked: &Asked, keys: &[&str]) -> Option<Response> {
+    let unknown = asked.keys().find(|key| !keys.contains(&key.as_str()))?;
+    let unknown: String = unknown.chars().take(40).collect();
+    let known = if keys.is_empty() { "none".to_owned() } else { format!("`{}`", keys.join("`, `")) };
+    let text = format!("unknown key {unknown:?} in the query; known here: {known}\n");
+    Some((StatusCode::BAD_REQUEST, text).into_response())
+}
+
 /// `PUT /api/block/{route}?why=…`
 async fn block(State(view): State<View>, Path(route): Path<String>, Query(asked): Query<Asked>) -> Response {
+    if let Some(refused) = unknown(&asked, &["why"]) {
+        return refused;
+    }
     let why = asked.get("why").map_or("by hand", String::as_str);
     let why = why.chars().take(200).collect();
     say(&view, &route, Word::Block { why })
@@ -188,6 +206,9 @@ async fn block(State(view): State<View>, Path(route): Path<String>, Query(asked)
 
 /// `DELETE /api/block/{route}?percent=50&over=5m`
 async fn admit(State(view): State<View>, Path(route): Path<String>, Query(asked): Query<Asked>) -> Response {
+    if let Some(refused) = unknown(&asked, &["percent", "over"]) {
+        return refused;
+    }
     let percent = asked.get("percent").map_or(Ok(ALL), |text| units::percentage_or_number(text));
     let over = asked.get("over").map_or(Ok(OVER), |text| units::duration(text));
     match (percent, over) {

@@ -121,6 +121,26 @@ fn a_config_can_be_put_and_a_wrong_one_says_what_is_wrong() {
 }
 
 #[test]
+fn a_key_that_the_admin_api_does_not_know_is_refused_and_nothing_is_done() {
+    let gateway = Gateway::start(&[&config("keys.toml", &quota(&origin(), "1/h", 9))]);
+    let token = token(&gateway);
+    let write = |method: &str, path: &str| {
+        let answer = ask(&gateway.admin, method, path, &token, "");
+        (answer.status, answer.body)
+    };
+    assert_eq!(write("PUT", "/api/block/orders?why=x").0, 200);
+    let refused = |known: &str, unknown: &str| {
+        (400, format!("unknown key \"{unknown}\" in the query; known here: {known}\n"))
+    };
+    assert_eq!(write("DELETE", "/api/block/orders?percnt=5"), refused("`percent`, `over`", "percnt"));
+    assert_eq!(gateway.get("/", "").field("x-seawall-reason"), "blocked");
+    assert_eq!(write("PUT", "/api/block/orders?reason=x"), refused("`why`", "reason"));
+    assert_eq!(write("PUT", "/api/drain?after=1h"), refused("none", "after"));
+    assert_eq!(write("PUT", "/api/config?dry_run=1"), refused("none", "dry_run"));
+    assert_eq!(get(&gateway.admin, "/readyz", "").status, 200);
+}
+
+#[test]
 fn what_waits_for_a_restart_is_said() {
     let text = quota(&origin(), "1/h", 2);
     let gateway = Gateway::start(&[&config("restart.toml", &text)]);
