@@ -17,9 +17,12 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use seawall::now;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tower_service::Service as _;
+
+use crate::proxy::listen::Seldom;
 
 /// The most connections of a listener.
 const CONNECTIONS_MAX: usize = 256;
@@ -29,6 +32,8 @@ const HEAD: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The pause after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+static CANNOT_ACCEPT: Seldom = Seldom::new();
 
 /// Serves connections until it is dropped.
 pub(super) async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
@@ -47,7 +52,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router) -> io::Result<(
                 open.push_back(tokio::spawn(connection(stream, router.clone())).abort_handle());
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept an operator or a probe");
+                if CANNOT_ACCEPT.is_due(now()) {
+                    tracing::warn!(%error, "cannot accept an operator or a probe");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

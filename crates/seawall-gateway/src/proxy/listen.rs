@@ -8,7 +8,7 @@
 //!
 //! **Edges.** Open connections are bounded ([`CONNECTIONS_MAX`]; one more is closed at once); how
 //! long a client may take is said in [`super::pulse`]; when accepting fails (no file descriptors
-//! left) the worker pauses instead of spinning. On shutdown a worker takes in who was connected
+//! left) the worker pauses instead of spinning, and says so once in a second at most. On shutdown a worker takes in who was connected
 //! already, stops accepting, lets every connection finish the request it is serving, and ends when
 //! all have or when the grace is over. The next answer on each connection says that it is the last: one that
 //! is closed while a request is on its way would lose it.
@@ -18,12 +18,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
+use seawall::core::time::{Span, Time};
+use seawall::now;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -43,6 +45,26 @@ const TICK: Duration = Duration::from_secs(1);
 /// The pause after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const BACKLOG: i32 = 4_096;
+
+/// What is said once in a second at most, however often it happens.
+#[derive(Debug)]
+pub(crate) struct Seldom(AtomicU64);
+
+impl Seldom {
+    /// Not said yet.
+    pub(crate) const fn new() -> Seldom {
+        Seldom(AtomicU64::new(u64::MAX))
+    }
+
+    /// Whether it is to be said now.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        let second = now.as_nanos() / Span::from_secs(1).as_nanos();
+        self.0.swap(second, Ordering::Relaxed) != second
+    }
+}
+
+/// Of all workers together.
+static CANNOT_ACCEPT: Seldom = Seldom::new();
 
 /// How far a shutdown has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +249,9 @@ impl<H: Handler> Worker<H> {
             match accepted {
                 Ok((stream, client)) => self.connection(stream, client),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept");
+                    if CANNOT_ACCEPT.is_due(now()) {
+                        tracing::warn!(%error, "cannot accept");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -265,5 +289,17 @@ pub(crate) struct Local;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_said_once_in_a_second() {
+        let (seldom, at) = (Seldom::new(), |millis| Time::ZERO + Span::from_millis(millis));
+        let said = (0..3_000).filter(|millis| seldom.is_due(at(*millis)));
+        assert_eq!(said.collect::<Vec<_>>(), [0, 1_000, 2_000]);
     }
 }
