@@ -33,10 +33,15 @@ impl Sockets {
         let find = |path: &Path| Predecessor::find(path);
         let predecessor = config.hand_over.as_deref().map(find).transpose();
         let mut predecessor = predecessor.map_err(|error| ("cannot take over".to_owned(), error))?.flatten();
+        let has_predecessor = predecessor.is_some();
         let mut given =
             |name: &str| predecessor.as_mut().map(|before| before.sockets(name)).unwrap_or_default();
         let mut listeners = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
+            // The kernel would let any process of this user share it.
+            if !has_predecessor {
+                listen::vacant(listener.address).map_err(cannot(listener.address))?;
+            }
             let before = given(&public(number, listener.address));
             let opened = listen::open(listener.address, before, workers);
             listeners.push(opened.map_err(cannot(listener.address))?);

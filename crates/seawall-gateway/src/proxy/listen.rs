@@ -163,6 +163,14 @@ pub(crate) fn serve<H: Handler>(
     Ok(Serving { address, workers })
 }
 
+/// Refuses an address on which another process listens, which would get a part of the connections. Those that
+/// are ending there are no hindrance.
+pub(crate) fn vacant(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -301,5 +309,29 @@ mod tests {
         let (seldom, at) = (Seldom::new(), |millis| Time::ZERO + Span::from_millis(millis));
         let said = (0..3_000).filter(|millis| seldom.is_due(at(*millis)));
         assert_eq!(said.collect::<Vec<_>>(), [0, 1_000, 2_000]);
+    }
+
+    #[test]
+    fn an_address_on_which_another_listens_is_refused_until_it_ends() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let others = open(local, Vec::new(), 2).unwrap();
+        let address = others[0].local_addr().unwrap();
+        assert_eq!(vacant(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // One connection goes on, and one was closed from here.
+        let accepted: Vec<_> = {
+            let clients: Vec<_> = (0..32).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            let mut accepted = Vec::new();
+            for other in &others {
+                other.set_nonblocking(true).unwrap();
+                accepted.extend(std::iter::from_fn(|| other.accept().ok()));
+            }
+            let closed = accepted.split_off(accepted.len() / 2);
+            drop(closed);
+            drop(clients);
+            accepted
+        };
+        drop(others);
+        vacant(address).unwrap();
+        drop(accepted);
     }
 }

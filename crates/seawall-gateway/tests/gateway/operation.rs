@@ -121,6 +121,32 @@ fn a_config_can_be_put_and_a_wrong_one_says_what_is_wrong() {
 }
 
 #[test]
+fn an_address_is_not_shared_with_a_gateway_that_does_not_know_of_it() {
+    let first = Gateway::start(&[]);
+    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"))
+        .args([
+            "run",
+            "--upstream",
+            "http://127.0.0.1:1",
+            "--admin",
+            "127.0.0.1:0",
+            "--listen",
+            &first.address,
+        ])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut greeting = String::new();
+    BufReader::new(second.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    let _ = second.kill();
+    let ended = second.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((greeting.as_str(), ended.status.code()), ("", Some(1)), "{said}");
+    assert!(said.contains(&format!("cannot listen on {}", first.address)), "{said}");
+}
+
+#[test]
 fn a_key_that_the_admin_api_does_not_know_is_refused_and_nothing_is_done() {
     let gateway = Gateway::start(&[&config("keys.toml", &quota(&origin(), "1/h", 9))]);
     let token = token(&gateway);
