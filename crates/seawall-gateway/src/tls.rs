@@ -27,18 +27,28 @@ use seawall_config::{Config, Identity, Protocol, ServerTls, UpstreamTls, Url};
 
 /// Why there is no TLS.
 #[derive(Debug)]
-pub(crate) struct TlsError(String);
+pub(crate) struct TlsError {
+    what: String,
+    /// Which file is missing, or makes no sense.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl TlsError {
+    fn new(what: impl Into<String>) -> TlsError {
+        TlsError { what: what.into(), file: None }
+    }
+}
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
 impl std::error::Error for TlsError {}
 
 fn about<E: fmt::Display>(path: &Path) -> impl Fn(E) -> TlsError {
-    move |error| TlsError(format!("{}: {error}", path.display()))
+    move |error| TlsError { what: format!("{}: {error}", path.display()), file: Some(path.to_owned()) }
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -147,7 +157,7 @@ fn read(config: &ServerTls) -> Result<ServerConfig, TlsError> {
     let by_name = by_name.collect::<Result<_, TlsError>>()?;
     let shown = Shown { default: certified(&config.default)?, by_name };
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| TlsError(error.to_string()))?;
+    let builder = builder.map_err(|error| TlsError::new(error.to_string()))?;
     let builder = match &config.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -194,7 +204,7 @@ pub(crate) fn client(tls: &UpstreamTls, protocol: Protocol) -> Result<Arc<Client
             roots
         }
     };
-    let failed = |error: &dyn fmt::Display| TlsError(format!("TLS to an upstream: {error}"));
+    let failed = |error: &dyn fmt::Display| TlsError::new(format!("TLS to an upstream: {error}"));
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| failed(&error))?;
@@ -229,7 +239,7 @@ pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
     for upstream in config.upstreams.values() {
         for host in upstream.hosts.as_slice().iter().filter(|host| host.is_secure()) {
             client(&upstream.tls, upstream.protocol)?;
-            name_of(host, &upstream.tls).ok_or_else(|| TlsError(format!("{host}: it has no name")))?;
+            name_of(host, &upstream.tls).ok_or_else(|| TlsError::new(format!("{host}: it has no name")))?;
         }
     }
     Ok(())

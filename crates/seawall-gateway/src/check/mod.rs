@@ -1,11 +1,12 @@
 //! `seawall check`: whether a config is valid, whether its settings fit together, and whether what it
 //! protects survives what happens to every service sooner or later.
 //!
-//! **Mechanics.** Validate, lint, then play the [standard scenarios](seawall_lab::standard), or those that are
+//! **Mechanics.** Validate, look for what the gateway would not start without, lint, then play the [standard scenarios](seawall_lab::standard), or those that are
 //! named, with the user's own config. All formats are views of one [`Checked`].
 
 mod compare;
 mod composition;
+mod ground;
 mod views;
 
 use std::path::Path;
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &CheckArgs, colour: Colour) -> Result<(String, ExitCode)
     let path = &args.config;
     let text = Config::text(path)?;
     let config = Config::from_toml(&text, path)?;
+    ground::stands(&config, &text, path)?;
     let findings = composition::findings(&config).map(|(route, finding)| (route.to_owned(), finding));
     let mut checked = Checked {
         config: path.display().to_string(),

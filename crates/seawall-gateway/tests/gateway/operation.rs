@@ -218,6 +218,31 @@ fn a_config_is_checked_before_it_is_used() {
 }
 
 #[test]
+fn a_check_refuses_what_the_gateway_would_not_start_with() {
+    let check = |name: &str, lines: &str| {
+        let text = quota("127.0.0.1:1", "5/s", 5).replace("listen = \"127.0.0.1:0\"\n", lines);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(["check", "--lint", &config(name, &text)])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let none = config("check-nothing.pem", "");
+    for file in ["/no/such.pem", &none] {
+        let tls = format!(
+            "listen = [{{ address = \"127.0.0.1:0\", tls = {{ cert = \"{file}\", key = \"{file}\" }} }}]\n"
+        );
+        let (code, said) = check("check-tls.toml", &tls);
+        assert!(code == Some(2) && said.contains(file) && said.contains("check-tls.toml:1:"), "{said}");
+    }
+    let same = "listen = \"127.0.0.1:19000\"\nadmin = { listen = \"127.0.0.1:19001\", probes = \"0.0.0.0:19000\" }\n";
+    let (code, said) = check("check-same.toml", same);
+    assert!(code == Some(2) && said.contains("check-same.toml:2:"), "{said}");
+    assert!(said.contains("`probes` of `admin`") && said.contains("a port of its own"), "{said}");
+    assert_eq!(check("check-apart.toml", &same.replace("0.0.0.0:19000", "0.0.0.0:19002")).0, Some(0));
+}
+
+#[test]
 fn schema_and_completions_are_printed() {
     for (arguments, wanted) in
         [(&["schema"][..], "\"title\": \"seawall.toml\""), (&["completions", "bash"][..], "_seawall()")]
