@@ -14,6 +14,7 @@
 //!   is no ordinary one.
 //! - [`pipeline::Pipeline`] puts a gate, attempts or both around any asynchronous operation, without
 //!   tower; [`enter`] and [`call::Drive`] are what it is made of.
+//! - [`health`] asks the hosts of an upstream whether they are well.
 //! - [`monitor`] samples CPU, memory and the runtime's lag for the guards of load shedding.
 //! - [`observe`] tells an observer what changes and who is refused; with the feature `tracing` there is
 //!   one that writes events.
@@ -47,6 +48,7 @@ mod clock;
 mod course;
 mod enter;
 pub mod fallback;
+pub mod health;
 pub mod http;
 mod identity;
 pub mod monitor;

@@ -74,6 +74,13 @@ pub enum Check {
     Unmade,
 }
 
+impl From<bool> for Check {
+    /// Passed by whom is well.
+    fn from(is_well: bool) -> Check {
+        if is_well { Check::Passed } else { Check::Failed }
+    }
+}
+
 /// A check to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {

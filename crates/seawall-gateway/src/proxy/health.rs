@@ -1,4 +1,4 @@
-//! Health checks over real sockets: core says whom to ask and when, here they are asked.
+//! Health checks over real sockets: the library asks whom and when core says, here is what is asked.
 //!
 //! **Mechanics.** Each check has a connection of its own, since what it shall find out is whether
 //! one can be made. A host is well that answers `GET` with 200 to 399, accepts a connection, or
@@ -15,12 +15,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use seawall::core::call::{Hosts, Probe};
+use seawall::core::call::Hosts;
 use seawall::core::health::Check;
 use seawall::core::rng::Rng;
 use seawall::http::Full;
-use seawall::{Threads, instant, now};
-use tokio::task::JoinSet;
+use seawall::{Threads, health};
 
 use super::dialling;
 use super::upstream::{Link, Target};
@@ -35,34 +34,20 @@ const SERVING: &[u8] = &[0x08, 0x01];
 type Ask = seawall::http::Held<Incoming, ()>;
 
 /// Asks the hosts whenever core says so, for ever.
-pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, question: Question, mut rng: Rng) {
-    let mut under_way: JoinSet<(Probe, Check)> = JoinSet::new();
-    loop {
-        while let Some(probe) = hosts.due(now(), &mut rng) {
-            let (target, question) = (targets[probe.host].clone(), question.clone());
-            under_way.spawn(async move {
-                let asked = tokio::time::timeout_at(instant(probe.deadline), check(&target, &question));
-                (probe, asked.await.unwrap_or(Check::Failed))
-            });
-        }
-        tokio::select! {
-            Some(ended) = under_way.join_next() => {
-                if let Ok((probe, check)) = ended {
-                    hosts.probed(now(), &probe, check, &mut rng);
-                }
-            }
-            () = tokio::time::sleep_until(instant(hosts.probe_at())) => {}
-        }
-    }
+pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, question: Question, rng: Rng) {
+    let ask = move |host: usize| {
+        let (target, question) = (targets[host].clone(), question.clone());
+        async move { check(&target, &question).await }
+    };
+    health::watch(hosts, ask, rng).await;
 }
 
 async fn check(target: &Target, question: &Question) -> Check {
-    let is_well = match target.connect().await {
-        Ok((io, _)) => is_well(io, target, question).await.is_some(),
-        Err(error) if dialling::is_exhausted(&error) => return Check::Unmade,
-        Err(_) => false,
-    };
-    if is_well { Check::Passed } else { Check::Failed }
+    match target.connect().await {
+        Ok((io, _)) => is_well(io, target, question).await.is_some().into(),
+        Err(error) if dialling::is_exhausted(&error) => Check::Unmade,
+        Err(_) => Check::Failed,
+    }
 }
 
 /// `Some` when it is well.
