@@ -9,6 +9,7 @@
 //!   whichever parts the gate has.
 //! - [`single`] has that layer for one policy each: [`ThrottleLayer`], [`ShedLayer`], [`LimitLayer`],
 //!   [`BreakerLayer`].
+//! - [`keyed`] has a layer with a breaker for each key: [`KeyedBreakerLayer`].
 //! - [`call::CallLayer`] makes each request a call: attempts, backoff, budget, deadline.
 //! - [`fallback::FallbackLayer`] answers from a cache, a cheaper handler or a fixed answer when there
 //!   is no ordinary one.
@@ -51,6 +52,7 @@ pub mod fallback;
 pub mod health;
 pub mod http;
 mod identity;
+pub mod keyed;
 pub mod monitor;
 pub mod observe;
 pub mod pipeline;
@@ -60,6 +62,7 @@ mod threads;
 pub use clock::{Pause, instant, now};
 pub use enter::{Enter, Guard, enter, wake_turns};
 pub use identity::{UserKeys, seed};
+pub use keyed::KeyedBreakerLayer;
 pub use pipeline::{CallError, Pipeline};
 pub use seawall_core as core;
 pub use seawall_core::decision::Rejection;

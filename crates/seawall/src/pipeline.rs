@@ -3,7 +3,7 @@
 //! **Mechanics.** A [`Pipeline`] of [`Once`] asks its gate and runs the operation. One of
 //! [`Attempts`] makes it a call through an [`Upstream`]: retries, budget, hedges, deadline; perhaps
 //! [behind](Pipeline::behind) a gate. What became of it is [judged](Judge) for the policies: `Ok` is a
-//! success and `Err` a failure, unless another judge says so.
+//! success and `Err` a failure, unless another judge says so. One of [`ByKey`] asks the breaker of a key.
 //!
 //! **Edges.** A refusal and a timeout are not the operation's own error, and [`CallError`] tells them
 //! apart; the last real error is never lost. A future that is dropped leaves its line, gives back its
@@ -43,6 +43,7 @@ use seawall_core::time::{Span, Time};
 use crate::call::{Drive, Ended, Exchange, Judgement, Upstream};
 use crate::clock::{instant, now};
 use crate::enter::{Guard, enter};
+use crate::keyed::Breakers;
 use crate::observe::Watcher;
 use crate::single::Part;
 use crate::threads::Threads;
@@ -124,6 +125,10 @@ impl<T, E> Judge<T, E> for ByResult {
 #[derive(Clone)]
 pub struct Once(Arc<Gate<Threads>>);
 
+/// The operation is run once, behind the breaker of its request's user.
+#[derive(Clone)]
+pub struct ByKey(Arc<Breakers>);
+
 /// The operation is run as often as the call needs.
 #[derive(Clone)]
 pub struct Attempts {
@@ -182,6 +187,35 @@ impl Pipeline<Once> {
     /// breaker.
     pub fn single(part: impl Part) -> Pipeline<Once> {
         Pipeline::new(Arc::new(part.gate(now())))
+    }
+}
+
+impl Pipeline<ByKey> {
+    /// The operation behind the breaker of whatever its request's `user` stands for: a shard, a tenant, a
+    /// method.
+    ///
+    /// ```
+    /// use seawall::core::breaker::{Config, Settings};
+    /// use seawall::core::request::{Key, Request};
+    /// use seawall::keyed::Breakers;
+    /// use seawall::pipeline::Pipeline;
+    /// use std::sync::Arc;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let settings = Settings { consecutive: Some(1), ..Settings::default() };
+    /// let breakers = Arc::new(Breakers::new(Config::new(settings).unwrap(), 1_000));
+    /// let shards = Pipeline::keyed(breakers);
+    ///
+    /// let shard = |number| Request::new(Key(number)); // Of `UserKeys`, as a rule.
+    /// let down = shards.call_for(shard(1), || async { Err::<u32, _>("no leader") }).await;
+    /// assert_eq!(down.unwrap_err().into_error(), Some("no leader"));
+    /// let refused = shards.call_for(shard(1), || async { Ok::<u32, &str>(unreachable!("not run")) }).await;
+    /// assert!(refused.is_err());
+    /// assert_eq!(shards.call_for(shard(2), || async { Ok::<_, &str>(42) }).await, Ok(42));
+    /// # });
+    /// ```
+    pub fn keyed(breakers: Arc<Breakers>) -> Pipeline<ByKey> {
+        Pipeline { way: ByKey(breakers), judge: ByResult, within: None, watcher: None }
     }
 }
 
@@ -285,18 +319,57 @@ impl<J> Pipeline<Once, J> {
         J: Judge<T, E>,
     {
         let mut guard = enter(&self.way.0, request).await.map_err(CallError::Rejected)?;
-        let ended = if request.deadline == Time::MAX {
-            Some(operation().await)
-        } else {
-            tokio::time::timeout_at(instant(request.deadline), operation()).await.ok()
-        };
-        let Some(result) = ended else {
+        let Some(result) = by(request.deadline, operation()).await else {
             guard.settle_at(now(), Outcome::TimedOut, Span::ZERO);
             return Err(CallError::TimedOut { stop: Stop::Deadline });
         };
         let judgement = self.judge.judge(&result, Repeat::Final);
         guard.settle_at(now(), judgement.outcome, Span::ZERO);
         result.map_err(|error| CallError::Failed { error, stop: None })
+    }
+}
+
+impl<J> Pipeline<ByKey, J> {
+    /// The breakers: for a snapshot, an override by hand, or another config.
+    pub fn breakers(&self) -> &Arc<Breakers> {
+        &self.way.0
+    }
+
+    /// Runs `operation`, if the breaker of the request's user lets it pass. At the request's deadline the
+    /// operation is dropped.
+    pub async fn call_for<F, A, T, E>(&self, request: Request, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
+        let result = self.run(self.bounded(request), operation).await;
+        self.tell(&result, |watcher| watcher.breakers(&self.way.0));
+        result
+    }
+
+    async fn run<F, A, T, E>(&self, request: Request, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> A,
+        A: Future<Output = Result<T, E>>,
+        J: Judge<T, E>,
+    {
+        let pass = self.way.0.enter(request.user).map_err(CallError::Rejected)?;
+        let Some(result) = by(request.deadline, operation()).await else {
+            pass.report(Outcome::TimedOut);
+            return Err(CallError::TimedOut { stop: Stop::Deadline });
+        };
+        pass.report(self.judge.judge(&result, Repeat::Final).outcome);
+        result.map_err(|error| CallError::Failed { error, stop: None })
+    }
+}
+
+/// What comes of it before the deadline.
+async fn by<T>(deadline: Time, future: impl Future<Output = T>) -> Option<T> {
+    if deadline == Time::MAX {
+        Some(future.await)
+    } else {
+        tokio::time::timeout_at(instant(deadline), future).await.ok()
     }
 }
 

@@ -54,6 +54,7 @@ use seawall_core::time::{Span, Time};
 use crate::admission::{self, End};
 use crate::call::{self, Ended, Judgement, Upstream};
 use crate::enter::Guard;
+use crate::keyed::Breakers;
 use crate::threads::Threads;
 
 #[cfg(feature = "tracing")]
@@ -97,6 +98,13 @@ impl Watcher {
     /// Tells what changed in this gate.
     pub fn gate(&self, gate: &Gate<Threads>) {
         self.pull(None, gate);
+    }
+
+    /// Tells what changed in this table of breakers. Which key it is of is not known.
+    pub fn breakers(&self, breakers: &Breakers) {
+        while let Some(event) = breakers.event() {
+            self.observer.changed(Origin { name: &self.name, host: None }, &event);
+        }
     }
 
     /// Tells what changed in the hosts of this upstream, and in their back gates.
