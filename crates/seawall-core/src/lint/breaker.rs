@@ -22,13 +22,16 @@ pub(super) fn check(composition: &Composition, findings: &mut Vec<Finding>) {
 /// Whether it can trip at all.
 fn trips(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Finding>) {
     let min_calls = breaker.min_calls;
+    // A row of failures needs neither a window nor a share.
+    let (severity, opens) = match breaker.consecutive {
+        Some(row) => (Severity::Warning, format!("only a row of {row} failures opens the breaker")),
+        None => (Severity::Error, "the breaker never opens".into()),
+    };
     if let Some(window) = breaker.window_calls.filter(|window| min_calls > *window) {
         findings.push(Finding {
             rule: Rule::BreakerMinCallsAboveWindow,
-            severity: Severity::Error,
-            happens: format!(
-                "the breaker never opens: it needs {min_calls} calls and its window holds {window}"
-            ),
+            severity,
+            happens: format!("{opens}: it needs {min_calls} calls and its window holds {window}"),
             change: format!("set `min_calls` to at most {window}"),
         });
     }
@@ -39,9 +42,9 @@ fn trips(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Findin
             let enough = Span::from_secs_f64(libm::ceil(2.0 * f64::from(min_calls) * hosts / rate));
             findings.push(Finding {
                 rule: Rule::BreakerTooFewCalls,
-                severity: Severity::Error,
+                severity,
                 happens: format!(
-                    "the breaker never opens: at {}/s a host sees about {} calls in {window}, it needs {min_calls}",
+                    "{opens}: at {}/s a host sees about {} calls in {window}, it needs {min_calls}",
                     Number(rate),
                     Number(calls),
                 ),
@@ -52,7 +55,7 @@ fn trips(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Findin
             });
         }
     }
-    if breaker.failure_rate_ppm >= WHOLE {
+    if breaker.failure_rate_ppm >= WHOLE && breaker.consecutive.is_none() {
         findings.push(Finding {
             rule: Rule::BreakerTotalFailure,
             severity: Severity::Warning,

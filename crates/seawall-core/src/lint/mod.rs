@@ -219,6 +219,8 @@ impl Retry {
 pub struct Breaker {
     /// The share of failures that opens it, in parts per million.
     pub failure_rate_ppm: u32,
+    /// The failures in a row that open it whatever their share; `None` when none do.
+    pub consecutive: Option<u32>,
     /// The calls that its window holds; `None` for a window by time.
     pub window_calls: Option<u32>,
     /// The time that its window holds; `None` for a window by count.

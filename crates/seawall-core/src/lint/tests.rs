@@ -37,6 +37,7 @@ fn sound() -> Composition {
 fn breaker() -> Breaker {
     Breaker {
         failure_rate_ppm: 500_000,
+        consecutive: None,
         window_calls: None,
         window: Some(Span::from_secs(10)),
         min_calls: 20,
@@ -92,6 +93,7 @@ fn the_defaults_of_every_policy_fit_together() {
         budget_floor_ppm: 1_000_000_000_000_000 / budget::FLOOR_EVERY.as_nanos(),
         breaker: Some(Breaker {
             failure_rate_ppm: settings.failure_rate_ppm,
+            consecutive: settings.consecutive,
             min_calls: settings.min_calls,
             open: settings.open,
             lease: settings.lease,
@@ -416,6 +418,23 @@ fn breaker_too_few_calls() {
         |c| c.rate = Some(4.0),
         expect![[r#"
         error [breaker-too-few-calls]: the breaker never opens: at 3.9/s a host sees about 19.5 calls in 10s, it needs 20; set `min_calls` to at most 9, or `window` to at least 21s
+    "#]],
+    );
+}
+
+#[test]
+fn a_breaker_that_opens_on_a_row_of_failures_opens() {
+    fires(
+        |c| {
+            set(c).consecutive = Some(5);
+            c.rate = Some(3.9);
+        },
+        |c| {
+            set(c).consecutive = Some(5);
+            set(c).failure_rate_ppm = 1_000_000;
+        },
+        expect![[r#"
+        warning [breaker-too-few-calls]: only a row of 5 failures opens the breaker: at 3.9/s a host sees about 19.5 calls in 10s, it needs 20; set `min_calls` to at most 9, or `window` to at least 21s
     "#]],
     );
 }

@@ -61,6 +61,7 @@ fn plain_breaker(config: &breaker::Config) -> Breaker {
     };
     Breaker {
         failure_rate_ppm: settings.failure_rate_ppm,
+        consecutive: settings.consecutive,
         window_calls,
         window,
         min_calls: settings.min_calls,
