@@ -65,24 +65,38 @@ impl<F: Ownership> Rule<F> {
     /// Takes what the request costs, or takes nothing and says why and until when. Never waits.
     #[inline]
     pub fn take(&self, now: Time, request: &Request) -> Result<(), Rejection> {
-        self.look(now, &self.keyed(request), |_| Ok(()))
+        let request = &self.keyed(request);
+        let then = |_: Grant| Ok(());
+        self.look(
+            request,
+            |shard| shard.admit_if(now, request, then),
+            |shard| shard.overflow_if(now, request, then),
+        )
     }
 
-    /// How the user of this request stands if it is let in, or why it would not be. Takes nothing.
+    /// How the user of this request stands if it is let in, or why it would not be. Takes nothing, and
+    /// counts nothing.
     pub fn standing(&self, now: Time, request: &Request) -> Result<Standing, Rejection> {
-        self.look(now, &self.keyed(request), |grant| Err(grant.standing))
+        let request = &self.keyed(request);
+        let then = |grant: Grant| Err(grant.standing);
+        self.look(
+            request,
+            |shard| shard.uncounted(|shard| shard.admit_if(now, request, then)),
+            |shard| shard.uncounted(|shard| shard.overflow_if(now, request, then)),
+        )
     }
 
+    /// Looks at the bucket of the user, or else at that of all who have none.
     #[inline]
     fn look<T>(
         &self,
-        now: Time,
         request: &Request,
-        then: impl Fn(Grant) -> Result<T, T>,
+        own: impl FnOnce(&mut Throttle) -> Look<T>,
+        overflow: impl FnOnce(&mut Throttle) -> Look<T>,
     ) -> Result<T, Rejection> {
-        let mut look = self.shards.with(request.user, |shard| shard.admit_if(now, request, &then));
+        let mut look = self.shards.with(request.user, own);
         if let Look::Overflow = look {
-            look = self.shards.with(ONE, |shard| shard.overflow_if(now, request, &then));
+            look = self.shards.with(ONE, overflow);
         }
         match look {
             Look::Taken(value) | Look::Untaken(value) => Ok(value),

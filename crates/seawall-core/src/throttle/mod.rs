@@ -352,6 +352,14 @@ impl Throttle {
         self.take_if(ticks, &request, self.overflow, then, |shard, after| shard.overflow = after)
     }
 
+    /// What `look` comes to, without counting it.
+    pub(crate) fn uncounted<R>(&mut self, look: impl FnOnce(&mut Throttle) -> R) -> R {
+        let counts = self.counts;
+        let looked = look(self);
+        self.counts = counts;
+        looked
+    }
+
     /// Takes tokens that will only be there later, after a look that refused the request because
     /// they are not; the caller has made sure that it may wait so long. `None` when there is no
     /// bucket to wait for.

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::throttle::Per;
+use crate::throttle::{OnFull, Per};
 
 fn of_gateway(burst: u64) -> Arc<Rule<Alone<u64>>> {
     rule(throttle::Config { per: Per::Gateway, ..hourly(burst) })
@@ -66,6 +66,23 @@ fn what_leaves_one_routes_queue_is_there_for_another() {
     narrow.release(at(0), held);
     wide.release(at(0), last);
     wide.release(at(0), again);
+}
+
+#[test]
+fn a_look_at_the_standing_changes_no_count() {
+    for on_full in [OnFull::Refuse, OnFull::Share, OnFull::Evict] {
+        let rule: Rule<Alone<u64>> =
+            Rule::new(throttle::Config { max_users: 1, on_full, ..hourly(1) }, at(0));
+        assert_eq!(rule.standing(at(0), &of(1)).map(|standing| standing.remaining), Ok(0));
+        rule.take(at(0), &of(1)).unwrap();
+        rule.take(at(0), &of(1)).unwrap_err();
+        _ = rule.take(at(0), &of(2));
+        let before = rule.snapshot();
+        for user in [1, 2, 3] {
+            _ = rule.standing(at(0), &of(user));
+        }
+        assert_eq!(rule.snapshot(), before, "{on_full:?}");
+    }
 }
 
 proptest! {
