@@ -57,13 +57,13 @@ pub enum Change {
         /// Why.
         cause: Cause,
     },
-    /// The time of an ejected host is over; traffic comes back by its ramp.
+    /// The time of an ejected host is over, or hosts are not ejected any more; traffic comes back by its ramp.
     HostReturned,
     /// An ejected host is back at once, because the others cannot carry its load.
     HostRecalled,
     /// A host fails its health checks.
     HostUnhealthy,
-    /// A host passes its health checks again; traffic comes back by its ramp.
+    /// A host passes its health checks again, or is not checked any more; traffic comes back by its ramp.
     HostHealthy,
     /// So many hosts are out that all are used.
     PanicBegan,

@@ -92,11 +92,14 @@ impl Roster {
         }
     }
 
-    /// Other settings. State stays; what is turned on knows nothing yet.
+    /// Other settings. State stays; what is turned on knows nothing yet, and whom only what is turned off
+    /// left out comes back by its ramp.
     pub(super) fn configure(&mut self, now: Time, config: Config, rng: &mut Rng) {
-        self.config = config;
         let listed = |(place, sitter): (usize, &Sitter)| sitter.listed.then_some(place);
         let places: Vec<usize> = self.sitters.iter().enumerate().filter_map(listed).collect();
+        let out = places.iter().filter(|place| !self.is_in(**place));
+        let out: Vec<(usize, bool)> = out.map(|place| (*place, self.is_ejected(*place))).collect();
+        self.config = config;
         match (&mut self.eject, config.eject) {
             (Some(eject), Some(config)) => eject.configure(config),
             (eject, None) => *eject = None,
@@ -113,6 +116,16 @@ impl Roster {
                 let mut health = Health::new(config);
                 places.iter().for_each(|place| health.join(now, *place, rng));
                 self.health = Some(health);
+            }
+        }
+        for (place, was_ejected) in out {
+            if self.is_in(place) {
+                self.begin_ramp(now, place, rng);
+                self.say(
+                    now,
+                    Some(place),
+                    if was_ejected { Change::HostReturned } else { Change::HostHealthy },
+                );
             }
         }
         self.stand(now);
@@ -216,8 +229,11 @@ impl Roster {
 
     /// Whether the host at this place is neither ejected nor unwell.
     fn is_in(&self, place: usize) -> bool {
-        let ejected = self.eject.as_ref().is_some_and(|eject| eject.is_out(place));
-        !ejected && self.health.as_ref().is_none_or(|health| health.is_well(place))
+        !self.is_ejected(place) && self.health.as_ref().is_none_or(|health| health.is_well(place))
+    }
+
+    fn is_ejected(&self, place: usize) -> bool {
+        self.eject.as_ref().is_some_and(|eject| eject.is_out(place))
     }
 
     /// Whether the ramp of the host at this place, if it has one, lets a call pass.

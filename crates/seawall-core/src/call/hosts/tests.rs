@@ -320,6 +320,43 @@ fn an_unwell_host_is_not_called_and_comes_back_by_its_ramp() {
     assert_eq!((events(&hosts), share(&hosts, at(2_500), 2)), (vec!["h2 host_healthy".into()], 0.05));
 }
 
+/// The same hosts with another config.
+fn reconfigured(hosts: &Pooled, config: Config, now: Time) -> Pooled {
+    let members = names(hosts.gates().len()).iter().map(|name| member(name, 1_000)).collect();
+    hosts.replaced(config, members, now, &mut Rng::new(3, 3))
+}
+
+#[test]
+fn who_was_left_out_by_what_is_turned_off_comes_back_by_its_ramp() {
+    let mut rng = Rng::new(1, 1);
+    let ejected = configured(ejecting(), 4);
+    call(&ejected, 0, 20, &mut rng, bad(1..2));
+    let unwell = configured(checked(), 4);
+    probe(&unwell, 1_000, 1..2, &mut rng);
+    for (hosts, left, back) in
+        [(ejected, "h1 host_ejected", "h1 host_returned"), (unwell, "h1 host_unhealthy", "h1 host_healthy")]
+    {
+        assert_eq!(events(&hosts), [left]);
+        let neither = Config { eject: None, health: None, ..Config::default() };
+        let hosts = reconfigured(&hosts, neither, at(1_000));
+        assert_eq!(events(&hosts), [back]);
+        assert_eq!((share(&hosts, at(1_000), 1), share(&hosts, at(1_000), 0)), (0.05, 1.0));
+        assert_eq!(hosts.snapshot(at(1_000)).usable, 4);
+    }
+}
+
+#[test]
+fn who_is_out_for_two_reasons_stays_out_when_one_is_turned_off() {
+    let mut rng = Rng::new(1, 1);
+    let hosts =
+        configured(Config { eject: ejecting().eject, balance: balance::Config::IN_TURN, ..checked() }, 4);
+    call(&hosts, 0, 20, &mut rng, bad(1..2));
+    probe(&hosts, 1_000, 1..2, &mut rng);
+    assert_eq!(events(&hosts), ["h1 host_ejected", "h1 host_unhealthy"]);
+    let hosts = reconfigured(&hosts, Config { eject: None, ..checked() }, at(1_000));
+    assert_eq!((events(&hosts), hosts.snapshot(at(1_000)).usable), (Vec::new(), 3));
+}
+
 #[test]
 fn when_too_many_are_out_all_are_used_and_it_is_said() {
     let hosts = configured(checked(), 4);
