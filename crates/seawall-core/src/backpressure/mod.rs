@@ -15,7 +15,9 @@
 //! attempt passes whenever none has passed for `probe_every` (at most 1 s). Outcomes that say
 //! nothing of the callee (cancelled, superseded, ignored) take their attempt back. An outcome counts
 //! in the part of the window of its attempt, so that there are never more accepts than requests; when the
-//! window has been changed since, it counts nowhere.
+//! window has been changed since, it counts nowhere. In shadow ([`Backpressure::admit_in_shadow`]) what it
+//! would have refused is sent and its outcome counts, so that the chance shown is that of a client that
+//! does not hold itself back.
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::measure::slices::Slices;
@@ -100,6 +102,8 @@ pub struct Snapshot {
     pub chance: f64,
     /// Attempts refused so far.
     pub refused: u64,
+    /// Attempts let through in shadow that would have been refused.
+    pub shadowed: u64,
 }
 
 /// How much a callee accepts of what all calls to it want.
@@ -113,6 +117,7 @@ pub struct Backpressure {
     /// From when on an attempt passes in any case.
     probe: Time,
     refused: u64,
+    shadowed: u64,
 }
 
 impl Backpressure {
@@ -125,21 +130,40 @@ impl Backpressure {
             windows: 0,
             probe: now,
             refused: 0,
+            shadowed: 0,
         }
     }
 
     /// Whether an attempt may be sent.
     pub fn admit(&mut self, now: Time, rng: &mut Rng) -> Result<Pass, Rejection> {
+        if self.holds_back(now, rng) {
+            self.refused += 1;
+            return Err(Rejection::new(Policy::Backpressure, Reason::Shed, self.probe.since(now)));
+        }
+        Ok(self.pass())
+    }
+
+    /// The same for an attempt that is sent in any case: counts it if it would have been refused.
+    pub fn admit_in_shadow(&mut self, now: Time, rng: &mut Rng) -> Pass {
+        self.shadowed += u64::from(self.holds_back(now, rng));
+        self.pass()
+    }
+
+    /// Counts an attempt and says whether it should not be sent.
+    fn holds_back(&mut self, now: Time, rng: &mut Rng) -> bool {
         self.slide(now);
         let chance = self.chance();
         self.total.requests += 1;
         self.counts.newest().requests += 1;
-        if now < self.probe && chance > 0.0 && rng.unit() < chance {
-            self.refused += 1;
-            return Err(Rejection::new(Policy::Backpressure, Reason::Shed, self.probe.since(now)));
+        let holds_back = now < self.probe && chance > 0.0 && rng.unit() < chance;
+        if !holds_back {
+            self.probe = now + self.config.probe_every;
         }
-        self.probe = now + self.config.probe_every;
-        Ok(Pass { slice: self.counts.number(), window: self.windows })
+        holds_back
+    }
+
+    fn pass(&self) -> Pass {
+        Pass { slice: self.counts.number(), window: self.windows }
     }
 
     /// How an attempt that passed went.
@@ -175,7 +199,8 @@ impl Backpressure {
     /// Plain values.
     pub fn snapshot(&self) -> Snapshot {
         let Counts { requests, accepts } = self.total;
-        Snapshot { requests, accepts, chance: self.chance(), refused: self.refused }
+        let Backpressure { refused, shadowed, .. } = *self;
+        Snapshot { requests, accepts, chance: self.chance(), refused, shadowed }
     }
 
     fn chance(&self) -> f64 {

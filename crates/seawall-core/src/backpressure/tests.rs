@@ -187,3 +187,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn in_shadow_nobody_is_refused_and_who_would_be_is_counted() {
+    let (mut shadow, mut rng) = (with(Settings::default()), Rng::new(1, 1));
+    for request in 0..1_000 {
+        let outcome = if request % 10 == 0 { Outcome::Success } else { Outcome::Failure };
+        let pass = shadow.admit_in_shadow(at(0), &mut rng);
+        shadow.report(at(0), pass, outcome);
+    }
+    let snapshot = shadow.snapshot();
+    assert_eq!((snapshot.requests, snapshot.accepts, snapshot.refused), (1_000, 100, 0));
+    // One in ten is accepted: about 1 - 2 * 0.1 of them are too many.
+    assert!((700..=900).contains(&snapshot.shadowed), "{snapshot:?}");
+    assert!((snapshot.chance - chance(1_000, 100, 2.0)).abs() < 1e-9);
+}

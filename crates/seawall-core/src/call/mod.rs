@@ -30,6 +30,7 @@
 //!
 //! ```
 //! use seawall_core::call::{Call, Config, Hosts, Parts, Repeat, Settings, Shared, Step, Verdict};
+//! use seawall_core::enforcement::Stance;
 //! use seawall_core::gate::{self, Alone, Cells, Gate, Own};
 //! use seawall_core::outcome::Outcome;
 //! use seawall_core::request::{Key, Request};
@@ -42,7 +43,8 @@
 //! let gate = Arc::new(Gate::new(gate::Settings::default(), gate::Lane::default(), now));
 //! let hosts: Hosts<Alone<u64>> = Hosts::new(vec![gate]);
 //! let shared = Cells::own(vec![Shared::new(Settings::default(), now)]);
-//! let parts = Parts { hosts: &hosts, shared: &shared, backpressure: None, front: None };
+//! let stance = Stance::default();
+//! let parts = Parts { hosts: &hosts, shared: &shared, backpressure: None, front: None, stance };
 //!
 //! let request = Request { deadline: now + Span::from_secs(1), ..Request::new(Key(7)) };
 //! let mut call = Call::new(Config::default(), request, Repeat::Safe, now);
@@ -73,7 +75,8 @@ mod telling;
 use alloc::vec::Vec;
 
 use crate::backpressure::Backpressure;
-use crate::decision::Rejection;
+use crate::decision::{Policy, Rejection};
+use crate::enforcement::{Enforcement, Stance};
 use crate::gate::{Gate, Own, Ownership, Ticket};
 use crate::outcome::Outcome;
 use crate::request::{Key, Request};
@@ -133,6 +136,8 @@ pub struct Parts<'a, F: Ownership> {
     /// The gate behind which the calls are made, if its limit is the upstream's: while it is under
     /// pressure nothing is hedged.
     pub front: Option<&'a Gate<F>>,
+    /// Whether the backpressure is enforced, by [`Policy::Backpressure`]; the others are not asked here.
+    pub stance: Stance,
 }
 
 #[derive(Debug)]
@@ -370,9 +375,14 @@ impl Call {
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) -> Result<usize, Rejection> {
-        let pass = match parts.backpressure {
-            Some(backpressure) => Some(backpressure.with(ONE, |pressure| pressure.admit(now, rng))?),
-            None => None,
+        let pass = match (parts.backpressure, parts.stance.of(Policy::Backpressure)) {
+            (None, _) | (_, Enforcement::Off) => None,
+            (Some(backpressure), Enforcement::Shadow) => {
+                Some(backpressure.with(ONE, |pressure| pressure.admit_in_shadow(now, rng)))
+            }
+            (Some(backpressure), Enforcement::Enforced) => {
+                Some(backpressure.with(ONE, |pressure| pressure.admit(now, rng))?)
+            }
         };
         let until = self.until(now);
         let (number, lane) = (self.attempts + 1, Lane(self.attempts + 1));

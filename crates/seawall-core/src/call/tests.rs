@@ -15,7 +15,6 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::breaker;
-use crate::decision::Policy;
 use crate::gate::{self, Admit, Alone, Cells, Lane as Door};
 use crate::hedge;
 use crate::limit::{self, Ceiling};
@@ -106,7 +105,7 @@ fn unpaid() -> Cells<Shared> {
 
 /// Parts without backpressure and without a gate in front.
 fn parts<'a>(hosts: &'a Hosts<Alone<u64>>, shared: &'a Cells<Shared>) -> Parts<'a, Alone<u64>> {
-    Parts { hosts, shared, backpressure: None, front: None }
+    Parts { hosts, shared, backpressure: None, front: None, stance: Stance::default() }
 }
 
 impl Bench {

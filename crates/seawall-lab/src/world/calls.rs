@@ -1,6 +1,7 @@
 //! Legs: logical calls, from whoever waits for the answer.
 
 use seawall_core::call::{Attempt, Call, Lane, Parts, Repeat, Step, Verdict};
+use seawall_core::enforcement::Stance;
 use seawall_core::gate::Alone;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
@@ -107,7 +108,13 @@ impl Reply {
 }
 
 fn parts(habit: &Habit) -> Parts<'_, Alone<u64>> {
-    Parts { hosts: &habit.hosts, shared: &habit.shared, backpressure: None, front: None }
+    Parts {
+        hosts: &habit.hosts,
+        shared: &habit.shared,
+        backpressure: None,
+        front: None,
+        stance: Stance::default(),
+    }
 }
 
 impl World<'_> {

@@ -11,6 +11,7 @@ use seawall_config::{Config, Throttle};
 use seawall_core::breaker::Mode;
 use seawall_core::call::{Attempt, Call, Hosts, Lane, Member, Parts, Probe, Repeat, Shared, Step, Verdict};
 use seawall_core::decision::{Policy, Reason, Rejection};
+use seawall_core::enforcement::Stance;
 use seawall_core::fallback::{self, Decision, State, Trouble, Use, dims};
 use seawall_core::gate::{self, Admit, Alone, Cells, Gate, Lane as GateLane, Own as _, Place, Rule, Ticket};
 use seawall_core::health;
@@ -158,7 +159,13 @@ impl Station {
 
     fn parts(&self, route: u32) -> Parts<'_, Alone<u64>> {
         let front = Some(&self.routes[route as usize].gate);
-        Parts { hosts: &self.hosts, shared: &self.shared, backpressure: None, front }
+        Parts {
+            hosts: &self.hosts,
+            shared: &self.shared,
+            backpressure: None,
+            front,
+            stance: Stance::default(),
+        }
     }
 }
 

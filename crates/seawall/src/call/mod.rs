@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall_core::backpressure::{self, Backpressure};
 use seawall_core::call::{Hosts, HostsConfig, HostsSnapshot, Member, Parts, Settings, Shared, Snapshot};
+use seawall_core::enforcement::{Stance, Switch};
 use seawall_core::gate::{Gate, Own as _};
 use seawall_core::request::Key;
 use seawall_core::rng::Rng;
@@ -42,6 +43,7 @@ pub struct Upstream {
     shared: Arc<Locks<Shared>>,
     backpressure: Option<Arc<Locks<Backpressure>>>,
     front: Option<Arc<Gate<Threads>>>,
+    switch: Switch,
     seed: u64,
     calls: AtomicU64,
 }
@@ -61,7 +63,8 @@ impl Upstream {
 
     /// The same with hosts of the caller's making, perhaps known from before.
     pub fn of(hosts: Hosts<Threads>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
-        Upstream { hosts, shared, backpressure: None, front: None, seed, calls: AtomicU64::new(0) }
+        let (switch, calls) = (Switch::default(), AtomicU64::new(0));
+        Upstream { hosts, shared, backpressure: None, front: None, switch, seed, calls }
     }
 
     /// The same, held back when the upstream accepts little.
@@ -81,6 +84,33 @@ impl Upstream {
         Upstream { front: Some(front), ..self }
     }
 
+    /// Whether what holds attempts back is enforced, by [`Policy::Backpressure`](seawall_core::decision::Policy);
+    /// the other policies have theirs where they are asked. Holds for attempts from then on.
+    ///
+    /// ```
+    /// use seawall::call::Upstream;
+    /// use seawall::core::backpressure::{self, Backpressure};
+    /// use seawall::core::call::Settings;
+    /// use seawall::core::decision::Policy;
+    /// use seawall::core::enforcement::Enforcement;
+    /// use seawall::core::gate::{self, Gate, Lane, Own};
+    /// use seawall::{Locks, now};
+    /// use std::sync::Arc;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let host = Arc::new(Gate::new(gate::Settings::default(), Lane::default(), now()));
+    /// let held = Backpressure::new(backpressure::Config::default(), now());
+    /// let orders = Upstream::to(vec![host], Settings::default())
+    ///     .with_backpressure(Arc::new(Locks::own(vec![held])));
+    /// // Count what it would refuse, and send it.
+    /// orders.switch().set(Policy::Backpressure, Enforcement::Shadow);
+    /// assert_eq!(orders.snapshot(now()).backpressure.unwrap().shadowed, 0);
+    /// # });
+    /// ```
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
     /// Its hosts.
     pub fn hosts(&self) -> &Hosts<Threads> {
         &self.hosts
@@ -93,6 +123,7 @@ impl Upstream {
             hosts: self.hosts.snapshot(now),
             calls: self.shared.with(ONE, |shared| shared.snapshot()),
             backpressure: backpressure.map(|held| held.with(ONE, |held| held.snapshot())),
+            stance: self.switch.stance(),
         }
     }
 
@@ -102,6 +133,7 @@ impl Upstream {
             shared: &self.shared,
             backpressure: self.backpressure.as_deref(),
             front: self.front.as_deref(),
+            stance: self.switch.stance(),
         }
     }
 
@@ -119,4 +151,6 @@ pub struct UpstreamSnapshot {
     pub calls: Snapshot,
     /// What its clients hold back; `None` when they do not.
     pub backpressure: Option<backpressure::Snapshot>,
+    /// Whether that is enforced.
+    pub stance: Stance,
 }

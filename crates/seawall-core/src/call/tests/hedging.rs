@@ -209,7 +209,7 @@ fn a_gate_in_front_under_pressure_is_not_hedged() {
     };
     let mut bench = hedged(1);
     let _held = front.admit(at(0), &until(9_000));
-    let parts = Parts { hosts: &bench.hosts, shared: &bench.shared, backpressure: None, front: Some(&front) };
+    let parts = Parts { front: Some(&front), ..parts(&bench.hosts, &bench.shared) };
     assert!(matches!(bench.call.poll(at(0), &parts, &mut bench.rng), Step::Send(_)));
     assert!(matches!(bench.call.poll(at(0), &parts, &mut bench.rng), Step::WaitUntil(due) if due == at(30)));
     assert!(
@@ -356,8 +356,7 @@ fn backpressure_refuses_before_any_host_is_asked() {
     let mut rng = Rng::new(1, 1);
     let mut verdicts = [0_u32; 2];
     for number in 0..1_000 {
-        let parts =
-            Parts { hosts: &bench.hosts, shared: &bench.shared, backpressure: Some(&pressure), front: None };
+        let parts = Parts { backpressure: Some(&pressure), ..parts(&bench.hosts, &bench.shared) };
         let mut call = Call::new(Config { attempts: 1, ..config() }, until(1_000), Repeat::Safe, at(0));
         match call.poll(at(0), &parts, &mut rng) {
             Step::Send(attempt) => {
@@ -376,4 +375,25 @@ fn backpressure_refuses_before_any_host_is_asked() {
     assert!((60..140).contains(&verdicts[0]), "{verdicts:?}");
     let counted = pressure.with(ONE, |pressure| pressure.snapshot());
     assert_eq!((counted.requests, counted.accepts), (1_000, 0));
+}
+
+#[test]
+fn backpressure_obeys_the_stance_of_its_upstream() {
+    for (enforcement, asked) in [(Enforcement::Shadow, 1_000), (Enforcement::Off, 0)] {
+        let pressure =
+            Cells::own(vec![backpressure::Backpressure::new(backpressure::Config::default(), at(0))]);
+        let bench = hedged(1).hosts(vec![open_host()]);
+        let stance = Stance::default().with(Policy::Backpressure, enforcement);
+        let mut rng = Rng::new(1, 1);
+        for number in 0..1_000 {
+            let parts = Parts { backpressure: Some(&pressure), stance, ..parts(&bench.hosts, &bench.shared) };
+            let mut call = Call::new(Config { attempts: 1, ..config() }, until(1_000), Repeat::Safe, at(0));
+            let Step::Send(attempt) = call.poll(at(0), &parts, &mut rng) else { panic!("call {number}") };
+            call.on_outcome(at(0), attempt.lane, Outcome::Failure, Repeat::Safe, &parts, &mut rng);
+            call.abandon(at(0), &parts);
+        }
+        let counted = pressure.with(ONE, |pressure| pressure.snapshot());
+        assert_eq!((counted.requests, counted.refused), (asked, 0), "{enforcement:?}");
+        assert_eq!(counted.shadowed > 800, enforcement == Enforcement::Shadow, "{counted:?}");
+    }
 }
