@@ -61,6 +61,13 @@ pub enum Change {
     HostReturned,
     /// An ejected host is back at once, because the others cannot carry its load.
     HostRecalled,
+    /// A host is held out of the rotation, or in it, by hand.
+    HostForced {
+        /// The name of how it is held.
+        mode: &'static str,
+    },
+    /// A host is not held by hand any more; from being held out, traffic comes back by its ramp.
+    HostReleased,
     /// A host fails its health checks.
     HostUnhealthy,
     /// A host passes its health checks again, or is not checked any more; traffic comes back by its ramp.
@@ -91,6 +98,8 @@ impl Change {
             Change::HostEjected { .. } => "host_ejected",
             Change::HostReturned => "host_returned",
             Change::HostRecalled => "host_recalled",
+            Change::HostForced { .. } => "host_forced",
+            Change::HostReleased => "host_released",
             Change::HostUnhealthy => "host_unhealthy",
             Change::HostHealthy => "host_healthy",
             Change::PanicBegan => "panic_began",

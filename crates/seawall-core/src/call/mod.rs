@@ -90,7 +90,8 @@ use shared::Paid;
 use telling::{give_up, refund, report, settle, tell};
 
 pub use hosts::{
-    Config as HostsConfig, Happening, HostSnapshot, Hosts, Member, Probe, Snapshot as HostsSnapshot,
+    Config as HostsConfig, Forced as HostForced, Happening, HostSnapshot, Hosts, Member, Probe,
+    Snapshot as HostsSnapshot,
 };
 pub use shared::{Settings, Shared, Snapshot};
 pub use step::{Attempt, Lane, Repeat, Step, Stop, Verdict};

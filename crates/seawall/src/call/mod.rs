@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall_core::backpressure::{self, Backpressure};
-use seawall_core::call::{Hosts, HostsConfig, HostsSnapshot, Member, Parts, Settings, Shared, Snapshot};
+use seawall_core::call::{
+    HostForced, Hosts, HostsConfig, HostsSnapshot, Member, Parts, Settings, Shared, Snapshot,
+};
 use seawall_core::enforcement::{Stance, Switch};
 use seawall_core::gate::{Gate, Own as _};
 use seawall_core::request::Key;
@@ -114,6 +116,46 @@ impl Upstream {
     /// Its hosts.
     pub fn hosts(&self) -> &Hosts<Threads> {
         &self.hosts
+    }
+
+    /// Holds the host of this name out of the rotation, or in it, until [`Upstream::reset_host`]. `None`
+    /// when there is none, and for a lone one that nobody probes: see [`Hosts::force`].
+    ///
+    /// ```
+    /// use seawall::call::Upstream;
+    /// use seawall::core::call::{HostForced, Settings};
+    /// use seawall::core::gate::{self, Gate, Lane};
+    /// use seawall::now;
+    /// use std::sync::Arc;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let gates = (0..3).map(|_| Arc::new(Gate::new(gate::Settings::default(), Lane::default(), now())));
+    /// let orders = Upstream::to(gates.collect(), Settings::default());
+    /// orders.force_host("1", HostForced::Out).unwrap(); // Without names of their own they are numbered.
+    /// assert_eq!(orders.snapshot(now()).hosts.usable, 2);
+    /// orders.reset_host("1").unwrap();
+    /// assert_eq!(orders.snapshot(now()).hosts.usable, 3);
+    /// # });
+    /// ```
+    pub fn force_host(&self, name: &str, how: HostForced) -> Option<()> {
+        let now = now();
+        self.hosts.force(now, self.place_of(name)?, how, &mut self.by_hand(now))
+    }
+
+    /// Ends the override of the host of this name: it comes back by its ramp. `None` as for
+    /// [`Upstream::force_host`].
+    pub fn reset_host(&self, name: &str) -> Option<()> {
+        let now = now();
+        self.hosts.reset(now, self.place_of(name)?, &mut self.by_hand(now))
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.hosts.names().position(|host| &**host == name)
+    }
+
+    /// Chance that is no call's.
+    fn by_hand(&self, now: Time) -> Rng {
+        Rng::new(self.seed ^ now.as_nanos(), HOSTS)
     }
 
     /// Plain values.

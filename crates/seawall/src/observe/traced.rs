@@ -53,7 +53,9 @@ impl Observer for Traced {
             Change::BreakerOpened { failure_rate } => {
                 warn!(target: "seawall", name, host, failure_rate, "{change}");
             }
-            Change::BreakerForced { mode } => warn!(target: "seawall", name, host, mode, "{change}"),
+            Change::BreakerForced { mode } | Change::HostForced { mode } => {
+                warn!(target: "seawall", name, host, mode, "{change}")
+            }
             Change::HostEjected { cause } => {
                 warn!(target: "seawall", name, host, cause = cause.name(), "{change}");
             }
@@ -66,6 +68,7 @@ impl Observer for Traced {
             | Change::QueueDrains
             | Change::HostReturned
             | Change::HostRecalled
+            | Change::HostReleased
             | Change::HostHealthy
             | Change::PanicEnded
             | Change::Admitting

@@ -19,12 +19,18 @@
 //! back is less than that leaves: a lone host, or a list that is all new, starts whole. The ramp
 //! after a breaker, in the back gate, is never passed over.
 //!
+//! **Shadow and by hand.** With [`Config::ejection`] in shadow ejections are decided and counted, and the
+//! host stays. [`Hosts::force`] holds a host out of the rotation, or in it, whatever is known of it,
+//! until [`Hosts::reset`]. Who is held is no part of the ejection's pool, and one who is held out counts
+//! neither towards panic nor is called in it.
+//!
 //! **Edges.** Hosts have names. [`Hosts::replaced`] makes the hosts of another list: those that stay
 //! keep their state, those that are new begin anew. A value of this type never changes its list, so
 //! that an index stays good for as long as a call holds on to the value, and what was picked from a
 //! host that has gone settles as before. The shared state is under one short lock, which is never
 //! held while a back gate is asked.
 
+mod by_hand;
 mod pool;
 mod roster;
 
@@ -34,6 +40,7 @@ use alloc::vec::Vec;
 use crate::balance;
 use crate::decision::{Policy, Reason, Rejection};
 use crate::eject;
+use crate::enforcement::Enforcement;
 use crate::event::Event;
 use crate::gate::{Gate, Own, Ownership, Place, Ticket};
 use crate::health::{self, Check};
@@ -43,6 +50,7 @@ use crate::request::{Key, Request};
 use crate::rng::Rng;
 use crate::time::{Span, Time};
 
+pub use by_hand::Forced;
 use pool::{Pool, Search};
 use roster::Seat;
 
@@ -56,6 +64,9 @@ pub struct Config {
     pub balance: balance::Config,
     /// Who is left out for a while; `None` for nobody. On by default.
     pub eject: Option<eject::Config>,
+    /// Whether ejections hold. In shadow they are decided and counted, as if the host were out, and it
+    /// stays; off is as without. Enforced by default.
+    pub ejection: Enforcement,
     /// Who is asked whether it is well; `None` for nobody, the default. The driver makes the probes.
     pub health: Option<health::Config>,
     /// The time in which a host comes back; zero for at once, default 10 s.
@@ -70,6 +81,7 @@ impl Default for Config {
         Config {
             balance: balance::Config::default(),
             eject: Some(eject::Config::default()),
+            ejection: Enforcement::Enforced,
             health: None,
             slow_start: Span::from_secs(10),
             panic_ppm: 500_000,
@@ -288,12 +300,16 @@ pub struct Happening {
 pub struct Snapshot {
     /// Each host, in their order; `None` for one that is no longer listed.
     pub hosts: Vec<Option<HostSnapshot>>,
-    /// How many are neither ejected nor unwell.
+    /// How many are neither ejected nor unwell nor held out by hand.
     pub usable: u64,
     /// Whether so many are out that all are used.
     pub panics: bool,
     /// How often the cap on ejections, or a recall, spared a host.
     pub spared: u64,
+    /// Whether ejections hold.
+    pub ejection: Enforcement,
+    /// How often a host stayed in shadow that would have been ejected.
+    pub shadowed: u64,
     /// Until when nobody is ejected, because the others could not carry the load; in the past for never.
     pub held_until: Time,
 }
@@ -305,8 +321,11 @@ pub struct HostSnapshot {
     pub name: Arc<str>,
     /// What the balance knows of it.
     pub load: balance::Snapshot,
-    /// What the ejection knows of it.
+    /// What the ejection knows of it; `None` also while it is held by hand. In shadow it says until when
+    /// the host would be left out.
     pub ejection: Option<eject::Snapshot>,
+    /// How it is held by hand.
+    pub forced: Option<Forced>,
     /// How its checks went.
     pub health: Option<health::Mode>,
     /// The share of its traffic that it gets while it comes back, 0 to 1.

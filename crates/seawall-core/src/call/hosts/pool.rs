@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::roster::{Roster, Seat};
-use super::{Config, Happening, HostSnapshot, Snapshot};
+use super::roster::{Look, Roster, Seat};
+use super::{Config, Forced, Happening, HostSnapshot, Snapshot};
 use crate::balance::Balance;
 use crate::decision::Policy;
 use crate::health::{Check, Probe};
@@ -156,7 +156,7 @@ impl Pool {
         }
         search.walk = Some(walk);
         // Better the host to avoid than none; once.
-        found.or_else(|| search.avoid.take())
+        found.or_else(|| search.avoid.take().filter(|host| !self.roster.is_held_out(&seats[*host])))
     }
 
     #[inline]
@@ -176,6 +176,13 @@ impl Pool {
         self.roster.probed(now, probe, check, rng);
     }
 
+    /// Holds a host by hand, or lets it go.
+    pub(super) fn force(&mut self, now: Time, seat: &Seat, how: Option<Forced>, rng: &mut Rng) -> Option<()> {
+        let place = self.roster.place(seat)?;
+        self.roster.force(now, place, how, rng);
+        Some(())
+    }
+
     pub(super) fn probe_at(&self) -> Time {
         self.roster.probe_at()
     }
@@ -191,17 +198,20 @@ impl Pool {
     pub(super) fn snapshot(&self, now: Time, seats: &[Seat]) -> Snapshot {
         let host = |seat: &Seat| {
             let place = self.roster.place(seat)?;
-            let (ejection, health, share) = self.roster.look(now, place);
+            let Look { ejection, forced, health, share } = self.roster.look(now, place);
             let mut load = self.balance.snapshot(now, place);
             load.in_flight += seat.alone();
-            Some(HostSnapshot { name: seat.name.clone(), load, ejection, health, share })
+            Some(HostSnapshot { name: seat.name.clone(), load, ejection, forced, health, share })
         };
         let standing = self.roster.standing();
+        let (ejection, shadowed) = self.roster.shadowed();
         Snapshot {
             hosts: seats.iter().map(host).collect(),
             usable: standing.usable,
             panics: standing.panics,
             spared: self.roster.spared(),
+            ejection,
+            shadowed,
             held_until: self.roster.held_until(),
         }
     }

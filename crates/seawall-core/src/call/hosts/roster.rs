@@ -5,8 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Config, Happening};
+use super::{Config, Forced, Happening};
 use crate::eject::{self, Eject};
+use crate::enforcement::Enforcement;
 use crate::event::{Change, EVENTS_MAX, Event};
 use crate::health::{self, Check, Health, Probe};
 use crate::outcome::Outcome;
@@ -52,14 +53,24 @@ struct Sitter {
     alone: Arc<AtomicU32>,
     /// While it comes back, and since when.
     ramp: Option<(Ramp, Time)>,
+    /// How it is held by hand.
+    forced: Option<Forced>,
+}
+
+/// What is known of a host.
+pub(super) struct Look {
+    pub(super) ejection: Option<eject::Snapshot>,
+    pub(super) forced: Option<Forced>,
+    pub(super) health: Option<health::Mode>,
+    pub(super) share: f64,
 }
 
 /// How many hosts can be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Hosts on the list.
+    /// Hosts on the list that are not held out by hand.
     pub(super) listed: u64,
-    /// Those that are neither ejected nor unwell.
+    /// Those of them that are neither ejected nor unwell.
     pub(super) usable: u64,
     /// So many are out that all are used.
     pub(super) panics: bool,
@@ -76,6 +87,8 @@ pub(super) struct Roster {
     eject: Option<Eject>,
     health: Option<Health>,
     standing: Standing,
+    /// How often a host would have been ejected.
+    shadowed: u64,
     happened: VecDeque<Happening>,
 }
 
@@ -85,9 +98,10 @@ impl Roster {
             config,
             sitters: Vec::new(),
             numbers: 0,
-            eject: config.eject.map(Eject::new),
+            eject: ejects(&config).map(Eject::new),
             health: config.health.map(Health::new),
             standing: Standing::default(),
+            shadowed: 0,
             happened: VecDeque::new(),
         }
     }
@@ -99,13 +113,17 @@ impl Roster {
         let places: Vec<usize> = self.sitters.iter().enumerate().filter_map(listed).collect();
         let out = places.iter().filter(|place| !self.is_in(**place));
         let out: Vec<(usize, bool)> = out.map(|place| (*place, self.is_ejected(*place))).collect();
+        if self.config.ejection == Enforcement::Shadow && config.ejection == Enforcement::Enforced {
+            self.forget_ejections(now);
+        }
         self.config = config;
-        match (&mut self.eject, config.eject) {
+        match (&mut self.eject, ejects(&config)) {
             (Some(eject), Some(config)) => eject.configure(config),
             (eject, None) => *eject = None,
             (None, Some(config)) => {
                 let mut eject = Eject::new(config);
-                places.iter().for_each(|place| eject.join(now, *place));
+                let free = places.iter().filter(|place| self.sitters[**place].forced.is_none());
+                free.for_each(|place| eject.join(now, *place));
                 self.eject = Some(eject);
             }
         }
@@ -129,6 +147,16 @@ impl Roster {
             }
         }
         self.stand(now);
+    }
+
+    /// Whoever would have been out begins anew, so that nobody goes by a decision that did not hold.
+    fn forget_ejections(&mut self, now: Time) {
+        let Some(eject) = &mut self.eject else { return };
+        for place in 0..self.sitters.len() {
+            if eject.is_out(place) {
+                eject.join(now, place);
+            }
+        }
     }
 
     /// The places of hosts with these names; `join` is told of each that is new. Those that are not
@@ -179,7 +207,7 @@ impl Roster {
         let free = self.sitters.iter().position(|sitter| !sitter.listed);
         let place = free.unwrap_or(self.sitters.len());
         let (name, number) = (name.clone(), self.numbers);
-        let sitter = Sitter { name, number, listed: true, alone: Arc::default(), ramp: None };
+        let sitter = Sitter { name, number, listed: true, alone: Arc::default(), ramp: None, forced: None };
         self.numbers += 1;
         match self.sitters.get_mut(place) {
             Some(free) => *free = sitter,
@@ -198,10 +226,41 @@ impl Roster {
     /// nobody else could take it. Probes may still find it unwell.
     fn leave_alone(&mut self, now: Time, place: usize) {
         self.sitters[place].ramp = None;
-        if let Some(eject) = self.eject.as_mut().filter(|eject| eject.is_out(place)) {
-            eject.join(now, place);
+        if self.is_ejected(place) {
             self.say(now, Some(place), Change::HostRecalled);
         }
+        if let Some(eject) = self.eject.as_mut().filter(|eject| eject.is_out(place)) {
+            eject.join(now, place);
+        }
+        // It is not asked for any more, but by its probes.
+        if !self.checks() && self.sitters[place].forced.take().is_some() {
+            self.eject.iter_mut().for_each(|eject| eject.join(now, place));
+            self.say(now, Some(place), Change::HostReleased);
+        }
+    }
+
+    /// Holds the host at this place by hand, or lets it go. Who comes back comes by its ramp.
+    pub(super) fn force(&mut self, now: Time, place: usize, how: Option<Forced>, rng: &mut Rng) {
+        let was_in = self.is_in(place);
+        let before = core::mem::replace(&mut self.sitters[place].forced, how);
+        if let Some(eject) = &mut self.eject {
+            match (before, how) {
+                (None, Some(_)) => eject.leave(place),
+                (Some(_), None) => eject.join(now, place),
+                _ => {}
+            }
+        }
+        match (was_in, self.is_in(place)) {
+            (false, true) => self.begin_ramp(now, place, rng),
+            (true, true) => {}
+            (_, false) => self.sitters[place].ramp = None,
+        }
+        match (before, how) {
+            (_, Some(how)) => self.say(now, Some(place), Change::HostForced { mode: how.name() }),
+            (Some(_), None) => self.say(now, Some(place), Change::HostReleased),
+            (None, None) => {}
+        }
+        self.stand(now);
     }
 
     /// Whether hosts are probed.
@@ -217,23 +276,44 @@ impl Roster {
 
     /// The place of a host that may be called.
     pub(super) fn usable(&self, seat: &Seat) -> Option<usize> {
-        self.place(seat).filter(|place| self.standing.panics || self.is_in(*place))
+        let may = |place: &usize| self.is_in(*place) || self.standing.panics && !self.is_out(*place);
+        self.place(seat).filter(may)
+    }
+
+    /// Whether a host is held out by hand.
+    pub(super) fn is_held_out(&self, seat: &Seat) -> bool {
+        self.place(seat).is_some_and(|place| self.is_out(place))
+    }
+
+    /// Whether the host at this place is held out by hand.
+    fn is_out(&self, place: usize) -> bool {
+        self.sitters[place].forced == Some(Forced::Out)
     }
 
     /// Whether a host is left out for being slow alone.
     pub(super) fn is_slow(&self, seat: &Seat) -> bool {
-        let slow = |place: usize| self.eject.as_ref().is_some_and(|eject| eject.is_slow(place));
+        let slow = |place: usize| {
+            self.is_ejected(place) && self.eject.as_ref().is_some_and(|eject| eject.is_slow(place))
+        };
         let well = |place: usize| self.health.as_ref().is_none_or(|health| health.is_well(place));
         self.place(seat).is_some_and(|place| slow(place) && well(place))
     }
 
-    /// Whether the host at this place is neither ejected nor unwell.
+    /// Whether the host at this place is neither ejected nor unwell, unless it is held by hand.
     fn is_in(&self, place: usize) -> bool {
+        if let Some(how) = self.sitters[place].forced {
+            return how == Forced::In;
+        }
         !self.is_ejected(place) && self.health.as_ref().is_none_or(|health| health.is_well(place))
     }
 
     fn is_ejected(&self, place: usize) -> bool {
-        self.eject.as_ref().is_some_and(|eject| eject.is_out(place))
+        self.ejects() && self.eject.as_ref().is_some_and(|eject| eject.is_out(place))
+    }
+
+    /// Whether ejections hold.
+    fn ejects(&self) -> bool {
+        self.config.ejection == Enforcement::Enforced
     }
 
     /// Whether the ramp of the host at this place, if it has one, lets a call pass.
@@ -299,6 +379,10 @@ impl Roster {
     fn take_ejections(&mut self, now: Time, mut rng: Option<&mut Rng>) {
         let mut turned = false;
         while let Some(turn) = self.eject.as_mut().and_then(Eject::turn) {
+            if !self.ejects() {
+                self.shadowed += u64::from(matches!(turn, eject::Turn::Out { .. }));
+                continue;
+            }
             turned = true;
             match turn {
                 eject::Turn::Out { place, cause } => {
@@ -367,7 +451,10 @@ impl Roster {
     fn stand(&mut self, now: Time) {
         let mut standing = Standing::default();
         let mut shares = 0.0;
-        for place in (0..self.sitters.len()).filter(|place| self.sitters[*place].listed) {
+        for place in 0..self.sitters.len() {
+            if !self.sitters[place].listed || self.is_out(place) {
+                continue;
+            }
             standing.listed += 1;
             if self.is_in(place) {
                 standing.usable += 1;
@@ -417,6 +504,11 @@ impl Roster {
         self.standing
     }
 
+    /// Whether ejections hold, and how often one would have.
+    pub(super) fn shadowed(&self) -> (Enforcement, u64) {
+        (self.config.ejection, self.shadowed)
+    }
+
     /// How often a host was spared.
     pub(super) fn spared(&self) -> u64 {
         self.eject.as_ref().map_or(0, Eject::spared)
@@ -427,13 +519,18 @@ impl Roster {
         self.eject.as_ref().map_or(Time::ZERO, Eject::held_until)
     }
 
-    /// Ejection, health and share of the host at this place.
-    pub(super) fn look(
-        &self,
-        now: Time,
-        place: usize,
-    ) -> (Option<eject::Snapshot>, Option<health::Mode>, f64) {
-        let ejection = self.eject.as_ref().and_then(|eject| eject.snapshot(now, place));
-        (ejection, self.health.as_ref().and_then(|health| health.mode(place)), self.share(place))
+    /// What is known of the host at this place.
+    pub(super) fn look(&self, now: Time, place: usize) -> Look {
+        Look {
+            ejection: self.eject.as_ref().and_then(|eject| eject.snapshot(now, place)),
+            forced: self.sitters[place].forced,
+            health: self.health.as_ref().and_then(|health| health.mode(place)),
+            share: self.share(place),
+        }
     }
+}
+
+/// By what hosts are ejected, in shadow or not.
+fn ejects(config: &Config) -> Option<eject::Config> {
+    config.eject.filter(|_| config.ejection != Enforcement::Off)
 }

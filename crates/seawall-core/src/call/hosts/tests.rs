@@ -1,3 +1,4 @@
+mod by_hand;
 mod storm;
 
 use std::string::String;
