@@ -3,6 +3,7 @@
 use seawall_core::breaker;
 use seawall_core::call;
 use seawall_core::eject;
+use seawall_core::enforcement::Enforcement;
 use seawall_core::gate;
 use seawall_core::limit::{self, Ceiling, adaptive};
 use seawall_core::retry::budget;
@@ -97,6 +98,8 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     /// Which hosts are left out for a while; `None` when turned off.
     pub eject: Option<eject::Config>,
+    /// Whether its ejections hold; `shadow = ["eject"]` only counts them.
+    pub ejection: Enforcement,
     /// The time in which a host comes back, or a new one comes up; zero for at once, default 10 s.
     pub slow_start: Span,
     /// The breaker that each host has; `None` when turned off.
@@ -120,6 +123,7 @@ impl Upstream {
             tls: UpstreamTls::default(),
             health: None,
             eject: Some(eject::Config::default()),
+            ejection: Enforcement::Enforced,
             slow_start: SLOW_START,
             breaker: Some(breaker::Config::default()),
             limit: limit::Config::default(),
@@ -142,6 +146,7 @@ impl Upstream {
     pub fn balance(&self) -> call::HostsConfig {
         call::HostsConfig {
             eject: self.eject,
+            ejection: self.ejection,
             health: self.health.as_ref().map(|health| health.config),
             slow_start: self.slow_start,
             ..call::HostsConfig::default()
@@ -164,6 +169,7 @@ impl Upstream {
         let tls = section.section("tls").map(upstream_tls).unwrap_or_default();
         let health = section.section("health").map(health_in);
         let eject = switched(&mut section, "eject", eject_in);
+        let ejection = section.value("shadow", Enforcement::Enforced, shadow);
         let slow_start = match section.field("slow_start") {
             Some(field) if field.is_off() => Span::ZERO,
             Some(field) => {
@@ -187,6 +193,7 @@ impl Upstream {
             tls,
             health,
             eject,
+            ejection,
             slow_start,
             breaker,
             limit,
@@ -207,6 +214,19 @@ fn switched<T: Default>(
         Some(field) => field.section().map(read),
         None => Some(T::default()),
     }
+}
+
+/// What only counts.
+fn shadow(field: &Field<'_>) -> Result<Enforcement, Malformed> {
+    let words = [("eject", Enforcement::Shadow)];
+    let mut ejection = Enforcement::Enforced;
+    for item in field.items(0..=words.len())? {
+        match item.word(&words) {
+            Ok(enforcement) => ejection = enforcement,
+            Err(malformed) => item.reject(malformed),
+        }
+    }
+    Ok(ejection)
 }
 
 /// The hosts, if each of them can be read; those that cannot are reported.

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 use seawall::core::breaker::Mode;
 use seawall::core::decision::Reason;
+use seawall::core::enforcement::Enforcement;
 use seawall::core::gate::BlockSnapshot;
 use seawall::core::throttle;
 use seawall::core::time::Time;
@@ -253,6 +254,7 @@ pub(crate) fn state(road: &Road) -> Value {
     });
     let upstreams = road.upstreams.iter().map(|(name, upstream)| {
         let balanced = upstream.balanced(now());
+        let ejects = balanced.ejection == Enforcement::Enforced;
         let hosts = upstream.hosts.iter().zip(&balanced.hosts).map(|((host, gate), known)| {
             let snapshot = gate.snapshot(now());
             let known = known.as_ref();
@@ -260,7 +262,7 @@ pub(crate) fn state(road: &Road) -> Value {
                 "host": host,
                 "share": snapshot.share * known.map_or(1.0, |known| known.share),
                 "in_flight": known.map(|known| known.load.in_flight),
-                "ejected": known.is_some_and(|known| known.ejection.is_some_and(|of| of.out_until.is_some())),
+                "ejected": ejects && known.is_some_and(|known| known.ejection.is_some_and(|of| of.out_until.is_some())),
                 "health": known.and_then(|known| known.health).map(|mode| mode.name()),
                 "breaker": snapshot.breaker.map(|breaker| json!({
                     "state": breaker.mode.name(), "failure_rate": breaker.failure_rate,
@@ -274,6 +276,7 @@ pub(crate) fn state(road: &Road) -> Value {
             "hosts": hosts.collect::<Vec<_>>(),
             "usable_hosts": balanced.usable,
             "panic": balanced.panics,
+            "ejections_in_shadow": balanced.shadowed,
             "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refunded": budget.refunded, "refused": budget.refused },
         })
     });

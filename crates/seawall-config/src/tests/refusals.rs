@@ -179,7 +179,7 @@ users = ["client-ip"]"#,
             2 | checks = { path = "/healthz" }
               | ^^^^^^
               |
-              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `tls`, `health`, `eject`, `slow_start`, `breaker`, `limit`, `budget`, `model`"#]],
+              = help: known here: `hosts`, `protocol`, `connect_timeout`, `idle_timeout`, `tls`, `health`, `eject`, `shadow`, `slow_start`, `breaker`, `limit`, `budget`, `model`"#]],
     );
     check(
         &upstream(r#"breaker = { slow_rate = "80%" }"#),
