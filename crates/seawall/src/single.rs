@@ -168,7 +168,8 @@ pub type LimitLayer<A> = SingleLayer<limit::Config, A>;
 
 /// Stops calling a service that fails, probes it, and lets its traffic come back slowly: 503. One
 /// service has one breaker: a layer around a client of many hosts would make an outage of one of
-/// them an outage of all, which a [`CallLayer`](crate::call::CallLayer) does not.
+/// them an outage of all, which a [`CallLayer`](crate::call::CallLayer) does not; nor does a
+/// [`KeyedBreakerLayer`](crate::keyed::KeyedBreakerLayer), for shards or tenants behind one service.
 ///
 /// ```
 /// use http::{Request, Response};
