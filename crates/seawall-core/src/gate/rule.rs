@@ -66,43 +66,26 @@ impl<F: Ownership> Rule<F> {
     #[inline]
     pub fn take(&self, now: Time, request: &Request) -> Result<(), Rejection> {
         let request = &self.keyed(request);
-        let then = |_: Grant| Ok(());
-        self.look(
-            request,
-            |shard| shard.admit_if(now, request, then),
-            |shard| shard.overflow_if(now, request, then),
-        )
+        let take = |_| Ok(());
+        let mut look = self.shards.with(request.user, |shard| shard.admit_if(now, request, take));
+        if let Look::Overflow = look {
+            look = self.shards.with(ONE, |shard| shard.overflow_if(now, request, take));
+        }
+        ended(look)
     }
 
     /// How the user of this request stands if it is let in, or why it would not be. Takes nothing, and
     /// counts nothing.
     pub fn standing(&self, now: Time, request: &Request) -> Result<Standing, Rejection> {
         let request = &self.keyed(request);
-        let then = |grant: Grant| Err(grant.standing);
-        self.look(
-            request,
-            |shard| shard.uncounted(|shard| shard.admit_if(now, request, then)),
-            |shard| shard.uncounted(|shard| shard.overflow_if(now, request, then)),
-        )
-    }
-
-    /// Looks at the bucket of the user, or else at that of all who have none.
-    #[inline]
-    fn look<T>(
-        &self,
-        request: &Request,
-        own: impl FnOnce(&mut Throttle) -> Look<T>,
-        overflow: impl FnOnce(&mut Throttle) -> Look<T>,
-    ) -> Result<T, Rejection> {
+        let look = |grant: Grant| Err(grant.standing);
+        let own = |shard: &mut Throttle| shard.uncounted(|shard| shard.admit_if(now, request, look));
+        let overflow = |shard: &mut Throttle| shard.uncounted(|shard| shard.overflow_if(now, request, look));
         let mut look = self.shards.with(request.user, own);
         if let Look::Overflow = look {
             look = self.shards.with(ONE, overflow);
         }
-        match look {
-            Look::Taken(value) | Look::Untaken(value) => Ok(value),
-            Look::Refused(rejection) => Err(rejection),
-            Look::Overflow => unreachable!("the overflow bucket takes everybody"),
-        }
+        ended(look)
     }
 
     /// Counters and sizes over all shards.
@@ -218,5 +201,15 @@ impl<F: Ownership> Rule<F> {
     /// The request, with the key of the bucket that it takes from.
     fn keyed(&self, request: &Request) -> Request {
         Request { user: self.config.key(request.user), ..*request }
+    }
+}
+
+/// What a look came to, at the last bucket that was asked.
+#[inline]
+fn ended<T>(look: Look<T>) -> Result<T, Rejection> {
+    match look {
+        Look::Taken(value) | Look::Untaken(value) => Ok(value),
+        Look::Refused(rejection) => Err(rejection),
+        Look::Overflow => unreachable!("the overflow bucket takes everybody"),
     }
 }
