@@ -276,6 +276,24 @@ impl<W, J> Pipeline<W, J> {
         sources(watcher);
     }
 
+    /// Waits for the operation until the deadline, and reports how it went.
+    async fn once<T, E>(
+        &self,
+        deadline: Time,
+        operation: impl Future<Output = Result<T, E>>,
+        report: impl FnOnce(Outcome),
+    ) -> Result<T, CallError<E>>
+    where
+        J: Judge<T, E>,
+    {
+        let Some(result) = by(deadline, operation).await else {
+            report(Outcome::TimedOut);
+            return Err(CallError::TimedOut { stop: Stop::Deadline });
+        };
+        report(self.judge.judge(&result, Repeat::Final).outcome);
+        result.map_err(|error| CallError::Failed { error, stop: None })
+    }
+
     /// The request, to be answered within what a call may take.
     fn bounded(&self, request: Request) -> Request {
         let most = self.within.map_or(Time::MAX, |span| now() + span);
@@ -319,13 +337,8 @@ impl<J> Pipeline<Once, J> {
         J: Judge<T, E>,
     {
         let mut guard = enter(&self.way.0, request).await.map_err(CallError::Rejected)?;
-        let Some(result) = by(request.deadline, operation()).await else {
-            guard.settle_at(now(), Outcome::TimedOut, Span::ZERO);
-            return Err(CallError::TimedOut { stop: Stop::Deadline });
-        };
-        let judgement = self.judge.judge(&result, Repeat::Final);
-        guard.settle_at(now(), judgement.outcome, Span::ZERO);
-        result.map_err(|error| CallError::Failed { error, stop: None })
+        let report = |outcome| guard.settle_at(now(), outcome, Span::ZERO);
+        self.once(request.deadline, operation(), report).await
     }
 }
 
@@ -355,12 +368,7 @@ impl<J> Pipeline<ByKey, J> {
         J: Judge<T, E>,
     {
         let pass = self.way.0.enter(request.user).map_err(CallError::Rejected)?;
-        let Some(result) = by(request.deadline, operation()).await else {
-            pass.report(Outcome::TimedOut);
-            return Err(CallError::TimedOut { stop: Stop::Deadline });
-        };
-        pass.report(self.judge.judge(&result, Repeat::Final).outcome);
-        result.map_err(|error| CallError::Failed { error, stop: None })
+        self.once(request.deadline, operation(), |outcome| pass.report(outcome)).await
     }
 }
 
