@@ -3,8 +3,8 @@
 //! **Reload** on SIGHUP and when the file changes: a valid config becomes the new road, on which the
 //! next request begins; requests under way finish on theirs; state is kept, and what was kept is
 //! said. A broken file is refused with its reason and the old config stays. Addresses are bound once: a
-//! new one is announced as needing a restart, for as long as it does. `PUT /api/config` does the same without the file, which is
-//! not written.
+//! new one is announced as needing a restart, for as long as it does. `PUT /api/config` does the same without
+//! the file, which is not written.
 //!
 //! **Hand-over** where the config names a file for it ([`handover`](crate::handover)): a process that starts
 //! takes the sockets of the one that runs, which then drains.
@@ -473,6 +473,7 @@ fn watch_file(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::Recommen
             std::mem::replace(&mut *before, leads_to.clone()) != leads_to
         };
         let is_named = |event: &notify::Event| event.paths.iter().any(|path| path.file_name() == Some(&name));
+        // Both are asked: where the link leads is noted with each look.
         let is_ours =
             |event: &notify::Event| !event.kind.is_access() && (is_named(event) | leads_elsewhere());
         if event.as_ref().is_ok_and(is_ours) {

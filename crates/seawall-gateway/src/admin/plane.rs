@@ -22,14 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tower_service::Service as _;
 
+use crate::proxy::connection::HEADER_BYTES_MAX;
 use crate::proxy::listen::Seldom;
 
 /// The most connections of a listener.
 const CONNECTIONS_MAX: usize = 256;
 /// How long the head of a request may take, the wait for it included.
 const HEAD: Duration = Duration::from_secs(30);
-/// The most bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The pause after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,7 +63,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) -> io::Result<(
 /// Serves one connection. How it ends is no news.
 async fn connection(stream: TcpStream, router: Router) {
     let mut http1 = http1::Builder::new();
-    http1.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES_MAX);
+    http1.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEADER_BYTES_MAX);
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| router.clone().call(request));
     let _ = http1.serve_connection(TokioIo::new(stream), service).await;

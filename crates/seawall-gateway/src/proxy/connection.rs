@@ -29,7 +29,7 @@ use super::wire::Wire;
 /// The most streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 /// The most bytes of a request's header.
-pub(super) const HEADER_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_and_not_used_is_read_again() {
+    fn blank_lines_behind_a_request_are_no_harm() {
         local(async {
             let mut scene = Scene::new().await;
             // Blank lines are no request, but stay with the parser.

@@ -8,9 +8,9 @@
 //!
 //! **Edges.** Open connections are bounded ([`CONNECTIONS_MAX`]; one more is closed at once); how
 //! long a client may take is said in [`super::pulse`]; when accepting fails (no file descriptors
-//! left) the worker pauses instead of spinning, and says so once in a second at most. On shutdown a worker takes in who was connected
-//! already, stops accepting, lets every connection finish the request it is serving, and ends when
-//! all have or when the grace is over. The next answer on each connection says that it is the last: one that
+//! left) the worker pauses instead of spinning, and says so once in a second at most. On shutdown a worker
+//! takes in who was connected already, stops accepting, lets every connection finish the request it is serving,
+//! and ends when all have or when the grace is over. The next answer on each connection says that it is the last: one that
 //! is closed while a request is on its way would lose it.
 
 use std::future::Future;

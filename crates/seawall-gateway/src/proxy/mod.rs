@@ -3,7 +3,7 @@
 mod access;
 #[cfg(test)]
 mod bare;
-mod connection;
+pub(crate) mod connection;
 mod dialling;
 mod envoy;
 pub(crate) mod fallback;

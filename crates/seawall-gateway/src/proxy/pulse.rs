@@ -7,12 +7,12 @@
 //! *busy* with requests whose responses have not ended. The tick finds those that have been in one
 //! of the first two for too long, or that have not been able to write for too long, and wakes them
 //! with an order. A connection that waits for longer than most is told to *rest*: to let go of the buffers
-//! and maps that serving needs, nine tenths of what it holds.
+//! and maps that serving needs, which are most of what it holds.
 //!
 //! **Edges.** Only who is certainly between two requests is told to rest, once until more comes: behind a
-//! request with a body the scan of the heads does not tell. In a drain, an HTTP/2 connection is told at once to finish, which it can do without a loss. On
-//! HTTP/1.1 only an answer can say that it is the last; a connection that waits is closed when no request has
-//! come for [`DRAIN_TICKS`].
+//! request with a body the scan of the heads does not tell. In a drain, an HTTP/2 connection is told at once to
+//! finish, which it can do without a loss. On HTTP/1.1 only an answer can say that it is the last; a connection
+//! that waits is closed when no request has come for [`DRAIN_TICKS`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -198,7 +198,30 @@ impl AsyncWrite for Wire {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::pulse::Pulses;
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_and_not_used_is_read_again_before_what_follows() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let member = Rc::<Pulses>::default().join();
+        let mut wire = Wire::new(Stream::Plain(stream), member.pulse.clone());
+        assert!(wire.poll_wakes(&mut Context::from_waker(Waker::noop())).is_pending());
+        wire = wire.unread(b"GET / HT");
+        assert!(poll_fn(|cx| wire.poll_wakes(cx)).await.unwrap());
+        client.write_all(b"TP/1.1\r\n").await.unwrap();
+        let mut read = [0; 16];
+        wire.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"GET / HTTP/1.1\r\n");
+    }
 
     #[test]
     fn only_what_the_parser_says_is_explained() {
