@@ -1,7 +1,8 @@
 //! Layers side by side over a service that does nothing: `cargo bench -p seawall-benches --bench layers [-- REPEATS]`.
 //!
 //! One operation is a request through all layers and its answer. Ours are throttle, shed, limit,
-//! breaker, retry with its budget, and deadline; the others are what each library has of these.
+//! breaker, retry with its budget, and deadline; the others are what each library has of these. Once with the
+//! system's clock, once with the processor's counter.
 
 mod stack;
 
@@ -17,7 +18,7 @@ use seawall::core::gate::Ticket;
 use seawall::core::limit;
 use seawall::core::measure::bucket::{Quota, Rate};
 use seawall::core::request::{Key, Request};
-use seawall::{UserKeys, now};
+use seawall::{UserKeys, now, use_time_stamp_counter};
 use seawall_benches::{Contender, compare, measure};
 use stack::{Front, Nothing, Scene, calls, front};
 use tower::{Layer as _, Service, ServiceBuilder};
@@ -111,11 +112,7 @@ fn refusals(repeats: usize, keys: &Arc<UserKeys>) {
     );
 }
 
-fn main() {
-    let repeats = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(5);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let _runtime = runtime.enter();
-    let keys = Arc::new(UserKeys::new());
+fn requests(title: &str, repeats: usize, keys: &Arc<UserKeys>) {
     let plenty = Quota::new(Rate::per_second(1_000_000_000), 1_000_000_000).expect("within bounds");
     let ours = {
         let keys = keys.clone();
@@ -133,7 +130,7 @@ fn main() {
     let limiter = TimeLimiterLayer::builder().timeout_duration(Duration::from_secs(1)).build();
     let retry = RetryLayer::<u64, u64, _>::builder().max_attempts(3).build();
     let costs = compare(
-        "a request",
+        title,
         repeats,
         &[
             Contender::new("reading the clock", || {
@@ -155,5 +152,15 @@ fn main() {
     println!("  tower's four over our six: {:.2}", costs[2].cpu / costs[1].cpu);
     println!("  tower-resilience's four over our six: {:.2}", costs[5].cpu / costs[1].cpu);
     println!("  our six, in readings of the clock: {:.1}", costs[1].cpu / costs[0].cpu);
+}
+
+fn main() {
+    let repeats = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let _runtime = runtime.enter();
+    let keys = Arc::new(UserKeys::new());
+    requests("a request, the system's clock", repeats, &keys);
     refusals(repeats, &keys);
+    use_time_stamp_counter();
+    requests("a request, the processor's counter", repeats, &keys);
 }

@@ -79,6 +79,8 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
 pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("cannot start"))?;
+    // Beside what follows: it takes a moment, and until then the system's clock does.
+    std::thread::spawn(seawall::use_time_stamp_counter);
     let (to_phase, phase) = watch::channel(Phase::Serve);
     let (config, text, sample) = configure(args, &phase)?;
     if let Err(error) = tls::check(&config) {

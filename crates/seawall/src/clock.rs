@@ -1,7 +1,11 @@
 //! The clock: core's time, read from tokio, so that a paused runtime pauses the policies too.
 //!
 //! A request asks it a dozen times, mostly in one breath. Whoever drives many says where a [`Pause`]
-//! begins and ends, for instance with each poll of a connection; within one, the clock is read once.
+//! begins and ends, for instance with each poll of a connection; within one, the clock is read once. With the
+//! feature `tsc`, the processor can be asked to count between two readings ([`counter`]).
+
+#[cfg(feature = "tsc")]
+pub(crate) mod counter;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -80,6 +84,15 @@ pub fn now() -> Time {
 }
 
 fn read() -> Time {
+    #[cfg(feature = "tsc")]
+    if let Some(now) = counter::read(tokios) {
+        return now;
+    }
+    tokios()
+}
+
+/// What tokio's clock says.
+fn tokios() -> Time {
     let since = Instant::now().saturating_duration_since(origin());
     let whole = since.as_secs().saturating_mul(1_000_000_000);
     Time::from_nanos(whole.saturating_add(u64::from(since.subsec_nanos())))

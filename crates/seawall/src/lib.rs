@@ -59,6 +59,8 @@ pub mod pipeline;
 pub mod single;
 mod threads;
 
+#[cfg(feature = "tsc")]
+pub use clock::counter::use_time_stamp_counter;
 pub use clock::{Pause, instant, now};
 pub use enter::{Enter, Guard, enter, wake_turns};
 pub use identity::{UserKeys, seed};
