@@ -273,6 +273,22 @@ fn admission_allocates_nothing() {
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
+#[test]
+fn users_who_come_and_go_allocate_nothing() {
+    let quota = Quota::new(Rate::per_second(1), 1).unwrap();
+    let rule = Rule::<Threads>::new(throttle::Config::per_user(quota), Time::ZERO);
+    let come = |users: std::ops::Range<u64>| {
+        for user in users {
+            // Whoever came a second ago is full again, and so forgotten when there is no room.
+            let now = Time::ZERO + Span::from_millis(100 * user);
+            rule.take(now, &Request::new(Key(user << 32 | user))).unwrap();
+        }
+    };
+    come(0..1_000);
+    let counted = allocation_counter::measure(|| come(1_000..20_000));
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
 /// Sees the numbers of the inner gate.
 #[derive(Clone)]
 struct Inner;

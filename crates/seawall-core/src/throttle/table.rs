@@ -130,14 +130,25 @@ impl Table {
     /// the latest level left behind.
     fn grow(&mut self, now: Ticks) -> Level {
         let active = self.slots.iter().filter(|slot| !slot.level.is_full(now)).count();
-        // Four in five taken is the bound; what stays at two in five is not copied again soon.
-        let slots = match (active + 1) * 5 <= self.slots.len() * 2 {
-            true => self.slots.len(),
-            false => (self.slots.len() * 3 / 2).min(slots_for(self.max)),
-        };
         let idle = self.slots.iter().map(|slot| slot.level).filter(|level| level.is_full(now)).max();
-        self.rebuild(slots, |level| if level.is_full(now) { Level(0) } else { level });
+        // Four in five taken is the bound; what stays at two in five does not have to grow soon.
+        if (active + 1) * 5 <= self.slots.len() * 2 {
+            self.forget_full(now);
+        } else {
+            let slots = (self.slots.len() * 3 / 2).min(slots_for(self.max));
+            self.rebuild(slots, |level| if level.is_full(now) { Level(0) } else { level });
+        }
         idle.unwrap_or(Level(0))
+    }
+
+    /// Forgets those whose bucket is full, without another table.
+    fn forget_full(&mut self, now: Ticks) {
+        for at in 0..self.slots.len() {
+            // Whoever moves up into this slot is looked at too.
+            while !self.slots[at].is_vacant() && self.slots[at].level.is_full(now) {
+                self.remove(Place(at));
+            }
+        }
     }
 
     /// Changes each level; those that become zero are forgotten.
