@@ -282,8 +282,11 @@ impl<W> Limit<W> {
 
     fn line_up_behind(&mut self, now: Time, lane: usize, request: &Request) -> Result<Turn, Reason> {
         let (tenant, waiting) = (self.tenant(request.user), self.queue.waiting());
-        let lane_has_room = self.lane_queue_has_room(now, lane, request);
-        if lane_has_room && waiting < self.queue_max {
+        let queue_has_room = waiting < self.queue_max;
+        // Of a lone lane nobody need know whether it is it that is full.
+        let lane_has_room =
+            (queue_has_room || self.lanes.len() > 1) && self.lane_queue_has_room(now, lane, request);
+        if lane_has_room && queue_has_room {
             return Ok(self.join(now, lane, tenant, request));
         }
         self.full += 1;
