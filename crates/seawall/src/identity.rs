@@ -4,7 +4,7 @@
 //! table slow, and two users with one key share a quota. Both take the seed, which is random and
 //! never leaves the process.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 
 use seawall_core::request::Key;
@@ -93,6 +93,35 @@ impl UserKeys {
         let user = user ^ (user >> 23) ^ (user >> 47);
         // The low half of a product says little of the high half of its factors: swap before the last.
         Key(second.mix(first.mix(user).swap_bytes()))
+    }
+}
+
+impl UserKeys {
+    /// The key of what is made of several parts.
+    pub(crate) fn of(&self, parts: &impl Hash) -> Key {
+        let mut sum = Sum { keys: self, sum: 0 };
+        parts.hash(&mut sum);
+        Key(sum.sum)
+    }
+}
+
+/// The key of the parts so far.
+struct Sum<'a> {
+    keys: &'a UserKeys,
+    sum: u64,
+}
+
+impl Hasher for Sum<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.write_u64(self.keys.key(bytes).0);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.sum = self.keys.number(self.sum ^ number).0;
+    }
+
+    fn finish(&self) -> u64 {
+        self.sum
     }
 }
 

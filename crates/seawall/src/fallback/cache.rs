@@ -1,7 +1,7 @@
 //! The cache: core's store behind a lock, with guards that settle when they are dropped.
 
 use std::future::poll_fn;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
@@ -13,6 +13,7 @@ use seawall_core::request::Key;
 use seawall_core::time::{Span, Time};
 
 use crate::clock::{instant, now};
+use crate::identity::UserKeys;
 use crate::threads::Locks;
 
 /// The key under which the store is reached: it is in one piece.
@@ -20,7 +21,7 @@ const ONE: Key = Key(0);
 
 struct Inner<K, V> {
     store: Locks<Store<K, V, Waker>>,
-    keys: RandomState,
+    keys: UserKeys,
     window: Span,
 }
 
@@ -58,7 +59,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// freshness ended.
     pub fn new(config: Config, window: Span) -> Cache<K, V> {
         let store = Locks::own(vec![Store::new(config)]);
-        Cache(Arc::new(Inner { store, keys: RandomState::new(), window }))
+        Cache(Arc::new(Inner { store, keys: UserKeys::new(), window }))
     }
 
     /// Plain values.
@@ -72,7 +73,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     }
 
     fn hash(&self, key: &K) -> Key {
-        Key(self.0.keys.hash_one(key))
+        self.0.keys.of(key)
     }
 
     pub(super) fn window(&self) -> Span {

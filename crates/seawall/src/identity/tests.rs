@@ -59,3 +59,16 @@ fn no_two_numbers_share_a_key_and_no_two_seeds_agree() {
     assert_eq!(seen.len(), 100_000);
     assert_eq!((0..100_000).filter(|user| keys.number(*user) == others.number(*user)).count(), 0);
 }
+
+#[test]
+fn parts_in_another_order_or_in_other_pieces_have_another_key() {
+    let keys = UserKeys::new();
+    assert_eq!(keys.of(&(7_u64, "a")), keys.of(&(7_u64, "a")));
+    let things =
+        [keys.of(&(1_u64, 2_u64)), keys.of(&(2_u64, 1_u64)), keys.of(&3_u64), keys.of(&(3_u64, 0_u64))];
+    let texts = [keys.of(&("ab", "c")), keys.of(&("a", "bc")), keys.of(&"abc")];
+    let distinct: HashSet<Key> = things.into_iter().chain(texts).collect();
+    assert_eq!(distinct.len(), 7);
+    let pairs = (0..64_000_u64).map(|pair| keys.of(&(pair / 250, pair % 250)));
+    assert!(unevenness(pairs, 64, |key| shard_of(key, 64)) < 2.5);
+}

@@ -60,6 +60,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::header::{AGE, CONTENT_LENGTH, CONTENT_LOCATION, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -242,6 +243,8 @@ struct Shared {
     settings: Settings,
     fixed: Vec<Fixed>,
     known: Locks<Store<Arc<Address>, Known, ()>>,
+    /// Whether there is anything in it: mostly nothing varies, and nothing changed.
+    knows: AtomicBool,
     keys: UserKeys,
 }
 
@@ -259,7 +262,13 @@ impl<F, H> HttpFallback<F, H> {
         HttpFallback {
             of,
             handlers,
-            shared: Arc::new(Shared { settings, fixed, known, keys: UserKeys::new() }),
+            shared: Arc::new(Shared {
+                settings,
+                fixed,
+                known,
+                knows: AtomicBool::new(false),
+                keys: UserKeys::new(),
+            }),
         }
     }
 }
@@ -270,6 +279,9 @@ impl Shared {
     }
 
     fn known(&self, now: Time, address: &Arc<Address>) -> Known {
+        if !self.knows.load(Ordering::Acquire) {
+            return Known::default();
+        }
         let kept = self.known.with(Key(0), |known| known.kept(now, address.hash, address, Span::MAX));
         kept.map_or_else(Known::default, |kept| kept.value)
     }
@@ -282,6 +294,7 @@ impl Shared {
             let errand = known.ask_alone(now, hash, address.clone());
             known.fill(now, errand, Fill { value, bytes, age: Span::ZERO, freshness, confirmable: false });
         });
+        self.knows.store(true, Ordering::Release);
     }
 
     /// What is kept of this address is older than what it has now.
