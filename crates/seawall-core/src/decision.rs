@@ -23,11 +23,17 @@ pub enum Policy {
     Backpressure,
     /// The deadline of the call.
     Deadline,
+    /// Another attempt after one that failed.
+    Retry,
+    /// Another attempt beside one that takes long.
+    Hedge,
+    /// The leaving out of a host.
+    Eject,
 }
 
 impl Policy {
     /// Every policy.
-    pub const ALL: [Policy; 9] = [
+    pub const ALL: [Policy; 12] = [
         Policy::Block,
         Policy::Throttle,
         Policy::Shed,
@@ -37,6 +43,9 @@ impl Policy {
         Policy::Balance,
         Policy::Backpressure,
         Policy::Deadline,
+        Policy::Retry,
+        Policy::Hedge,
+        Policy::Eject,
     ];
 
     /// Its name in config files, headers and metrics.
@@ -51,6 +60,9 @@ impl Policy {
             Policy::Balance => "balance",
             Policy::Backpressure => "backpressure",
             Policy::Deadline => "deadline",
+            Policy::Retry => "retry",
+            Policy::Hedge => "hedge",
+            Policy::Eject => "eject",
         }
     }
 }

@@ -6,8 +6,9 @@
 //! **Mechanics.** Every policy of a gate has one [`Enforcement`]. *Enforced*, its refusals hold. In
 //! *shadow*, it decides and counts as always, and what it would have refused is let through; it
 //! takes nothing for those. *Off*, it is not asked. A set of them is one word, read without a lock,
-//! so that an operator can change it under full load. What is in no gate has its own: the backpressure
-//! of an upstream obeys the stance among the parts of its calls, ejection the config of its hosts.
+//! so that an operator can change it under full load. What is in no gate has its own: backpressure, retries and
+//! hedges of an upstream obey the stance among the parts of its calls, ejection the config of its hosts. A retry
+//! or hedge in shadow is counted where one would have been sent and paid for, and is not sent.
 //!
 //! **Edges.** A policy in shadow goes on learning from what it let through, which is more than it
 //! would have met: a limit in shadow sees more in flight than itself. A change holds for

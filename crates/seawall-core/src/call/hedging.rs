@@ -4,6 +4,8 @@ use super::flights::Kind;
 use super::step::{Repeat, Step};
 use super::telling::refund;
 use super::{Call, ONE, Parts};
+use crate::decision::Policy;
+use crate::enforcement::Enforcement;
 use crate::gate::{Own, Ownership};
 use crate::hedge::{Load, Off};
 use crate::limit;
@@ -49,7 +51,8 @@ impl Call {
 
     fn next_hedge<F: Ownership>(&self, parts: &Parts<'_, F>) -> Due {
         let latest = self.flights.iter().map(|flight| flight.begun).max();
-        match latest.filter(|_| self.hedged && self.repeat == Repeat::Safe) {
+        let is_off = parts.stance.of(Policy::Hedge) == Enforcement::Off;
+        match latest.filter(|_| self.hedged && !is_off && self.repeat == Repeat::Safe) {
             Some(latest) => match parts.shared.with(ONE, |shared| shared.hedge_after(self.hedges)) {
                 Some(after) => Due::At(latest + after),
                 None => Due::Never,
@@ -61,6 +64,10 @@ impl Call {
     fn hedge<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Result<Step, Off> {
         let load = load(now, parts);
         let mut paid = Some(parts.shared.with(ONE, |shared| shared.hedge(now, load))?);
+        if parts.stance.of(Policy::Hedge) == Enforcement::Shadow {
+            refund(now, paid, parts);
+            return Err(Off::Shadow);
+        }
         match self.take_off(now, Kind::Hedge, &mut paid, parts, rng) {
             Ok(host) => {
                 parts.shared.with(ONE, |shared| shared.with_hedge(|hedge| hedge.sent()));

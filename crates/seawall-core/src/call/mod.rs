@@ -137,7 +137,7 @@ pub struct Parts<'a, F: Ownership> {
     /// The gate behind which the calls are made, if its limit is the upstream's: while it is under
     /// pressure nothing is hedged.
     pub front: Option<&'a Gate<F>>,
-    /// Whether the backpressure is enforced, by [`Policy::Backpressure`]; the others are not asked here.
+    /// How backpressure, retries and hedges are enforced; the others are not asked here.
     pub stance: Stance,
 }
 
@@ -490,6 +490,11 @@ impl Call {
         }
         if now + wait >= self.request.deadline {
             return Err(Stop::Deadline);
+        }
+        match parts.stance.of(Policy::Retry) {
+            Enforcement::Enforced => {}
+            Enforcement::Shadow => return Err(parts.shared.with(ONE, |shared| shared.retry_in_shadow(now))),
+            Enforcement::Off => return Err(Stop::Unenforced),
         }
         match parts.shared.with(ONE, |shared| shared.pay(now)) {
             Some(paid) => Ok((wait, paid)),

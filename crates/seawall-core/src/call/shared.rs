@@ -1,6 +1,7 @@
 //! What calls to one upstream share, besides its hosts: the budget, hedging, and what is known of
 //! its latency. One part under one short lock.
 
+use super::step::Stop;
 use crate::hedge::{self, Hedge, Load, Off};
 use crate::measure::quantile::{Histogram, Quantile, Tracked};
 use crate::outcome::Outcome;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub hedge: Option<hedge::Snapshot>,
     /// The 95th percentile of latency, when it is known.
     pub usual: Option<Span>,
+    /// Retries that would have been made and paid for, were they not in shadow.
+    pub shadowed: u64,
 }
 
 /// The budget, hedging, and what is known of latency.
@@ -54,6 +57,7 @@ pub struct Shared {
     hedge: Option<Hedge>,
     latencies: Histogram,
     usual: Tracked,
+    shadowed: u64,
 }
 
 impl Shared {
@@ -64,6 +68,7 @@ impl Shared {
             hedge: settings.hedge.map(Hedge::new),
             latencies: Histogram::new(LATENCIES, HALF_LIFE, now),
             usual: Tracked::new(Quantile::P95),
+            shadowed: 0,
         }
     }
 
@@ -85,6 +90,7 @@ impl Shared {
             budget: self.budget.as_ref().map(Budget::snapshot),
             hedge: self.hedge.as_ref().map(Hedge::snapshot),
             usual: self.latencies.quantile(Quantile::P95),
+            shadowed: self.shadowed,
         }
     }
 
@@ -127,6 +133,14 @@ impl Shared {
             Some(budget) => budget.withdraw(now).map(|payment| Paid(Some(payment))),
             None => Some(Paid(None)),
         }
+    }
+
+    /// Why a retry is not made that is only to be counted.
+    pub(super) fn retry_in_shadow(&mut self, now: Time) -> Stop {
+        let Some(paid) = self.pay(now) else { return Stop::Budget };
+        self.refund(now, paid);
+        self.shadowed += 1;
+        Stop::Unenforced
     }
 
     /// What was paid for was never sent.

@@ -71,6 +71,8 @@ pub enum Stop {
     Attempts,
     /// The retry budget is empty.
     Budget,
+    /// Retries are in shadow, or off.
+    Unenforced,
     /// Sending it twice could do harm.
     Unsafe,
     /// The callee asked for no other attempt.
@@ -89,6 +91,7 @@ impl Stop {
         match self {
             Stop::Attempts => "attempts",
             Stop::Budget => "budget",
+            Stop::Unenforced => "unenforced",
             Stop::Unsafe => "unsafe",
             Stop::Unwanted => "unwanted",
             Stop::Final => "final",

@@ -129,6 +129,8 @@ pub enum Off {
     Budget,
     /// No host, or the client's own backpressure, let it pass.
     Refused,
+    /// Hedges are in shadow.
+    Shadow,
 }
 
 /// What it looks like from outside.
@@ -148,6 +150,8 @@ pub struct Snapshot {
     pub unpaid: u64,
     /// … because nobody let them pass.
     pub refused: u64,
+    /// … because hedges are in shadow.
+    pub shadowed: u64,
 }
 
 /// When calls to one upstream are hedged.
@@ -226,6 +230,7 @@ impl Hedge {
             Off::Overload => self.counts.overload += 1,
             Off::Budget => self.counts.unpaid += 1,
             Off::Refused => self.counts.refused += 1,
+            Off::Shadow => self.counts.shadowed += 1,
         }
     }
 

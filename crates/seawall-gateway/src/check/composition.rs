@@ -24,7 +24,7 @@ pub(super) fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)>
 /// A route and its upstream in plain numbers.
 fn composition(route: &Route, upstream: &Upstream) -> Composition {
     let shadowed = Policy::ALL.into_iter().filter(|policy| route.shadow.of(*policy) == Enforcement::Shadow);
-    let shadowed = u32::try_from(shadowed.count()).expect("there are nine policies");
+    let shadowed = u32::try_from(shadowed.count()).expect("there are few policies");
     let mut plain = Composition {
         deadline: Some(route.deadline),
         budget_ppm: Some(upstream.budget.ratio_ppm()),

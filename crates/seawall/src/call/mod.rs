@@ -86,8 +86,8 @@ impl Upstream {
         Upstream { front: Some(front), ..self }
     }
 
-    /// Whether what holds attempts back is enforced, by [`Policy::Backpressure`](seawall_core::decision::Policy);
-    /// the other policies have theirs where they are asked. Holds for attempts from then on.
+    /// How its backpressure, retries and hedges are enforced; the other policies have theirs where they are asked.
+    /// Holds for attempts from then on.
     ///
     /// ```
     /// use seawall::call::Upstream;
@@ -106,6 +106,9 @@ impl Upstream {
     ///     .with_backpressure(Arc::new(Locks::own(vec![held])));
     /// // Count what it would refuse, and send it.
     /// orders.switch().set(Policy::Backpressure, Enforcement::Shadow);
+    /// // Retry and hedge nothing, whatever the calls are allowed.
+    /// orders.switch().set(Policy::Retry, Enforcement::Off);
+    /// orders.switch().set(Policy::Hedge, Enforcement::Off);
     /// assert_eq!(orders.snapshot(now()).backpressure.unwrap().shadowed, 0);
     /// # });
     /// ```
@@ -193,6 +196,6 @@ pub struct UpstreamSnapshot {
     pub calls: Snapshot,
     /// What its clients hold back; `None` when they do not.
     pub backpressure: Option<backpressure::Snapshot>,
-    /// Whether that is enforced.
+    /// How backpressure, retries and hedges are enforced.
     pub stance: Stance,
 }

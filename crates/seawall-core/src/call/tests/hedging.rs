@@ -397,3 +397,45 @@ fn backpressure_obeys_the_stance_of_its_upstream() {
         assert_eq!(counted.shadowed > 800, enforcement == Enforcement::Shadow, "{counted:?}");
     }
 }
+
+#[test]
+fn retries_in_shadow_or_off_are_not_made_and_those_that_would_be_are_counted() {
+    for (enforcement, balance_of, stop, counted) in [
+        (Enforcement::Shadow, 3, Stop::Unenforced, 3),
+        (Enforcement::Shadow, 0, Stop::Budget, 0),
+        (Enforcement::Off, 3, Stop::Unenforced, 0),
+    ] {
+        let bench = Bench::new(config(), 1_000).hosts(vec![open_host()]).retries(balance_of);
+        let stance = Stance::default().with(Policy::Retry, enforcement);
+        let parts = Parts { stance, ..parts(&bench.hosts, &bench.shared) };
+        let mut rng = Rng::new(1, 1);
+        for _ in 0..3 {
+            let mut call = Call::new(config(), until(1_000), Repeat::Safe, at(0));
+            let Step::Send(attempt) = call.poll(at(0), &parts, &mut rng) else { panic!("the first is sent") };
+            call.on_outcome(at(0), attempt.lane, Outcome::Failure, Repeat::Safe, &parts, &mut rng);
+            assert_eq!(call.verdict(), Some(&Verdict::Answered { stop: Some(stop) }), "{enforcement:?}");
+            call.abandon(at(0), &parts);
+        }
+        let shared = bench.shared.with(ONE, |shared| shared.snapshot());
+        assert_eq!(shared.shadowed, counted, "{enforcement:?}");
+        let budget = shared.budget.unwrap();
+        assert_eq!(budget.withdrawn - budget.refunded, 0, "nobody pays for what is not sent");
+    }
+}
+
+#[test]
+fn hedges_in_shadow_or_off_are_not_sent_and_those_that_would_be_are_counted() {
+    for (enforcement, counted) in [(Enforcement::Shadow, 1), (Enforcement::Off, 0)] {
+        let bench = hedged(2);
+        let stance = Stance::default().with(Policy::Hedge, enforcement);
+        let parts = Parts { stance, ..parts(&bench.hosts, &bench.shared) };
+        let (mut call, mut rng) = (bench.call, bench.rng);
+        assert!(matches!(call.poll(at(0), &parts, &mut rng), Step::Send(_)));
+        for now in [29, 30, 31, 60, 90] {
+            assert!(matches!(call.poll(at(now), &parts, &mut rng), Step::WaitUntil(_)), "at {now} ms");
+        }
+        call.abandon(at(90), &parts);
+        let hedges = bench.shared.with(ONE, |shared| shared.snapshot()).hedge.unwrap();
+        assert_eq!((hedges.sent, hedges.shadowed), (0, counted), "{enforcement:?}");
+    }
+}
