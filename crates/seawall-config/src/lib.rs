@@ -22,6 +22,7 @@ mod replicas;
 pub mod report;
 mod retry;
 mod route;
+mod shadow;
 mod split;
 mod throttle;
 mod tls;

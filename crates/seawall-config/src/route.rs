@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use seawall_core::call;
-use seawall_core::decision::Policy;
-use seawall_core::enforcement::{Enforcement, Stance};
+use seawall_core::enforcement::Stance;
 use seawall_core::gate;
 use seawall_core::hedge;
 use seawall_core::limit;
@@ -22,6 +21,7 @@ use super::pattern::{HostPattern, PathPattern};
 use super::reader::{Field, Named, Section};
 use super::report::{Malformed, quoted, suggestion};
 use super::retry::{self, Replay};
+use super::shadow;
 use super::split::{self, Mirror};
 use super::throttle::{self, Throttle, Throttles};
 use super::units;
@@ -253,7 +253,7 @@ impl Route {
             route.hedge = field.section().map(hedge_in);
         }
         route.fallback = section.value("fallback", route.fallback, |field| fallback::read(field, upstreams));
-        route.shadow = section.value("shadow", route.shadow, shadow);
+        route.shadow = shadow::stance(section, &shadow::OF_ROUTE);
         route.dimmer = section.optional("dimmer", |field| field.parsed("the name of a header", header));
         route.objective = section.value("objective", OBJECTIVE, percentage);
         route.max_body =
@@ -396,18 +396,4 @@ fn after(field: &Field<'_>) -> Result<hedge::After, Malformed> {
     let share = percentile.parse::<f64>().ok().and_then(|percent| Quantile::new(percent / 100.0).ok());
     let wanted = "a percentile from `p50` to `p99.9`, or a duration";
     share.map(hedge::After::Quantile).ok_or_else(|| field.is_not(wanted))
-}
-
-/// The policies that only count.
-fn shadow(field: &Field<'_>) -> Result<Stance, Malformed> {
-    let policies = [Policy::Throttle, Policy::Shed, Policy::Limit];
-    let words = policies.map(|policy| (policy.name(), policy));
-    let mut stance = Stance::default();
-    for item in field.items(0..=policies.len())? {
-        match item.word(&words) {
-            Ok(policy) => stance = stance.with(policy, Enforcement::Shadow),
-            Err(malformed) => item.reject(malformed),
-        }
-    }
-    Ok(stance)
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use proptest::prelude::{Strategy, any, prop, proptest};
-use seawall_core::enforcement::Enforcement;
+use seawall_core::decision::Policy;
+use seawall_core::enforcement::{Enforcement, Stance};
 use seawall_core::limit::{self, Ceiling, adaptive};
 use seawall_core::measure::bucket::{Quota, Rate};
 use seawall_core::request::Tier;
@@ -172,7 +173,7 @@ fn an_upstream_with_every_key() {
     let read = read_upstream(
         "protocol = \"h2c\"\nconnect_timeout = \"2s\"\nidle_timeout = \"5m\"\nbudget = \"20%\"\n\
          health = { path = \"/up?deep=1\", every = \"1s\", fall = 2, rise = 1 }\nslow_start = \"30s\"\n\
-         shadow = [\"eject\"]\n\
+         shadow = [\"breaker\", \"eject\", \"retry\", \"hedge\"]\n\
          eject = { failure_rate = \"40%\", window = \"20s\", min_calls = 5, for = \"3s\", at_most = \"30%\", \
          consecutive = 7, slow_times = false }\n\
          breaker = { failure_rate = \"25%\", slow = \"1s\", slow_rate = \"70%\", window = 10, min_calls = 5, \
@@ -217,7 +218,9 @@ fn an_upstream_with_every_key() {
             })
             .unwrap(),
         ),
-        ejection: Enforcement::Shadow,
+        shadow: [Policy::Breaker, Policy::Eject, Policy::Retry, Policy::Hedge]
+            .into_iter()
+            .fold(Stance::default(), |stance, policy| stance.with(policy, Enforcement::Shadow)),
         slow_start: Span::from_secs(30),
         breaker: Some(breaker::Config::new(settings).unwrap()),
         limit: limit::Config {

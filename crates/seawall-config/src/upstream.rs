@@ -2,8 +2,9 @@
 
 use seawall_core::breaker;
 use seawall_core::call;
+use seawall_core::decision::Policy;
 use seawall_core::eject;
-use seawall_core::enforcement::Enforcement;
+use seawall_core::enforcement::Stance;
 use seawall_core::gate;
 use seawall_core::limit::{self, Ceiling, adaptive};
 use seawall_core::retry::budget;
@@ -13,6 +14,7 @@ use super::model;
 use super::reader::{Field, Section};
 use super::replicas::{HealthCheck, eject_in, health_in};
 use super::report::Malformed;
+use super::shadow;
 use super::tls::{UpstreamTls, upstream_tls};
 use super::units;
 use super::url::Url;
@@ -98,8 +100,8 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     /// Which hosts are left out for a while; `None` when turned off.
     pub eject: Option<eject::Config>,
-    /// Whether its ejections hold; `shadow = ["eject"]` only counts them.
-    pub ejection: Enforcement,
+    /// Which of breaker, ejection, retries and hedges only count; default none.
+    pub shadow: Stance,
     /// The time in which a host comes back, or a new one comes up; zero for at once, default 10 s.
     pub slow_start: Span,
     /// The breaker that each host has; `None` when turned off.
@@ -123,7 +125,7 @@ impl Upstream {
             tls: UpstreamTls::default(),
             health: None,
             eject: Some(eject::Config::default()),
-            ejection: Enforcement::Enforced,
+            shadow: Stance::default(),
             slow_start: SLOW_START,
             breaker: Some(breaker::Config::default()),
             limit: limit::Config::default(),
@@ -146,7 +148,7 @@ impl Upstream {
     pub fn balance(&self) -> call::HostsConfig {
         call::HostsConfig {
             eject: self.eject,
-            ejection: self.ejection,
+            ejection: self.shadow.of(Policy::Eject),
             health: self.health.as_ref().map(|health| health.config),
             slow_start: self.slow_start,
             ..call::HostsConfig::default()
@@ -169,7 +171,7 @@ impl Upstream {
         let tls = section.section("tls").map(upstream_tls).unwrap_or_default();
         let health = section.section("health").map(health_in);
         let eject = switched(&mut section, "eject", eject_in);
-        let ejection = section.value("shadow", Enforcement::Enforced, shadow);
+        let shadow = shadow::stance(&mut section, &shadow::OF_UPSTREAM);
         let slow_start = match section.field("slow_start") {
             Some(field) if field.is_off() => Span::ZERO,
             Some(field) => {
@@ -193,7 +195,7 @@ impl Upstream {
             tls,
             health,
             eject,
-            ejection,
+            shadow,
             slow_start,
             breaker,
             limit,
@@ -214,19 +216,6 @@ fn switched<T: Default>(
         Some(field) => field.section().map(read),
         None => Some(T::default()),
     }
-}
-
-/// What only counts.
-fn shadow(field: &Field<'_>) -> Result<Enforcement, Malformed> {
-    let words = [("eject", Enforcement::Shadow)];
-    let mut ejection = Enforcement::Enforced;
-    for item in field.items(0..=words.len())? {
-        match item.word(&words) {
-            Ok(enforcement) => ejection = enforcement,
-            Err(malformed) => item.reject(malformed),
-        }
-    }
-    Ok(ejection)
 }
 
 /// The hosts, if each of them can be read; those that cannot are reported.

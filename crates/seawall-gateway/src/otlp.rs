@@ -3,7 +3,8 @@
 //! **Mechanics.** A request's `traceparent` (W3C Trace Context) is continued, or a trace begins where there is
 //! none that is valid; the upstream is told this span as its parent, and the `tracestate` of a valid one. A trace that its caller samples is
 //! sampled, of those that begin here a share. Spans and metrics leave in batches, on threads of their own.
-//! The metrics are those of `/metrics`, with the same names and labels.
+//! The metrics are those of `/metrics`, with the same names and labels; of a histogram, which OTLP cannot be told
+//! whole, its parts are counters.
 //!
 //! **Edges.** A collector that does not answer costs the spans that it would have got: what waits for it is
 //! bounded, and no request waits at all.
@@ -78,24 +79,25 @@ impl Exports {
         let text = telemetry::metrics(&road.load());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, kind) in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
-            if known.insert(name.to_owned()) {
-                self.observe(name.to_owned(), kind == "counter", road.clone());
+            if !known.insert(name.to_owned()) {
+                continue;
+            }
+            for (name, line, kind) in instruments(name, kind) {
+                self.observe(name, line, kind, road.clone());
             }
         }
     }
 
-    fn observe(&self, name: String, is_counter: bool, road: Arc<ArcSwap<Road>>) {
-        let line_of = if is_counter { format!("{name}_total") } else { name.clone() };
+    fn observe(&self, name: String, line: String, kind: Kind, road: Arc<ArcSwap<Road>>) {
         let read = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
             let text = telemetry::metrics(&road.load());
-            for (labels, value) in text.lines().filter_map(|line| sample(line, &line_of)) {
+            for (labels, value) in text.lines().filter_map(|of| sample(of, &line)) {
                 observer.observe(value, &labels);
             }
         };
-        if is_counter {
-            self.meter.f64_observable_counter(name).with_callback(read).build();
-        } else {
-            self.meter.f64_observable_gauge(name).with_callback(read).build();
+        match kind {
+            Kind::Counter => _ = self.meter.f64_observable_counter(name).with_callback(read).build(),
+            Kind::Gauge => _ = self.meter.f64_observable_gauge(name).with_callback(read).build(),
         }
     }
 
@@ -105,6 +107,25 @@ impl Exports {
         for error in ended.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "the collector did not take the last of it");
         }
+    }
+}
+
+/// Whether a number only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// The names under which a metric of this kind is sent, and the lines of `/metrics` that say it.
+fn instruments(name: &str, kind: &str) -> Vec<(String, String, Kind)> {
+    match kind {
+        "counter" => vec![(name.to_owned(), format!("{name}_total"), Kind::Counter)],
+        "histogram" => ["bucket", "sum", "count"]
+            .map(|part| format!("{name}_{part}"))
+            .map(|part| (part.clone(), part, Kind::Counter))
+            .into(),
+        _ => vec![(name.to_owned(), name.to_owned(), Kind::Gauge)],
     }
 }
 
@@ -290,5 +311,16 @@ mod tests {
         assert_eq!(read("seawall_up 0.5", "seawall_up"), Some((0, 0.5)));
         assert_eq!(read("seawall_up_total 1", "seawall_up"), None);
         assert_eq!(read("# HELP seawall_up", "seawall_up"), None);
+        assert_eq!(read("seawall_x_bucket{le=\"+Inf\",route=\"r\"} 3", "seawall_x_bucket"), Some((2, 3.0)));
+    }
+
+    #[test]
+    fn a_histogram_is_sent_in_parts() {
+        let names = |name, kind| instruments(name, kind).into_iter().map(|(name, line, _)| (name, line));
+        let of = |name: &str, line: &str| (name.to_owned(), line.to_owned());
+        assert!(names("x", "counter").eq([of("x", "x_total")]));
+        assert!(names("x", "gauge").eq([of("x", "x")]));
+        let parts = ["x_bucket", "x_sum", "x_count"].map(|part| of(part, part));
+        assert!(names("x", "histogram").eq(parts));
     }
 }

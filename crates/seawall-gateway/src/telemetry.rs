@@ -1,30 +1,27 @@
-//! What the gateway counts, and how it is shown: Prometheus text and JSON.
+//! What the gateway counts, and how it is shown: as JSON here, to Prometheus in [`metrics`].
 //!
-//! Labels are names from the config and words of a fixed vocabulary, never anything that a client
-//! sends. Counters live with their route and survive a reload; gauges are read from the policies'
-//! own snapshots when somebody asks.
+//! Counters live with their route and survive a reload; all else is read from the policies' own snapshots when
+//! somebody asks.
 
-use std::sync::atomic::AtomicU64;
+mod metrics;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
-use seawall::core::breaker::Mode;
 use seawall::core::decision::Reason;
-use seawall::core::enforcement::Enforcement;
 use seawall::core::gate::BlockSnapshot;
 use seawall::core::throttle;
-use seawall::core::time::Time;
+use seawall::core::time::{Span, Time};
 use seawall::now;
 use serde_json::{Value, json};
 
 use crate::dependability::{Answers, Outages};
 use crate::proxy::inbound::Streams;
-use crate::proxy::road::{Road, Route};
+use crate::proxy::road::{Road, Route, UpstreamView};
+
+pub(crate) use metrics::metrics;
 
 /// What a route counts.
 #[derive(Debug, Default)]
@@ -42,15 +39,17 @@ pub(crate) struct RouteStats {
     /// Answers that go on, and upgraded connections.
     pub(crate) streams: Arc<Streams>,
     answered: [Counter; 5],
+    times: Times,
     refused: [Counter; Reason::ALL.len()],
     outages: Mutex<Outages>,
 }
 
 impl RouteStats {
-    /// Counts an answer by the class of its status.
-    pub(crate) fn answered(&self, status: StatusCode) {
+    /// Counts an answer by the class of its status, and by how long after the request its head was there.
+    pub(crate) fn answered(&self, status: StatusCode, time: Span) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.answered[class].inc();
+        self.times.add(time);
     }
 
     /// What it answered, as far as that speaks of its dependability.
@@ -76,6 +75,34 @@ impl RouteStats {
     }
 }
 
+/// Upper bounds of the classes of [`Times`], in microseconds; above the last is one more.
+const TIMES: [u32; 13] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// How long answers took.
+#[derive(Debug, Default)]
+struct Times {
+    classes: [AtomicU64; TIMES.len() + 1],
+    nanos: AtomicU64,
+}
+
+impl Times {
+    fn add(&self, time: Span) {
+        let class = TIMES.partition_point(|bound| u64::from(*bound) * 1_000 < time.as_nanos());
+        self.classes[class].fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(time.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Each class with its upper bound in microseconds, of which the last has none, and the nanoseconds of all.
+    fn read(&self) -> (impl Iterator<Item = (Option<u32>, u64)>, u64) {
+        let bounds = TIMES.into_iter().map(Some).chain([None]);
+        let counts = self.classes.iter().map(|count| count.load(Ordering::Relaxed));
+        (bounds.zip(counts), self.nanos.load(Ordering::Relaxed))
+    }
+}
+
 /// Requests that no route took, by why.
 #[derive(Debug, Default)]
 pub(crate) struct Unrouted([Counter; UNROUTED.len()]);
@@ -88,140 +115,6 @@ impl Unrouted {
     pub(crate) fn inc(&self, reason: &str) {
         let counters = UNROUTED.iter().zip(&self.0);
         counters.filter(|(name, _)| **name == reason).for_each(|(_, counter)| _ = counter.inc());
-    }
-}
-
-type Labels = Vec<(&'static str, String)>;
-type Floats = Gauge<f64, AtomicU64>;
-
-/// The metrics of a road, in the text format of Prometheus.
-pub(crate) fn metrics(road: &Road) -> String {
-    let mut registry = Registry::with_prefix("seawall");
-    counters(&mut registry, road);
-    gauges(&mut registry, road);
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = encode(&mut text, &registry);
-    text
-}
-
-/// A metric with labels, known to the registry.
-fn family<M>(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, M>
-where
-    Family<Labels, M>: Metric + Default + Clone,
-{
-    let family = Family::default();
-    registry.register(name, help, Family::clone(&family));
-    family
-}
-
-fn counters(registry: &mut Registry, road: &Road) {
-    let family = family::<Counter>;
-    let requests = family(registry, "requests", "Requests that matched a route");
-    let unrouted = family(registry, "unrouted", "Requests that no route took, by reason");
-    let responses = family(registry, "responses", "Responses, by class of status");
-    let refused = family(registry, "refused", "Requests refused by a policy, by reason");
-    let attempts = family(registry, "attempts", "Attempts sent upstream");
-    let failed = family(registry, "upstream_failed", "Calls without an answer of the upstream's own");
-    let retries = family(registry, "retries", "Retries that the budget paid for");
-    let refunded = family(registry, "retries_refunded", "Of these, retries that were never sent");
-    let cut = family(registry, "streams_cut", "Answers whose upstream fell silent");
-    let not_kept = family(registry, "bodies_not_kept", "Bodies too long to be sent again");
-    let mirrored = family(registry, "mirrored", "Requests that a mirror was to get, by what became of it");
-    let evicted = family(registry, "throttle_evicted", "Users displaced before their bucket was full");
-    let shared = family(registry, "throttle_shared", "Decisions made on the shared overflow bucket");
-    let set = |family: &Family<Labels, Counter>, labels: Labels, value: u64| {
-        family.get_or_create(&labels).inc_by(value);
-    };
-    for (reason, counter) in UNROUTED.iter().zip(&road.unrouted.0) {
-        set(&unrouted, vec![("reason", (*reason).to_owned())], counter.get());
-    }
-    for route in &road.routes {
-        let name = || ("route", route.matching.name.clone());
-        let stats = &route.stats;
-        set(&requests, vec![name()], stats.requests.get());
-        set(&attempts, vec![name()], stats.attempts.get());
-        set(&failed, vec![name()], stats.upstream_failed.get());
-        set(&cut, vec![name()], stats.streams.cut.get());
-        set(&not_kept, vec![name()], stats.bodies_not_kept.get());
-        for (result, counter) in route.mirror.iter().flat_map(|mirror| mirror.stats.all()) {
-            set(&mirrored, vec![name(), ("result", result.to_owned())], counter.get());
-        }
-        for (class, counter) in stats.answered.iter().enumerate() {
-            set(&responses, vec![name(), ("status", format!("{}xx", class + 1))], counter.get());
-        }
-        for reason in Reason::ALL {
-            let counter = &stats.refused[reason as usize];
-            set(&refused, vec![name(), ("reason", reason.name().to_owned())], counter.get());
-        }
-    }
-    for (labels, of) in tables(road) {
-        set(&evicted, labels.clone(), of.evicted);
-        set(&shared, labels, of.shared);
-    }
-    for (name, upstream) in &road.upstreams {
-        let (budget, labels) = (upstream.budget(), || vec![("upstream", name.clone())]);
-        set(&retries, labels(), budget.withdrawn);
-        set(&refunded, labels(), budget.refunded);
-    }
-}
-
-fn gauges(registry: &mut Registry, road: &Road) {
-    let family = family::<Floats>;
-    let limit = family(registry, "limit", "Requests that may be in flight to an upstream");
-    let in_flight = family(registry, "in_flight", "Requests in flight to an upstream");
-    let waiting = family(registry, "waiting", "Requests waiting for a place in flight");
-    let streams = family(registry, "streams", "Answers that go on, and upgraded connections");
-    let delay = family(registry, "queue_delay_seconds", "The delay that a newcomer would meet");
-    let breaker = family(registry, "breaker_state", "0 closed, 1 half-open, 2 open");
-    let share = family(registry, "ramp_share", "The share of traffic that the ramp passes");
-    let available =
-        family(registry, "availability", "The share of answers that were good, throttled ones aside");
-    let budget =
-        family(registry, "error_budget_left", "What is left of the bad answers that the objective allows");
-    let down = family(registry, "down", "1 while most answers are bad");
-    let recovery = family(registry, "time_to_recover_seconds", "The mean time that outages took");
-    let passes = family(registry, "block_share", "The share of traffic that a route's block passes");
-    let users = family(registry, "throttle_users", "Users remembered by a throttle");
-    let bytes = family(registry, "throttle_bytes", "Bytes of a throttle's table");
-    for route in &road.routes {
-        let snapshot = route.snapshot(now());
-        let labels = vec![("route", route.matching.name.clone())];
-        streams.get_or_create(&labels).set(f64::from(route.stats.streams.open()));
-        passes.get_or_create(&labels).set(snapshot.block.share);
-        let (answers, outages) = (route.stats.answers(), route.stats.outages());
-        available.get_or_create(&labels).set(answers.availability());
-        budget.get_or_create(&labels).set(answers.budget_left(route.matching.objective));
-        down.get_or_create(&labels).set(f64::from(u8::from(outages.is_down())));
-        if let Some(mean) = outages.mean() {
-            recovery.get_or_create(&labels).set(mean.as_secs_f64());
-        }
-    }
-    for (labels, of) in tables(road) {
-        users.get_or_create(&labels).set(of.users as f64);
-        bytes.get_or_create(&labels).set(of.bytes as f64);
-    }
-    for (name, upstream) in &road.upstreams {
-        if let Some(of) = road.way_to(name).and_then(|way| way.snapshot(now()).limit) {
-            let labels = vec![("upstream", name.clone())];
-            limit.get_or_create(&labels).set(f64::from(of.limit));
-            in_flight.get_or_create(&labels).set(f64::from(of.in_flight));
-            waiting.get_or_create(&labels).set(f64::from(of.waiting));
-            delay.get_or_create(&labels).set(of.delay.as_secs_f64());
-        }
-        for (host, gate) in &upstream.hosts {
-            let snapshot = gate.snapshot(now());
-            let labels = vec![("upstream", name.clone()), ("host", host.clone())];
-            share.get_or_create(&labels).set(snapshot.share);
-            if let Some(of) = snapshot.breaker {
-                let state = match of.mode {
-                    Mode::Closed | Mode::ForcedClosed | Mode::MetricsOnly => 0.0,
-                    Mode::HalfOpen => 1.0,
-                    Mode::Open | Mode::ForcedOpen => 2.0,
-                };
-                breaker.get_or_create(&labels).set(state);
-            }
-        }
     }
 }
 
@@ -254,7 +147,6 @@ pub(crate) fn state(road: &Road) -> Value {
     });
     let upstreams = road.upstreams.iter().map(|(name, upstream)| {
         let balanced = upstream.balanced(now());
-        let ejects = balanced.ejection == Enforcement::Enforced;
         let hosts = upstream.hosts.iter().zip(&balanced.hosts).map(|((host, gate), known)| {
             let snapshot = gate.snapshot(now());
             let known = known.as_ref();
@@ -262,7 +154,7 @@ pub(crate) fn state(road: &Road) -> Value {
                 "host": host,
                 "share": snapshot.share * known.map_or(1.0, |known| known.share),
                 "in_flight": known.map(|known| known.load.in_flight),
-                "ejected": ejects && known.is_some_and(|known| known.ejection.is_some_and(|of| of.out_until.is_some())),
+                "ejected": known.is_some_and(|known| UpstreamView::is_out(&balanced, known)),
                 "health": known.and_then(|known| known.health).map(|mode| mode.name()),
                 "breaker": snapshot.breaker.map(|breaker| json!({
                     "state": breaker.mode.name(), "failure_rate": breaker.failure_rate,
@@ -270,7 +162,7 @@ pub(crate) fn state(road: &Road) -> Value {
                 })),
             })
         });
-        let budget = upstream.budget();
+        let budget = upstream.calls().budget.unwrap_or_default();
         json!({
             "name": name,
             "hosts": hosts.collect::<Vec<_>>(),
@@ -313,16 +205,6 @@ fn own_throttles(route: &Route) -> impl Iterator<Item = (&str, throttle::Snapsho
     own.map(|(throttle, rule)| (throttle.name.as_str(), rule.snapshot()))
 }
 
-/// Every throttle once, with its labels: that of its route, if it is of one, and its own.
-fn tables(road: &Road) -> impl Iterator<Item = (Labels, throttle::Snapshot)> {
-    let own = road.routes.iter().flat_map(|route| {
-        let labels = |name: &str| vec![("route", route.matching.name.clone()), ("throttle", name.to_owned())];
-        own_throttles(route).map(move |(name, of)| (labels(name), of))
-    });
-    let over_all = road.throttles.iter();
-    own.chain(over_all.map(|(name, rule)| (vec![("throttle", name.clone())], rule.snapshot())))
-}
-
 fn throttle(name: &str, of: &throttle::Snapshot) -> Value {
     json!({
         "name": name, "users": of.users, "max_users": of.max_users, "throttled": of.throttled,
@@ -330,6 +212,6 @@ fn throttle(name: &str, of: &throttle::Snapshot) -> Value {
     })
 }
 
-fn millis(span: seawall::core::time::Span) -> f64 {
+fn millis(span: Span) -> f64 {
     span.as_secs_f64() * 1e3
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 use ipnet::IpNet;
 use seawall::call::Upstream;
-use seawall::core::call::{self, Hosts, HostsConfig, HostsSnapshot, Member};
+use seawall::core::call::{self, HostSnapshot, Hosts, HostsConfig, HostsSnapshot, Member};
+use seawall::core::enforcement::Enforcement;
 use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Rule, Shared};
 use seawall::core::pressure::Reading;
 use seawall::core::request::Key;
-use seawall::core::retry::budget;
 use seawall::core::rng::Rng;
 use seawall::core::shed::guard::Guards;
 use seawall::core::time::Time;
@@ -155,9 +155,15 @@ impl UpstreamView {
         self.balanced.snapshot(now)
     }
 
-    /// Plain values of its retry budget.
-    pub(crate) fn budget(&self) -> budget::Snapshot {
-        self.shared.with(Key(0), |shared| shared.snapshot()).budget.unwrap_or_default()
+    /// Whether this one of them is left out for how its calls went.
+    pub(crate) fn is_out(balanced: &HostsSnapshot, host: &HostSnapshot) -> bool {
+        let is_enforced = balanced.ejection == Enforcement::Enforced;
+        is_enforced && host.ejection.is_some_and(|of| of.out_until.is_some())
+    }
+
+    /// Plain values of its retry budget and its hedges.
+    pub(crate) fn calls(&self) -> call::Snapshot {
+        self.shared.with(Key(0), |shared| shared.snapshot())
     }
 }
 
@@ -241,6 +247,7 @@ impl Kept {
             let view = self.upstream(name, upstream, settings, now);
             let hosts = view.balanced.clone();
             let mut calls_of = Upstream::of(hosts, view.shared.clone(), self.seed);
+            calls_of.switch().replace(upstream.shadow);
             if settings.hedge.is_some() {
                 // Any gate of its pool knows whether it is under pressure.
                 calls_of = calls_of.behind(Arc::new(self.lane_of_nobody(name)));
@@ -326,6 +333,7 @@ impl Kept {
                     gate
                 }
             };
+            gate.switch().replace(upstream.shadow);
             (host, gate)
         });
         let hosts: Vec<_> = hosts.collect();

@@ -85,16 +85,16 @@ impl Stack {
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
         let is_grpc = grpc::is_grpc(request.headers());
-        let mut time = route.deadline;
+        let (at, mut time) = (now(), route.deadline);
         if is_grpc && let Some(given) = grpc::timeout(request.headers()) {
-            request.extensions_mut().insert(grpc::Given(now() + given));
+            request.extensions_mut().insert(grpc::Given(at + given));
             time = given.min(time);
         }
         let asked = road.envoy.then(|| envoy::take(request.headers_mut(), trusted));
         time = asked.and_then(|asked| asked.time).unwrap_or(time);
         let seen = request::Request {
             tier: route.tier(request.headers(), trusted),
-            deadline: now() + time,
+            deadline: at + time,
             plan: plan(&road, route, request.headers(), trusted),
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
@@ -117,11 +117,11 @@ impl Stack {
         // Not in a closure: that would carry what few have.
         let watched = if is_watched { Some(Box::new(Watched { road, line, span, copied })) } else { None };
         let faults = request.body().faults();
-        Ok(Begun { route, seen, request: Outgoing::new(request), faults, is_grpc, watched })
+        Ok(Begun { route, at, seen, request: Outgoing::new(request), faults, is_grpc, watched })
     }
 
     async fn answer(self: &Rc<Self>, begun: Begun) -> Response<Payload> {
-        let Begun { route, seen, request, faults, is_grpc, watched } = begun;
+        let Begun { route, at: begun_at, seen, request, faults, is_grpc, watched } = begun;
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let response = match fallback {
             _ if known(faults.as_ref()).is_some() => gone().map(Payload::Plain),
@@ -136,7 +136,7 @@ impl Stack {
             None => response,
             Some(fault) => unfit_answer(unfit(fault)),
         };
-        route.stats.answered(response.status());
+        route.stats.answered(response.status(), now().since(begun_at));
         if let Some(watched) = watched {
             watched.tell(self, &route, seen, &response);
         }
@@ -225,6 +225,7 @@ impl Handler for Stack {
 /// A request that is on its road.
 struct Begun {
     route: Arc<Route>,
+    at: time::Time,
     seen: request::Request,
     request: Outgoing,
     faults: Option<Faults>,

@@ -9,6 +9,7 @@ mod grpc;
 mod harness;
 mod lab;
 mod lossless;
+mod metrics;
 mod operation;
 mod paths;
 mod readme;

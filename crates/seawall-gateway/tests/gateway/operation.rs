@@ -253,14 +253,23 @@ fn schema_and_completions_are_printed() {
     }
 }
 
+/// The metrics of a gateway with something of everything.
+fn all_metrics(name: &str) -> String {
+    let route = "mirror = { upstream = \"orders\" }\nhedge = { after = \"1s\" }\n\
+                 fallback = [{ status = 200, body = \"[]\", content_type = \"application/json\" }]\n";
+    let text = format!("{}{route}", quota(&origin(), "1/s", 9))
+        .replace("[route.orders]\n", "health = { every = \"1s\", within = \"1s\" }\n[route.orders]\n");
+    let gateway = Gateway::start(&[&config(name, &text)]);
+    get(&gateway.admin, "/metrics", "").body
+}
+
 #[test]
 fn the_dashboard_shows_only_metrics_that_there_are() {
-    let gateway = Gateway::start(&[&config("dashboard.toml", &quota(&origin(), "1/s", 9))]);
-    let metrics = get(&gateway.admin, "/metrics", "").body;
+    let metrics = all_metrics("dashboard.toml");
     let dashboard = include_str!("../../../../deploy/grafana.json");
     let names = dashboard.split("seawall_").skip(1).map(|rest| {
         let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
-        rest[..end].trim_end_matches("_total")
+        rest[..end].trim_end_matches("_total").trim_end_matches("_bucket")
     });
     for name in names {
         assert!(metrics.contains(&format!("# TYPE seawall_{name} ")), "{name}");
@@ -269,10 +278,7 @@ fn the_dashboard_shows_only_metrics_that_there_are() {
 
 #[test]
 fn every_metric_is_documented() {
-    let mirror = "mirror = { upstream = \"orders\" }\n";
-    let text = format!("{}{mirror}", quota(&origin(), "1/s", 9));
-    let gateway = Gateway::start(&[&config("documented.toml", &text)]);
-    let metrics = get(&gateway.admin, "/metrics", "").body;
+    let metrics = all_metrics("documented.toml");
     let documented = include_str!("../../../../deploy/metrics.md");
     for (name, kind) in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
         let total = if kind == "counter" { "_total" } else { "" };

@@ -65,13 +65,6 @@ fn a_stale_answer_outlives_its_origin() {
 }
 
 #[test]
-fn a_throttle_in_shadow_counts_and_lets_pass() {
-    let rule = "throttle = [{ rate = \"1/h\" }]\nshadow = [\"throttle\"]";
-    let gateway = before("shadow.toml", &origin(), "", rule);
-    assert!((0..5).all(|_| gateway.get("/", "").status == 200));
-}
-
-#[test]
 fn a_plan_that_a_trusted_peer_names_has_its_own_quota() {
     let rule = "throttle = [{ rate = \"1/h\", plans = { gold = { rate = \"3/h\", burst = 3 } } }]";
     let gateway = before("plans.toml", &origin(), "", rule);

@@ -11,7 +11,6 @@ use seawall_config::{Config, Throttle};
 use seawall_core::breaker::Mode;
 use seawall_core::call::{Attempt, Call, Hosts, Lane, Member, Parts, Probe, Repeat, Shared, Step, Verdict};
 use seawall_core::decision::{Policy, Reason, Rejection};
-use seawall_core::enforcement::Stance;
 use seawall_core::fallback::{self, Decision, State, Trouble, Use, dims};
 use seawall_core::gate::{self, Admit, Alone, Cells, Gate, Lane as GateLane, Own as _, Place, Rule, Ticket};
 use seawall_core::health;
@@ -164,7 +163,7 @@ impl Station {
             shared: &self.shared,
             backpressure: None,
             front,
-            stance: Stance::default(),
+            stance: self.upstream.shadow,
         }
     }
 }
@@ -174,7 +173,9 @@ impl Station {
 fn members(upstream: &seawall_config::Upstream, replicas: u32, seed: u64) -> Vec<Member<Alone<u64>>> {
     let gate = |place: u64| {
         let settings = upstream.back_gate(mix(seed ^ place));
-        Arc::new(Gate::new(settings, GateLane::default(), Time::ZERO))
+        let gate = Gate::new(settings, GateLane::default(), Time::ZERO);
+        gate.switch().replace(upstream.shadow);
+        Arc::new(gate)
     };
     Member::numbered((0..u64::from(replicas)).map(gate).collect())
 }
