@@ -9,7 +9,7 @@ mod stack;
 use std::future::{Future, Ready};
 use std::hint::black_box;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ use tower_resilience::timelimiter::TimeLimiterLayer;
 
 const CALLS: u64 = 1 << 18;
 const USERS: u64 = 1 << 10;
+
+/// Not shared by counting: an adapter is cloned with each request.
+static KEYS: LazyLock<UserKeys> = LazyLock::new(UserKeys::new);
 
 /// Retries nothing, but might.
 #[derive(Clone)]
@@ -76,13 +79,12 @@ fn measure_here(work: impl Fn() -> u64 + Sync) -> seawall_benches::Cost {
     })
 }
 
-fn refusal(name: &'static str, keys: &Arc<UserKeys>, scene: Scene) -> Contender<'static> {
-    let keys = keys.clone();
+fn refusal(name: &'static str, scene: Scene) -> Contender<'static> {
     Contender::new(name, move || {
         measure(1, |_| {
             for call in 0..CALLS {
                 let mut ticket = Ticket::blank();
-                let request = Request::new(keys.number(call % USERS));
+                let request = Request::new(KEYS.number(call % USERS));
                 let asked = scene.gate.fill(scene.now, &request, &mut ticket);
                 // Where it stands: by value, copying it would be measured too.
                 black_box(&asked);
@@ -97,28 +99,25 @@ fn refusal(name: &'static str, keys: &Arc<UserKeys>, scene: Scene) -> Contender<
     })
 }
 
-fn refusals(repeats: usize, keys: &Arc<UserKeys>) {
-    let users: Vec<Key> = (0..USERS).map(|user| keys.number(user)).collect();
+fn refusals(repeats: usize) {
+    let users: Vec<Key> = (0..USERS).map(|user| KEYS.number(user)).collect();
     compare(
         "a refusal, `now` given",
         repeats,
         &[
-            refusal("by the throttle", keys, Scene::throttled(&users)),
-            refusal("by shedding, nearly all", keys, Scene::overloaded()),
-            refusal("by a full limit", keys, Scene::full()),
-            refusal("by a full limit and its full queue", keys, Scene::queued()),
-            refusal("by an open breaker", keys, Scene::open()),
+            refusal("by the throttle", Scene::throttled(&users)),
+            refusal("by shedding, nearly all", Scene::overloaded()),
+            refusal("by a full limit", Scene::full()),
+            refusal("by a full limit and its full queue", Scene::queued()),
+            refusal("by an open breaker", Scene::open()),
         ],
     );
 }
 
-fn requests(title: &str, repeats: usize, keys: &Arc<UserKeys>) {
+fn requests(title: &str, repeats: usize) {
     let plenty = Quota::new(Rate::per_second(1_000_000_000), 1_000_000_000).expect("within bounds");
-    let ours = {
-        let keys = keys.clone();
-        let front = front(plenty, limit::Config::default());
-        AdmissionLayer::new(front, Front(move |user| keys.number(user))).around(calls())
-    };
+    let front = front(plenty, limit::Config::default());
+    let ours = AdmissionLayer::new(front, Front(|user| KEYS.number(user))).around(calls());
     let towers = ServiceBuilder::new()
         .load_shed()
         .concurrency_limit(64)
@@ -158,9 +157,8 @@ fn main() {
     let repeats = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(5);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _runtime = runtime.enter();
-    let keys = Arc::new(UserKeys::new());
-    requests("a request, the system's clock", repeats, &keys);
-    refusals(repeats, &keys);
+    requests("a request, the system's clock", repeats);
+    refusals(repeats);
     use_time_stamp_counter();
-    requests("a request, the processor's counter", repeats, &keys);
+    requests("a request, the processor's counter", repeats);
 }
