@@ -84,6 +84,13 @@ impl Span {
         self.as_nanos_f64() / 1e9
     }
 
+    /// [`Span::as_secs_f64`] but for its last bit, by a multiplication: for what is worked out in a lock, on which
+    /// others wait.
+    #[inline]
+    pub(crate) fn as_secs_near(self) -> f64 {
+        self.as_nanos_f64() * 1e-9
+    }
+
     /// Nanoseconds, as near as a float comes; of more than 292 years that many.
     #[inline]
     pub(crate) fn as_nanos_f64(self) -> f64 {

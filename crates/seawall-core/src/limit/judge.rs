@@ -156,7 +156,7 @@ impl Judge {
             self.resumed = now;
         }
         self.drained = now;
-        let held = self.waited(now, since).as_secs_f64();
+        let held = self.waited(now, since).as_secs_near();
         self.held.add(held);
         self.lanes[lane].held.add(held);
         self.lanes[lane].drain.add(now);

@@ -351,7 +351,7 @@ impl Adaptive {
 
     /// Takes in a call that was sent when `in_flight` were under way, itself included.
     pub fn sample(&mut self, now: Time, in_flight: u32, latency: Span, outcome: Outcome) {
-        let seconds = latency.as_secs_f64();
+        let seconds = latency.as_secs_near();
         if now.since(self.heard) >= SILENCE {
             self.baseline.doubt();
         }
