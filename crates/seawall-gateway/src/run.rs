@@ -88,6 +88,11 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     }
     // Before anything is taken from a process that serves: whether it can be read at all.
     Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
+    // Before anybody can connect: who does, may signal at once, and would end a process that does not listen to it.
+    let signals = {
+        let _within = runtime.enter();
+        Signals::new().map_err(system("cannot listen to signals"))?
+    };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut sockets =
         Sockets::open(&config, workers).map_err(|(what, error)| RunError::System(what, error))?;
@@ -108,6 +113,7 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         kept,
         blocks,
         sockets,
+        signals,
         has_sample: sample.is_some(),
         exports: exports.clone(),
     };
@@ -128,6 +134,7 @@ struct Plan {
     kept: Kept,
     blocks: Blocks,
     sockets: Sockets,
+    signals: Signals,
     has_sample: bool,
     exports: Option<Exports>,
 }
@@ -140,9 +147,7 @@ impl Plan {
         phase: watch::Receiver<Phase>,
         to_phase: &watch::Sender<Phase>,
     ) -> Result<ExitCode, RunError> {
-        let Plan { road, text, config, kept, blocks, sockets, has_sample, exports } = self;
-        let signals = || Ok((Ending::new()?, signal(SignalKind::hangup())?));
-        let (ending, reload) = signals().map_err(system("cannot listen to signals"))?;
+        let Plan { road, text, config, kept, blocks, sockets, signals, has_sample, exports } = self;
         let (control, mut orders) = mpsc::channel(1);
         let offer = config.hand_over.as_deref().map(|path| {
             let copies = sockets.copies(&config)?;
@@ -186,7 +191,7 @@ impl Plan {
             exports,
         };
         control.attend();
-        let successor = control.until_drain(ending, reload, &mut orders, file(args), to_phase).await;
+        let successor = control.until_drain(signals, &mut orders, file(args), to_phase).await;
         drop(orders);
         offer.into_iter().for_each(|offer| offer.withdraw(successor.is_some()));
         if let Some(successor) = successor {
@@ -282,20 +287,29 @@ fn greet(serving: &[Serving], config: &Config, admin: std::net::SocketAddr, samp
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// The signals that ask for the end.
+/// The signals that ask for something.
+struct Signals {
+    ending: Ending,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        let ending = Ending {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        Ok(Signals { ending, reload: signal(SignalKind::hangup())? })
+    }
+}
+
+/// Those that ask for the end.
 struct Ending {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Ending {
-    fn new() -> io::Result<Ending> {
-        Ok(Ending {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
     async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -328,8 +342,7 @@ impl Control {
     /// who waits to hear that it has begun.
     async fn until_drain(
         &mut self,
-        mut ending: Ending,
-        mut reload: Signal,
+        Signals { mut ending, mut reload }: Signals,
         orders: &mut mpsc::Receiver<Order>,
         file: Option<PathBuf>,
         to_phase: &watch::Sender<Phase>,

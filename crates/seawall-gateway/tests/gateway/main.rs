@@ -199,3 +199,14 @@ fn a_full_disk_under_its_output_stops_nothing() {
     gateway.signal("-TERM");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn whoever_can_connect_can_signal() {
+    for number in 0..10 {
+        let file = config(&format!("signal-{number}.toml"), &quota(&origin(), "1/h", 2));
+        let mut gateway = saying(&file, Stdio::null(), Stdio::null());
+        gateway.signal("-HUP");
+        gateway.signal("-TERM");
+        assert_eq!(gateway.child.wait().unwrap().code(), Some(0), "the {number}th");
+    }
+}
