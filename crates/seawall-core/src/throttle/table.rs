@@ -141,12 +141,19 @@ impl Table {
         idle.unwrap_or(Level(0))
     }
 
-    /// Forgets those whose bucket is full, without another table.
+    /// Forgets those whose bucket is full, without another table: from a vacant slot on, each one is taken out, and
+    /// who stays is put back, no further from its home.
     fn forget_full(&mut self, now: Ticks) {
-        for at in 0..self.slots.len() {
-            // Whoever moves up into this slot is looked at too.
-            while !self.slots[at].is_vacant() && self.slots[at].level.is_full(now) {
-                self.remove(Place(at));
+        let slots = self.slots.len();
+        let vacant = self.slots.iter().position(Slot::is_vacant).expect("a fifth of the slots is vacant");
+        for at in (vacant..slots).chain(0..vacant) {
+            let slot = core::mem::replace(&mut self.slots[at], VACANT);
+            if slot.is_vacant() {
+                continue;
+            }
+            self.users -= 1;
+            if !slot.level.is_full(now) {
+                self.put(slot);
             }
         }
     }
