@@ -431,8 +431,8 @@ fn hedges_in_shadow_or_off_are_not_sent_and_those_that_would_be_are_counted() {
         let parts = Parts { stance, ..parts(&bench.hosts, &bench.shared) };
         let (mut call, mut rng) = (bench.call, bench.rng);
         assert!(matches!(call.poll(at(0), &parts, &mut rng), Step::Send(_)));
-        for now in [29, 30, 31, 60, 90] {
-            assert!(matches!(call.poll(at(now), &parts, &mut rng), Step::WaitUntil(_)), "at {now} ms");
+        for millis in [29, 30, 31, 60, 90] {
+            assert!(matches!(call.poll(at(millis), &parts, &mut rng), Step::WaitUntil(_)), "at {millis} ms");
         }
         call.abandon(at(90), &parts);
         let hedges = bench.shared.with(ONE, |shared| shared.snapshot()).hedge.unwrap();
