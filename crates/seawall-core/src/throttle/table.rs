@@ -145,7 +145,7 @@ impl Table {
     /// who stays is put back, no further from its home.
     fn forget_full(&mut self, now: Ticks) {
         let slots = self.slots.len();
-        let vacant = self.slots.iter().position(Slot::is_vacant).expect("a fifth of the slots is vacant");
+        let vacant = self.slots.iter().position(Slot::is_vacant).expect("no table is taken whole");
         for at in (vacant..slots).chain(0..vacant) {
             let slot = core::mem::replace(&mut self.slots[at], VACANT);
             if slot.is_vacant() {

@@ -26,6 +26,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use harness::{Answer, Gateway, config, get, origin, quota};
 
 #[test]
@@ -202,10 +204,11 @@ fn a_full_disk_under_its_output_stops_nothing() {
 
 #[test]
 fn whoever_can_connect_can_signal() {
-    for number in 0..10 {
+    for number in 0..20 {
         let file = config(&format!("signal-{number}.toml"), &quota(&origin(), "1/h", 2));
         let mut gateway = saying(&file, Stdio::null(), Stdio::null());
-        gateway.signal("-HUP");
+        // At once: by the time that a command has been started to do it, all is set up.
+        kill_process(Pid::from_child(&gateway.child), Signal::HUP).unwrap();
         gateway.signal("-TERM");
         assert_eq!(gateway.child.wait().unwrap().code(), Some(0), "the {number}th");
     }

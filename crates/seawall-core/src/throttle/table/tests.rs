@@ -67,6 +67,25 @@ proptest! {
     }
 }
 
+proptest! {
+    /// As many as a table of the least size has, also where their runs wrap around.
+    #[test]
+    fn forgetting_who_is_full_loses_nobody_else(levels in prop::collection::vec(1_u64..100, 1..=51), now in 0_u64..100) {
+        let mut table = Table::new(u32::MAX);
+        for (number, level) in (0_u64..).zip(&levels) {
+            table.insert(crowded(number), Level(*level), Ticks(0));
+        }
+        table.forget_full(Ticks(now));
+        let stays = |level: &u64| !Level(*level).is_full(Ticks(now));
+        for (number, level) in (0_u64..).zip(&levels) {
+            let found = table.find(crowded(number)).map(|place| table.level(place));
+            prop_assert_eq!(found, stays(level).then_some(Level(*level)), "{}", number);
+        }
+        prop_assert_eq!(table.len(), levels.iter().filter(|level| stays(level)).count());
+        prop_assert_eq!(table.bytes(), 16 * 64);
+    }
+}
+
 #[test]
 fn no_more_than_thirty_two_bytes_a_user_once_it_has_grown() {
     let mut table = Table::new(u32::MAX);
