@@ -8,7 +8,7 @@
 //! takes nothing for those. *Off*, it is not asked. A set of them is one word, read without a lock,
 //! so that an operator can change it under full load. What is in no gate has its own: backpressure, retries and
 //! hedges of an upstream obey the stance among the parts of its calls, ejection the config of its hosts. A retry
-//! or hedge in shadow is counted where one would have been sent and paid for, and is not sent.
+//! or hedge in shadow is counted where one is due and the budget would pay, and is not sent; no host is asked.
 //!
 //! **Edges.** A policy in shadow goes on learning from what it let through, which is more than it
 //! would have met: a limit in shadow sees more in flight than itself. A change holds for

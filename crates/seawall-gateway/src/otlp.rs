@@ -3,8 +3,8 @@
 //! **Mechanics.** A request's `traceparent` (W3C Trace Context) is continued, or a trace begins where there is
 //! none that is valid; the upstream is told this span as its parent, and the `tracestate` of a valid one. A trace that its caller samples is
 //! sampled, of those that begin here a share. Spans and metrics leave in batches, on threads of their own.
-//! The metrics are those of `/metrics`, with the same names and labels; of a histogram, which OTLP cannot be told
-//! whole, its parts are counters.
+//! The metrics are those of `/metrics`, with the same names and labels; of a histogram, whose counts the SDK
+//! takes only one by one, the parts are counters.
 //!
 //! **Edges.** A collector that does not answer costs the spans that it would have got: what waits for it is
 //! bounded, and no request waits at all.

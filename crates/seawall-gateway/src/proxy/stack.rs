@@ -121,7 +121,7 @@ impl Stack {
     }
 
     async fn answer(self: &Rc<Self>, begun: Begun) -> Response<Payload> {
-        let Begun { route, at: begun_at, seen, request, faults, is_grpc, watched } = begun;
+        let Begun { route, at, seen, request, faults, is_grpc, watched } = begun;
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let response = match fallback {
             _ if known(faults.as_ref()).is_some() => gone().map(Payload::Plain),
@@ -136,7 +136,7 @@ impl Stack {
             None => response,
             Some(fault) => unfit_answer(unfit(fault)),
         };
-        route.stats.answered(response.status(), now().since(begun_at));
+        route.stats.answered(response.status(), now().since(at));
         if let Some(watched) = watched {
             watched.tell(self, &route, seen, &response);
         }
