@@ -314,9 +314,9 @@ impl<X: Exchange> Drive<X> {
         }
     }
 
-    /// How the call, which is over, ended.
+    /// Says to `tell` how the call, which is over, ended. What is told is large, and nearly always made of little.
     #[inline]
-    pub(super) fn end(self: Pin<&mut Self>) -> Ended<X::Answer> {
+    pub(super) fn end<R>(self: Pin<&mut Self>, tell: impl FnOnce(&mut X, Ended<X::Answer>) -> R) -> R {
         let this = self.project();
         let Course { call, upstream, .. } = this.course;
         let verdict = match call.verdict().expect("it is over") {
@@ -328,11 +328,11 @@ impl<X: Exchange> Drive<X> {
         let answer = this.answer.take();
         // What holds no place has been reported, and there is nothing more to do for it.
         if !call.holds_a_place() {
-            return Ended { verdict, answer, guard: None, attempts, hedges, waited };
+            return tell(this.exchange, Ended { verdict, answer, guard: None, attempts, hedges, waited });
         }
         let held = call.take_ticket();
         let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
-        Ended { verdict, answer, guard, attempts, hedges, waited }
+        tell(this.exchange, Ended { verdict, answer, guard, attempts, hedges, waited })
     }
 }
 
@@ -341,6 +341,6 @@ impl<X: Exchange> Future for Drive<X> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(self.as_mut().poll_known(None, cx));
-        Poll::Ready(self.end())
+        Poll::Ready(self.end(|_, ended| ended))
     }
 }

@@ -156,8 +156,7 @@ where
             drive.as_mut().begin(now, request, repeat);
         }
         let now = ready!(drive.as_mut().poll_known(known, cx));
-        let ended = drive.as_mut().end();
-        Poll::Ready((drive.project().exchange.adapter.end(ended), now))
+        Poll::Ready((drive.end(|exchange, ended| exchange.adapter.end(ended)), now))
     }
 }
 
