@@ -4,10 +4,13 @@
 //! table slow, and two users with one key share a quota. Both take the seed, which is random and
 //! never leaves the process.
 
+mod sip;
+
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 
 use seawall_core::request::Key;
+use sip::Sip;
 
 /// Makes keys of identities, with a seed that nobody outside knows. Keep one for the life of the
 /// process: with another, every user is a new one.
@@ -24,7 +27,7 @@ use seawall_core::request::Key;
 /// ```
 #[derive(Clone, Debug)]
 pub struct UserKeys {
-    hasher: RandomState,
+    text: Sip,
     rounds: [Round; 2],
 }
 
@@ -53,16 +56,14 @@ impl UserKeys {
     /// A new random seed.
     pub fn new() -> UserKeys {
         let hasher = RandomState::new();
-        let round = |at: u8| Round { add: hasher.hash_one(at), times: hasher.hash_one(at + 1) | 1 };
-        UserKeys { rounds: [round(0), round(2)], hasher }
+        let secret = |at: u8| hasher.hash_one(at);
+        let round = |at: u8| Round { add: secret(at), times: secret(at + 1) | 1 };
+        UserKeys { rounds: [round(0), round(2)], text: Sip::new([secret(4), secret(5)]) }
     }
 
     /// The key of this identity.
     pub fn key(&self, identity: &[u8]) -> Key {
-        let mut hasher = self.hasher.build_hasher();
-        // The whole input is one field: there is no need to say how long it is.
-        hasher.write(identity);
-        Key(hasher.finish())
+        Key(self.text.hash(identity))
     }
 
     /// The key of a user who is known only by an address: IPv6 by its /64, all of which one household

@@ -72,3 +72,17 @@ fn parts_in_another_order_or_in_other_pieces_have_another_key() {
     let pairs = (0..64_000_u64).map(|pair| keys.of(&(pair / 250, pair % 250)));
     assert!(unevenness(pairs, 64, |key| shard_of(key, 64)) < 2.5);
 }
+
+#[test]
+fn text_is_hashed_as_the_standard_library_does() {
+    let input: Vec<u8> = (0..=255).collect();
+    for length in 0..=input.len() {
+        // Its key is zero.
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write(&input[..length]);
+        assert_eq!(Sip::new([0, 0]).hash(&input[..length]), hasher.finish(), "{length} bytes");
+    }
+    // With the key 00 01 … 0f, from the vectors of the reference implementation.
+    let sip = Sip::new([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+    assert_eq!(sip.hash(b""), 0xabac_0158_050f_c4dc);
+}
