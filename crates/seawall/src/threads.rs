@@ -1,11 +1,14 @@
 //! Ownership for many threads: shards for what is keyed by user, one short lock for the rest.
 
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::thread::yield_now;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use seawall_core::gate::{Own, Ownership, shard_of};
 use seawall_core::request::Key;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Parts behind locks, waiters as [`Waker`]s.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +28,21 @@ impl Ownership for Threads {
 }
 
 /// A lock on a cache line of its own, so that neighbours do not slow each other down.
+///
+/// It is held for some nanoseconds at a time, so that taking it and giving it up are most of the
+/// cost. It is given up by a plain store, without asking whether another thread sleeps. Who finds it
+/// taken looks again, less and less often, which leaves the holder its cache line. Whoever that does
+/// not help lines up asleep, and only the first in line keeps looking, between turns of others.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Padded<T>(Mutex<T>);
+struct Padded<T> {
+    part: SpinMutex<T>,
+    line: Mutex<()>,
+}
+
+/// Pauses before each look at a taken lock, as powers of two; then it is time to line up. Even the
+/// first is longer than the lock is held as a rule: each look costs the holder its cache line.
+const PAUSES: [u32; 8] = [3, 4, 5, 6, 6, 6, 6, 6];
 
 /// Shards, each behind a lock.
 #[derive(Debug)]
@@ -36,14 +51,41 @@ pub struct Locks<T>(Box<[Padded<T>]>);
 impl<T> Padded<T> {
     /// Without poison: a policy never panics half-way through a change.
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock()
+    fn lock(&self) -> SpinMutexGuard<'_, T> {
+        match self.part.try_lock() {
+            Some(part) => part,
+            None => self.wait(),
+        }
+    }
+
+    #[cold]
+    fn wait(&self) -> SpinMutexGuard<'_, T> {
+        for pause in PAUSES {
+            (0..1 << pause).for_each(|_: u32| spin_loop());
+            if let Some(part) = self.look() {
+                return part;
+            }
+        }
+        let _first = self.line.lock();
+        loop {
+            // The holder may be waiting for this processor.
+            yield_now();
+            if let Some(part) = self.look() {
+                return part;
+            }
+        }
+    }
+
+    /// Reads before it writes: a failed try would take the cache line from the holder.
+    fn look(&self) -> Option<SpinMutexGuard<'_, T>> {
+        if self.part.is_locked() { None } else { self.part.try_lock() }
     }
 }
 
 impl<T> Own<T> for Locks<T> {
     fn own(shards: Vec<T>) -> Locks<T> {
-        Locks(shards.into_iter().map(|shard| Padded(Mutex::new(shard))).collect())
+        let padded = |shard| Padded { part: SpinMutex::new(shard), line: Mutex::new(()) };
+        Locks(shards.into_iter().map(padded).collect())
     }
 
     #[inline]
@@ -54,5 +96,34 @@ impl<T> Own<T> for Locks<T> {
 
     fn each(&self, mut f: impl FnMut(&mut T)) {
         self.0.iter().for_each(|shard| f(&mut shard.lock()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_changes_a_part_however_long_it_is_held() {
+        const THREADS: u64 = 8;
+        const TURNS: u64 = 2_000;
+        let parts = Locks::own(vec![[0_u64; 2]]);
+        let turn = |turn: u64| {
+            parts.with(Key(0), |[before, after]| {
+                *before += 1;
+                // Long enough for the others to run out of looks, and line up.
+                if turn.is_multiple_of(16) {
+                    (0..8).for_each(|_| yield_now());
+                }
+                *after += 1;
+                assert_eq!(before, after);
+            });
+        };
+        thread::scope(|scope| {
+            (0..THREADS).for_each(|_| _ = scope.spawn(|| (0..TURNS).for_each(turn)));
+        });
+        parts.each(|part| assert_eq!(*part, [THREADS * TURNS; 2]));
     }
 }
