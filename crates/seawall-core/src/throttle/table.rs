@@ -16,6 +16,10 @@ pub const SWEEP: usize = 64;
 /// Slots that a table has at least, unless its cap needs fewer: a kilobyte.
 const SLOTS_LEAST: usize = 64;
 
+/// Slots up to which a table grows before it sends anybody away, idle or not: 16 kilobytes. In less,
+/// where users come and go, sending them away and letting them in again would be most of the work.
+const SLOTS_FREELY: usize = 1_024;
+
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     key: Key,
@@ -126,13 +130,13 @@ impl Table {
         self.users += 1;
     }
 
-    /// Leaves behind those whose bucket is full, and grows if that made too little room. Returns
-    /// the latest level left behind.
+    /// Leaves behind those whose bucket is full, and grows if that made too little room or the table
+    /// is small. Returns the latest level left behind.
     fn grow(&mut self, now: Ticks) -> Level {
         let active = self.slots.iter().filter(|slot| !slot.level.is_full(now)).count();
         let idle = self.slots.iter().map(|slot| slot.level).filter(|level| level.is_full(now)).max();
         // Four in five taken is the bound; what stays at two in five does not have to grow soon.
-        if (active + 1) * 5 <= self.slots.len() * 2 {
+        if self.slots.len() >= SLOTS_FREELY && (active + 1) * 5 <= self.slots.len() * 2 {
             self.forget_full(now);
         } else {
             let slots = (self.slots.len() * 3 / 2).min(slots_for(self.max));

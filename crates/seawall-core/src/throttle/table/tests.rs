@@ -109,11 +109,11 @@ fn a_capped_table_ends_at_twenty_bytes_a_user() {
 }
 
 #[test]
-fn a_table_of_idle_users_does_not_grow() {
+fn a_table_of_idle_users_stays_small() {
     let mut table = Table::new(u32::MAX);
     for number in 0..100_000_u64 {
         // Each is full again after a hundred others came.
         table.insert(Key(crate::rng::mix(number)), Level(number + 100), Ticks(number));
     }
-    assert!(table.bytes() <= 16 * 400, "{}", table.bytes());
+    assert!(table.bytes() < 16 * SLOTS_FREELY * 3 / 2, "{}", table.bytes());
 }
