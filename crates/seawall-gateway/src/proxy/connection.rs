@@ -18,6 +18,7 @@ use seawall::Pause;
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 
+use super::belled::Belled;
 use super::greeting::{Greeting, Stream};
 use super::headers::Client;
 use super::listen::{Handler, Local};
@@ -90,7 +91,7 @@ pub(super) async fn run<H: Handler>(
     let service = service(pulse.clone(), client, wire.is_secure(), handler, agreed.clone());
     if is_h2 {
         pulse.multiplex();
-        let mut connection = pin!(protocols.http2.serve_connection(TokioIo::new(wire), service));
+        let mut connection = pin!(protocols.http2.serve_connection(Belled::new(TokioIo::new(wire)), service));
         poll_fn(|cx| {
             match pulse.heed(cx) {
                 Order::Run | Order::Rest => {}
@@ -139,7 +140,7 @@ async fn serve<S>(
 where
     S: HttpService<Incoming, Error = Infallible, ResBody: Body<Error: Into<Broken>> + 'static> + Unpin,
 {
-    let mut connection = protocols.http1.serve_connection(TokioIo::new(wire), service);
+    let mut connection = protocols.http1.serve_connection(Belled::new(TokioIo::new(wire)), service);
     let over = poll_fn(|cx| {
         // What happens in one poll happens at one time.
         let _pause = Pause::begin();
@@ -157,15 +158,15 @@ where
     match (other, over) {
         (Some(other), _) => {
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            tunnel::run(io.into_inner(), read_buf, other, pulse).await;
+            tunnel::run(io.into_inner().into_inner(), read_buf, other, pulse).await;
             None
         }
         (None, Over::Resting) => {
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            Some(io.into_inner().unread(&read_buf))
+            Some(io.into_inner().into_inner().unread(&read_buf))
         }
         (None, Over::Late) => {
-            connection.into_parts().io.inner().try_say(REQUEST_TIMEOUT);
+            connection.into_parts().io.into_inner().inner().try_say(REQUEST_TIMEOUT);
             None
         }
         (None, Over::Ended) => None,

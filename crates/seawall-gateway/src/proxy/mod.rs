@@ -3,6 +3,7 @@
 mod access;
 #[cfg(test)]
 mod bare;
+mod belled;
 pub(crate) mod connection;
 mod dialling;
 mod envoy;

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::belled::Belled;
 use super::dialling::{self, Dialling, PROOF, Stood, Turn};
 use super::headers;
 use super::listen::Local;
@@ -405,7 +406,8 @@ impl Pool {
         match self.target.protocol {
             Protocol::Http1 => {
                 let io = self.dial().await?;
-                let (sender, connection) = http1::handshake(io).await.map_err(|_| FailureKind::Broken)?;
+                let (sender, connection) =
+                    http1::handshake(Belled::new(io)).await.map_err(|_| FailureKind::Broken)?;
                 tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
                 Ok(Sender::Http1(sender))
             }
@@ -418,7 +420,8 @@ impl Pool {
                 let io = self.dial().await?;
                 let mut builder = http2::Builder::new(Local);
                 builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-                let (sender, connection) = builder.handshake(io).await.map_err(|_| FailureKind::Broken)?;
+                let (sender, connection) =
+                    builder.handshake(Belled::new(io)).await.map_err(|_| FailureKind::Broken)?;
                 tokio::task::spawn_local(async move { drop(connection.await) });
                 *self.shared.borrow_mut() = Some(sender.clone());
                 Ok(Sender::H2c(sender))
