@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::headers;
 use super::outbound::{Answering, Broken};
+use super::quiet;
 use super::upstream::Lease;
 
 /// The streams of a route.
@@ -174,7 +175,13 @@ impl Body for Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let coming = &mut *self.0;
+        let held = quiet::Held::back();
         let mut polled = Pin::new(&mut coming.body).poll_frame(cx);
+        if coming.body.is_end_stream() {
+            held.forget();
+        } else {
+            drop(held);
+        }
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 frame.trailers_mut().into_iter().for_each(headers::strip_trailers);

@@ -21,6 +21,7 @@ mod outbound;
 mod outgoing;
 mod pools;
 mod pulse;
+mod quiet;
 mod quotas;
 mod replay;
 pub(crate) mod road;

@@ -39,6 +39,7 @@ use super::headers;
 use super::listen::Local;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
+use super::quiet::quietly;
 use super::wire::poll_send;
 use crate::tls::{self, Secure};
 use seawall_config::Protocol;
@@ -408,7 +409,7 @@ impl Pool {
                 let io = self.dial().await?;
                 let (sender, connection) =
                     http1::handshake(Belled::new(io)).await.map_err(|_| FailureKind::Broken)?;
-                tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
+                tokio::task::spawn_local(async move { drop(quietly(connection.with_upgrades()).await) });
                 Ok(Sender::Http1(sender))
             }
             Protocol::H2c => {
