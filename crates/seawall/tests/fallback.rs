@@ -926,3 +926,41 @@ async fn who_takes_only_what_is_kept_is_told_when_there_is_nothing() {
     assert_eq!(bench.get(&partial).await.status, 504);
     assert_eq!(origin.calls(), 1);
 }
+
+/// What a request gets from who sends it by itself where that will do, and whether it did.
+async fn by_itself(bench: &Bench, origin: &Origin) -> (String, bool) {
+    let request = ask(Method::GET, &[]);
+    let (begun, answered) = match bench.service.begin(&request).alone() {
+        Ok(alone) => {
+            let response = origin.service().oneshot(request.clone()).await.unwrap();
+            if let Some(left) = bench.layer.adapter().leaves(&request, &response) {
+                bench.service.leave(alone, left);
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                return (String::from_utf8(body.to_vec()).unwrap(), true);
+            }
+            (alone.into(), Some(Ok(response)))
+        }
+        Err(begun) => (begun, None),
+    };
+    (got(bench.service.clone().go_on(request, begun, answered).await.unwrap()).await.text, false)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_alone_can_do_so_by_itself_and_goes_on_where_there_is_more_to_do() {
+    let origin = Origin::new(|call, _| match call {
+        0..=2 => ok("private", &format!("{call}")),
+        3 => error(503),
+        _ => ok(MINUTE, &format!("{call}")),
+    });
+    let bench = Bench::new(&origin, vec![Step::Static(0)]);
+    // Others might have waited for the first.
+    let expected =
+        [("0", false, 1), ("1", true, 2), ("2", true, 3), ("[]", false, 4), ("4", false, 5), ("4", false, 5)];
+    for (text, alone, calls) in expected {
+        assert_eq!(by_itself(&bench, &origin).await, (text.to_owned(), alone));
+        assert_eq!(origin.calls(), calls, "at {text}");
+    }
+    let counts = bench.layer.counts();
+    assert_eq!((counts.upstream, counts.fixed, counts.fresh), (4, 1, 1));
+    assert_eq!(bench.layer.cache().snapshot().flights, 0);
+}

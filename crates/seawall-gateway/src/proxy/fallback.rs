@@ -2,7 +2,8 @@
 //!
 //! **Mechanics.** The layer belongs to the route and is shared by all workers, as its cache is; what
 //! it asks is the worker on whose thread the request is. That one is found by the thread, and what
-//! a worker makes is wrapped so that it cannot leave it. The request is shared between the layer, which may
+//! a worker makes is wrapped so that it cannot leave it. A request that nobody else waits for is sent as without a
+//! fallback, and goes on in the layer when its answer is not an ordinary one. The request is shared between the layer, which may
 //! go on with it, and the attempts: asking copies no header.
 //!
 //! **Edges.** Only routes with a `fallback` pay for any of this.
@@ -94,9 +95,30 @@ pub(super) async fn answer(
     seen: request::Request,
     request: Outgoing,
 ) -> Response<Payload> {
-    HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
+    let fallback = layer.layer(Worker);
     let asking = Asking { request, route: route.clone(), seen };
-    let Ok(Replied { mut response, standing }) = layer.layer(Worker).call(asking).await;
+    let alone = match fallback.begin(&asking).alone() {
+        Ok(alone) => alone,
+        Err(begun) => {
+            HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
+            return replied(route, fallback.go_on(asking, begun, None).await);
+        }
+    };
+    // As most are, and for them nothing has to be wrapped.
+    let (mut response, standing) = worker.pass(route, seen, asking.request.clone()).await;
+    if let Some(left) = layer.adapter().0.leaves(&asking.request, &response) {
+        fallback.leave(alone, left);
+        route.refusals.annotate(response.headers_mut(), standing);
+        return response.map(Payload::Plain);
+    }
+    HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
+    let passed = Ok(Passed::new(response, standing));
+    replied(route, fallback.go_on(asking, alone.into(), Some(passed)).await)
+}
+
+/// What comes out of the layer.
+fn replied(route: &Route, replied: Result<Replied, Infallible>) -> Response<Payload> {
+    let Ok(Replied { mut response, standing }) = replied;
     // Only a timeout can be for want of something kept.
     if response.status() == StatusCode::GATEWAY_TIMEOUT
         && response.headers().get(REASON).is_some_and(|reason| reason == NOT_KEPT)

@@ -131,6 +131,16 @@ impl<K: Hash + Eq + Clone, V: Clone> Flight<K, V> {
         self.errand.as_ref().is_some_and(Errand::leads)
     }
 
+    /// Whether it is nobody's but the caller's: none may wait for it, and it has nothing to confirm.
+    pub(super) fn is_alone(&self) -> bool {
+        self.errand.as_ref().is_some_and(|errand| !errand.leads() && !errand.may_confirm())
+    }
+
+    /// What it is for.
+    pub(super) fn key(&self) -> Option<&K> {
+        self.errand.as_ref().map(Errand::key)
+    }
+
     /// What is kept and can be confirmed.
     pub(super) fn confirmable(&self) -> Option<Kept<V>> {
         let errand = self.errand.as_ref().filter(|errand| errand.may_confirm())?;

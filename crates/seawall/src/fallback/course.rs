@@ -5,11 +5,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use seawall_core::fallback::store::Kept;
-use seawall_core::fallback::{Course, Decision, State, Trouble, Use, dims};
+use seawall_core::fallback::{Course, Decision, State, Trouble, Use};
 use seawall_core::request::Request;
 use seawall_core::time::Time;
 use tower_service::Service;
 
+use super::begun::{Begun, Resumed};
 use super::cache::{Flight, Found, Seat, Waited};
 use super::{Adapter, Seek, Sending, Shared, Source, Taken, TakenBy, Terms};
 use crate::clock::now;
@@ -53,8 +54,9 @@ where
     seen: Request,
     /// Under which key its answer is kept, if it is.
     key: Option<A::Key>,
-    /// The last real error: an answer that is one, or none.
-    failed: Option<Result<S::Response, S::Error>>,
+    /// What the upstream answered before it was to be asked; then the last real error: an answer that is one, or
+    /// none.
+    answered: Option<Result<S::Response, S::Error>>,
 }
 
 /// What asking the upstream came to.
@@ -63,39 +65,46 @@ enum Asked<R> {
     Trouble(Trouble),
 }
 
+/// The same where it goes on. In a box, because few do.
+type Resuming<S, A, Req> = Option<
+    Box<
+        Resumed<
+            <A as Adapter<Req, <S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Key,
+            <A as Adapter<Req, <S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Kept,
+            Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>,
+        >,
+    >,
+>;
+
 pub(super) async fn run<S, A, Req>(
     inner: S,
     shared: Arc<Shared<A, A::Key, A::Kept>>,
     request: Req,
+    resumed: Resuming<S, A, Req>,
 ) -> Result<A::Response, S::Error>
 where
     S: Inner<Req>,
     A: Sees<Req, S::Response, S::Error>,
     Req: Send + Sync + 'static,
 {
-    let began = now();
+    // It stays in its box until it is needed: the future would carry it on.
+    let resumed = resumed.unwrap_or_else(|| Box::new(Resumed::at(Begun::new(&shared, &request))));
+    let (began, dimmed) = (resumed.begun.began, resumed.begun.dimmed);
     let seen = shared.adapter.request(began, &request);
-    let (key, terms) = match shared.adapter.seek(began, &request) {
+    let (key, terms) = match resumed.begun.seek {
         Seek::Around { outdates } => {
             let result = send(inner, request).await;
-            let is_done = shared.adapter.trouble(result.as_ref()).is_none();
-            if let (Some(key), Ok(response), true) = (outdates, &result, is_done) {
-                shared.cache.forget(&key);
-                shared.adapter.outdated(&key, response);
-            }
-            shared.counters.count(Source::Upstream);
-            return result.map(|response| shared.adapter.answer(response, Source::Upstream));
+            return around(&shared, outdates, result);
         }
         Seek::Chain => (None, Terms::default()),
         Seek::Cached { key, terms } => (Some(key), terms),
     };
-    let dimmed = !terms.only_kept && dims(shared.dimmer.level(began), seen.cohort(began));
-    let mut way = Way { inner, shared, request, seen, key, failed: None };
+    let mut way = Way { inner, shared, request, seen, key, answered: resumed.answered };
     let mut course = Course::default();
     let mut flight = None;
     let mut state = if dimmed { State::Dimmed } else { State::New };
     if !dimmed {
-        let looked = match way.look(began, &terms) {
+        let looked = match way.look(began, &terms, resumed.begun.found) {
             Looked::Wait(seat) => way.joined(Box::pin(seat.wait()).await),
             looked => looked,
         };
@@ -134,6 +143,24 @@ where
     }
 }
 
+/// The answer to what changes something.
+fn around<A, Req, Res, Err>(
+    shared: &Shared<A, A::Key, A::Kept>,
+    outdates: Option<A::Key>,
+    result: Result<Res, Err>,
+) -> Result<A::Response, Err>
+where
+    A: Adapter<Req, Res, Err>,
+{
+    let is_done = shared.adapter.trouble(result.as_ref()).is_none();
+    if let (Some(key), Ok(response), true) = (outdates, &result, is_done) {
+        shared.cache.forget(&key);
+        shared.adapter.outdated(&key, response);
+    }
+    shared.counters.count(Source::Upstream);
+    result.map(|response| shared.adapter.answer(response, Source::Upstream))
+}
+
 /// What looking into the cache came to.
 enum Looked<K: Hash + Eq + Clone, V: Clone, R> {
     Served(R),
@@ -151,15 +178,20 @@ where
     A: Sees<Req, S::Response, S::Error>,
     Req: Send + Sync + 'static,
 {
-    /// Looks into the cache.
-    fn look(&self, now: Time, terms: &Terms) -> Looked<A::Key, A::Kept, A::Response> {
+    /// What it found, or finds now.
+    fn look(
+        &self,
+        now: Time,
+        terms: &Terms,
+        found: Option<Found<A::Key, A::Kept>>,
+    ) -> Looked<A::Key, A::Kept, A::Response> {
         let Some(key) = &self.key else { return Looked::Alone };
         if *terms != Terms::default()
             && let Some(looked) = self.choose(now, key, terms)
         {
             return looked;
         }
-        match self.shared.cache.ask(now, key, self.seen.deadline) {
+        match found.unwrap_or_else(|| self.shared.cache.ask(now, key, self.seen.deadline)) {
             Found::Hit(kept) => Looked::Served(self.serve(kept, Source::Fresh)),
             Found::Stale(kept, lead) => {
                 if let Some(lead) = lead {
@@ -245,15 +277,20 @@ where
             Some(flight) if flight.leads() => Sending::Shared,
             _ => Sending::Alone,
         };
-        let (request, held) = asking(&self.shared, &self.request, flight.as_ref(), sending);
         // What is not needed any longer ends with this block: a future would carry it on.
         let reading = {
-            let result = send(self.inner.clone(), request).await;
+            let mut held = None;
+            if self.answered.is_none() {
+                let (request, kept) = asking(&self.shared, &self.request, flight.as_ref(), sending);
+                held = kept;
+                self.answered = Some(send(self.inner.clone(), request).await);
+            }
+            let result = self.answered.take().expect("it was asked");
             if let Some(trouble) = self.shared.adapter.trouble(result.as_ref()) {
                 if let Some(flight) = flight.take() {
                     flight.fail();
                 }
-                self.failed = Some(result);
+                self.answered = Some(result);
                 return Asked::Trouble(trouble);
             }
             // No answer is never an ordinary one, whatever the adapter says of the error.
@@ -261,7 +298,7 @@ where
                 Ok(response) => response,
                 Err(error) => {
                     flight.take();
-                    self.failed = Some(Err(error));
+                    self.answered = Some(Err(error));
                     return Asked::Trouble(Trouble::NoAnswer);
                 }
             };
@@ -315,11 +352,11 @@ where
             State::Troubled(trouble) => trouble,
             State::New | State::Dimmed => Trouble::NoAnswer,
         };
-        if self.failed.is_none() && now() < self.seen.deadline && trouble == Trouble::Failed {
+        if self.answered.is_none() && now() < self.seen.deadline && trouble == Trouble::Failed {
             let request = self.shared.adapter.copy(&self.request, Sending::Alone);
-            self.failed = Some(send(self.inner.clone(), request).await);
+            self.answered = Some(send(self.inner.clone(), request).await);
         }
-        match self.failed.take() {
+        match self.answered.take() {
             Some(result) => {
                 self.shared.counters.count(Source::Upstream);
                 result.map(|response| self.shared.adapter.answer(response, Source::Upstream))

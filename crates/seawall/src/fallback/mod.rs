@@ -18,6 +18,7 @@
 //!
 //! HTTP has its adapter in [`crate::http::fallback`].
 
+mod begun;
 mod cache;
 mod course;
 mod terms;
@@ -38,6 +39,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::threads::Threads;
+pub use begun::{Alone, Begun, Left};
 pub use cache::Cache;
 pub use terms::Terms;
 
@@ -356,6 +358,11 @@ where
         self.0.counters.read()
     }
 
+    /// How requests are seen.
+    pub fn adapter(&self) -> &A {
+        &self.0.adapter
+    }
+
     /// What is kept.
     pub fn cache(&self) -> &Cache<K, V> {
         &self.0.cache
@@ -382,6 +389,52 @@ impl<S: Clone, A, K, V> Clone for Fallback<S, A, K, V> {
     }
 }
 
+/// The parts of what [`call`](Service::call) does, for who can send a request by itself for less than a service
+/// does.
+impl<S, A, K, V> Fallback<S, A, K, V>
+where
+    K: Hash + Eq + Clone,
+    V: Clone,
+{
+    /// Looks what is kept for this request, and whether another one is asking for the same.
+    pub fn begin<Req>(&self, request: &Req) -> Begun<K, V>
+    where
+        S: Service<Req>,
+        A: Adapter<Req, S::Response, S::Error, Key = K, Kept = V>,
+    {
+        Begun::new(&self.shared, request)
+    }
+
+    /// The caller has sent the request, and gives its answer, which is an ordinary one and not kept.
+    pub fn leave(&self, alone: Alone<K, V>, left: Left) {
+        alone.left(left);
+        self.shared.counters.count(Source::Upstream);
+    }
+
+    /// Does the rest, also with an answer that the caller has and cannot [`leave`](Fallback::leave).
+    #[expect(clippy::type_complexity, reason = "it is the future of the service")]
+    pub fn go_on<Req>(
+        self,
+        request: Req,
+        begun: Begun<K, V>,
+        answered: Option<Result<S::Response, S::Error>>,
+    ) -> Pin<Box<dyn Future<Output = Result<A::Response, S::Error>> + Send>>
+    where
+        S: Service<Req> + Clone + Send + Sync + 'static,
+        S::Response: Send,
+        S::Error: Send,
+        S::Future: Send,
+        A: Adapter<Req, S::Response, S::Error, Key = K, Kept = V> + Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        A::Response: Send,
+        Req: Send + Sync + 'static,
+    {
+        let resumed = Box::new(begun::Resumed { begun, answered });
+        Box::pin(course::run(self.inner, self.shared, request, Some(resumed)))
+    }
+}
+
 impl<S, A, Req> Service<Req> for Fallback<S, A, A::Key, A::Kept>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
@@ -403,6 +456,6 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        Box::pin(course::run(self.inner.clone(), self.shared.clone(), request))
+        Box::pin(course::run(self.inner.clone(), self.shared.clone(), request, None))
     }
 }

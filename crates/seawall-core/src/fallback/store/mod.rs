@@ -123,6 +123,11 @@ pub struct Errand<K> {
 }
 
 impl<K> Errand<K> {
+    /// What it is for.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
     /// Whether something may be kept that can be confirmed ([`Store::confirmable`]).
     pub fn may_confirm(&self) -> bool {
         self.may_confirm

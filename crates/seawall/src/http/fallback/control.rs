@@ -4,12 +4,13 @@
 //! that comes twice, the shorter one holds.
 
 use ::http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
-use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body;
 use seawall_core::fallback::{Freshness, Stale};
 use seawall_core::time::Span;
 
-use super::validate;
-use crate::fallback::Terms;
+use super::{Settings, validate};
+use crate::fallback::{Left, Terms};
 
 /// The most fields that may tell answers apart.
 pub(super) const VARY_MAX: usize = 8;
@@ -129,6 +130,22 @@ pub(super) fn age(headers: &HeaderMap) -> Span {
         (Some(age), None) => read(age).unwrap_or(Span::from_secs(SECONDS_MAX)),
         (Some(_), Some(_)) => Span::from_secs(SECONDS_MAX),
     }
+}
+
+/// Whether an ordinary answer to this request is to be kept, as its head says: how long, and what tells it from
+/// others.
+pub(super) fn keeps<RB: Body>(
+    request: &HeaderMap,
+    response: &Response<RB>,
+    settings: &Settings,
+) -> Result<(Freshness, Vec<HeaderName>), Left> {
+    let (status, headers) = (response.status(), response.headers());
+    if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
+        return Err(Left::Unrelated);
+    }
+    let freshness = freshness(request, status, headers, settings.unmarked);
+    let kept = freshness.and_then(|freshness| Some((freshness, vary(headers)?)));
+    kept.filter(|_| response.body().size_hint().lower() <= settings.body_max).ok_or(Left::Apart)
 }
 
 /// How long an answer to this request may be kept by a cache that many share, and used; `None` when

@@ -78,7 +78,7 @@ use tower_service::Service;
 pub use body::Replayed;
 
 use crate::clock::{instant, now};
-use crate::fallback::{Adapter, Seek, Sending, Source, Taken, Terms};
+use crate::fallback::{Adapter, Left, Seek, Sending, Source, Taken, Terms};
 use crate::identity::UserKeys;
 use crate::threads::Locks;
 use address::Address;
@@ -273,6 +273,17 @@ impl<F, H> HttpFallback<F, H> {
     }
 }
 
+impl<F, H> HttpFallback<F, H> {
+    /// What becomes of an answer that is passed on as it is; `None` when there is more to do with it, because it is
+    /// an error or to be kept.
+    pub fn leaves<B, RB: Body>(&self, request: &Request<B>, response: &Response<RB>) -> Option<Left> {
+        if is_error(response.status().as_u16()) {
+            return None;
+        }
+        control::keeps(request.headers(), response, &self.shared.settings).err()
+    }
+}
+
 impl Shared {
     fn address<B>(&self, request: &Request<B>) -> Arc<Address> {
         Arc::new(Address::of(request, &self.keys))
@@ -324,28 +335,17 @@ impl Shared {
         RB: Body<Data = Bytes> + Send + 'static,
         RB::Error: Send,
     {
-        let (head, body) = response.into_parts();
-        let untouched = |head, body| Response::from_parts(head, Replayed::untouched(body));
-        let status = head.status;
-        if let (StatusCode::NOT_MODIFIED, Some(held)) = (status, held) {
-            return Err(Box::pin(self.confirmed(
-                request,
-                sought,
-                held,
-                Response::from_parts(head, body),
-                until,
-            )));
+        if let (StatusCode::NOT_MODIFIED, Some(held)) = (response.status(), held) {
+            return Err(Box::pin(self.confirmed(request, sought, held, response, until)));
         }
-        if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
-            return Ok(Taken::Unrelated(untouched(head, body)));
-        }
+        let (freshness, names) = match control::keeps(request.headers(), &response, &self.settings) {
+            Ok(kept) => kept,
+            Err(Left::Apart) => return Ok(Taken::Apart(response.map(Replayed::untouched))),
+            Err(Left::Unrelated) => return Ok(Taken::Unrelated(response.map(Replayed::untouched))),
+        };
         let settings = &self.settings;
-        let freshness = control::freshness(request.headers(), status, &head.headers, settings.unmarked);
-        let kept = freshness.and_then(|freshness| Some((freshness, control::vary(&head.headers)?)));
-        let Some((freshness, names)) = kept else { return Ok(Taken::Apart(untouched(head, body))) };
-        if body.size_hint().lower() > settings.body_max {
-            return Ok(Taken::Apart(untouched(head, body)));
-        }
+        let (head, body) = response.into_parts();
+        let status = head.status;
         Err(Box::pin(async move {
             match read(Box::pin(body), settings.body_max, until).await {
                 Read::Whole(bytes) => {
