@@ -4,6 +4,7 @@ use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::thread::yield_now;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use seawall_core::gate::{Own, Ownership, shard_of};
@@ -32,7 +33,8 @@ impl Ownership for Threads {
 /// It is held for some nanoseconds at a time, so that taking it and giving it up are most of the
 /// cost. It is given up by a plain store, without asking whether another thread sleeps. Who finds it
 /// taken looks again, less and less often, which leaves the holder its cache line. Whoever that does
-/// not help lines up asleep, and only the first in line keeps looking, between turns of others.
+/// not help lines up asleep, and only the first in line keeps looking, between turns of others and,
+/// when those have had many, between rests: the holder may be one whom it keeps from running.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Padded<T> {
@@ -43,6 +45,12 @@ struct Padded<T> {
 /// Pauses before each look at a taken lock, as powers of two; then it is time to line up. Even the
 /// first is longer than the lock is held as a rule: each look costs the holder its cache line.
 const PAUSES: [u32; 8] = [3, 4, 5, 6, 6, 6, 6, 6];
+
+/// Turns that are left to others before the first in line rests.
+const TURNS: u32 = 64;
+
+/// How long it rests between looks.
+const REST: Duration = Duration::from_micros(50);
 
 /// Shards, each behind a lock.
 #[derive(Debug)]
@@ -67,9 +75,15 @@ impl<T> Padded<T> {
             }
         }
         let _first = self.line.lock();
-        loop {
+        for _ in 0..TURNS {
             // The holder may be waiting for this processor.
             yield_now();
+            if let Some(part) = self.look() {
+                return part;
+            }
+        }
+        loop {
+            rest();
             if let Some(part) = self.look() {
                 return part;
             }
@@ -80,6 +94,11 @@ impl<T> Padded<T> {
     fn look(&self) -> Option<SpinMutexGuard<'_, T>> {
         if self.part.is_locked() { None } else { self.part.try_lock() }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "no time of anybody's: a turn that takes a little longer")]
+fn rest() {
+    std::thread::sleep(REST);
 }
 
 impl<T> Own<T> for Locks<T> {
@@ -104,6 +123,22 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn whoever_waits_long_gets_it_in_the_end() {
+        let parts = Locks::own(vec![0_u64]);
+        thread::scope(|scope| {
+            let waiting = parts.with(Key(0), |held| {
+                let waiting = [(); 3].map(|()| scope.spawn(|| parts.with(Key(0), |part| *part += 1)));
+                // Until the first in line has had its turns, and rests.
+                (0..100 * TURNS).for_each(|_| yield_now());
+                *held += 1;
+                waiting
+            });
+            waiting.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        parts.each(|part| assert_eq!(*part, 4));
+    }
 
     #[test]
     fn one_at_a_time_changes_a_part_however_long_it_is_held() {
