@@ -21,6 +21,15 @@ pub struct Pressure {
     pub load: f64,
 }
 
+impl Pressure {
+    /// Whether nobody would wait, or had to of late, and no queue stands.
+    #[inline]
+    pub(crate) fn is_calm(&self) -> bool {
+        let waits = self.delay > Span::ZERO || self.least_delay > Span::ZERO;
+        !waits && !self.stands
+    }
+}
+
 /// How the machine is doing, as far as it is known. Core reads nothing: the driver samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reading {

@@ -148,11 +148,7 @@ impl Judge {
     /// Counts a place that was given back and held since then, and whether it is `wanted` by who waits.
     #[inline]
     pub(super) fn drain(&mut self, now: Time, lane: usize, since: Time, wanted: Wanted) {
-        let silence = now.since(self.drained.max(since));
-        if wanted == Wanted::ByOthers
-            && silence >= STILL
-            && known(&self.held).is_some_and(|held| silence.as_secs_f64() >= held * STILL_TIMES)
-        {
+        if wanted == Wanted::ByOthers && self.stood_still(now, since) {
             self.resumed = now;
         }
         self.drained = now;
@@ -160,6 +156,13 @@ impl Judge {
         self.held.add(held);
         self.lanes[lane].held.add(held);
         self.lanes[lane].drain.add(now);
+    }
+
+    /// Whether nothing drained for so long before this place was given back that the drain had stopped.
+    #[inline(never)]
+    fn stood_still(&self, now: Time, since: Time) -> bool {
+        let silence = now.since(self.drained.max(since));
+        silence >= STILL && known(&self.held).is_some_and(|held| silence.as_secs_f64() >= held * STILL_TIMES)
     }
 
     /// How long it is since then, without what went before the drain stood still.

@@ -220,16 +220,14 @@ impl<W> Limit<W> {
         }
         let (least_delay, stands) = (self.judge.least_delay(), self.judge.stands_in(lane));
         let is_late = stands || least_delay > Span::ZERO || self.queue.waiting() > 0;
-        let paces = if is_late { self.paces(lane) } else { Paces::default() };
-        Pressure {
-            delay: self.delay(now, lane, &paces),
-            has_room: self.has_room(lane),
-            least_delay,
-            grows: self.judge.grows(),
-            stands,
-            pace: self.pace(&paces),
-            load: self.judge.load_in(lane),
-        }
+        let (delay, pace) = if is_late {
+            let paces = self.paces(lane);
+            (self.delay(now, lane, &paces), self.pace(&paces))
+        } else {
+            (Span::ZERO, Span::ZERO)
+        };
+        let (has_room, grows, load) = (self.has_room(lane), self.judge.grows(), self.judge.load_in(lane));
+        Pressure { delay, has_room, least_delay, grows, stands, pace, load }
     }
 
     /// Asks for a place in flight, or in the queue.
@@ -251,10 +249,8 @@ impl<W> Limit<W> {
         if request.deadline <= now || !self.has_room(lane) {
             return None;
         }
-        let tenant = self.tenant(request.user);
-        if !self.tenant_has_room(tenant) {
-            return None;
-        }
+        // Nearly always nobody has places of its own.
+        let tenant = if self.bulkhead.is_none() { None } else { Some(self.tenant_with_room(request.user)?) };
         self.judge.note_delay(Span::ZERO);
         Some(self.occupy(now, lane, tenant))
     }
@@ -417,13 +413,20 @@ impl<W> Limit<W> {
         self.bulkhead.as_ref().map(|bulkhead| bulkhead.tenant(user))
     }
 
+    /// Whose places this user takes, if there is one for it.
+    #[inline(never)]
+    fn tenant_with_room(&self, user: Key) -> Option<Tenant> {
+        self.tenant(user).filter(|tenant| self.tenant_has_room(Some(*tenant)))
+    }
+
     fn tenant_has_room(&self, tenant: Option<Tenant>) -> bool {
         let Some((bulkhead, tenant)) = self.bulkhead.as_ref().zip(tenant) else { return true };
         bulkhead.has_room(tenant, self.places)
     }
 
+    #[inline]
     fn change_tenant(&mut self, tenant: Option<Tenant>, change: impl FnOnce(&mut Held)) {
-        if let Some((bulkhead, tenant)) = self.bulkhead.as_mut().zip(tenant) {
+        if let (Some(tenant), Some(bulkhead)) = (tenant, &mut self.bulkhead) {
             bulkhead.change(tenant, change);
         }
     }

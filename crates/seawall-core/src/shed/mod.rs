@@ -173,17 +173,12 @@ impl Shed {
 
     /// When to ask again, if the request is dropped: a refusal is made only where it stays.
     pub(crate) fn drops(&mut self, now: Time, request: &Request, pressure: &Pressure) -> Option<Span> {
-        self.target = match self.config.target {
-            Span::ZERO => Span::ZERO,
-            target => {
-                let patience = request.deadline.since(now).as_nanos() / TARGET_OF_PATIENCE;
-                target.max(pressure.pace.times(TARGET_DRAINS).min(Span::from_nanos(patience)))
-            }
-        };
-        if pressure.delay > Span::ZERO || !pressure.stands {
+        // Nearly always there is nothing to aim at.
+        let is_calm = pressure.is_calm();
+        if is_calm {
             self.idle_since = None;
-        } else if self.idle_since.is_none() {
-            self.idle_since = Some(now);
+        } else {
+            self.aim(now, request.deadline, pressure);
         }
         if self.crowd.is_due(now) {
             self.tick(now, pressure);
@@ -192,14 +187,31 @@ impl Shed {
         let tier = request.tier;
         let cohort = request.cohort_in(now, &mut self.hour);
         self.crowd.add(tier, cohort);
-        self.dimmer.observe(now, dimmed(pressure, self.target).max(self.guard.dimmed(now)));
-        let hard = is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
+        self.dimmer.observe(now, more(dimmed(pressure, self.target), self.guard.dimmed(now)));
+        let hard = !is_calm && is_hard(pressure, self.target) && tier != Tier::CriticalPlus;
         let is_ranked = pressure.stands || self.guard.share() < 1.0;
         if !is_ranked && !hard {
             self.guard.count(1);
             return None;
         }
         self.drops_by_rank(now, (tier, cohort), pressure, is_ranked, hard)
+    }
+
+    /// Sets the target for a request that has until `deadline`, and notes whether the queue is idle.
+    #[inline]
+    fn aim(&mut self, now: Time, deadline: Time, pressure: &Pressure) {
+        self.target = match self.config.target {
+            Span::ZERO => Span::ZERO,
+            target => {
+                let patience = deadline.since(now).as_nanos() / TARGET_OF_PATIENCE;
+                target.max(pressure.pace.times(TARGET_DRAINS).min(Span::from_nanos(patience)))
+            }
+        };
+        if pressure.delay > Span::ZERO || !pressure.stands {
+            self.idle_since = None;
+        } else if self.idle_since.is_none() {
+            self.idle_since = Some(now);
+        }
     }
 
     /// The same of a request that may have to be dropped.
@@ -293,8 +305,8 @@ impl Shed {
         // Steeper only on the way down: a short delay must not lift a tier above a more important one.
         let slope = if error < 0.0 { PROPORTIONAL + STEEPER * ahead } else { PROPORTIONAL };
         // Both sides are times the set point: a comparison needs no division.
-        let part = (1.0 + self.integral) * set + slope * error;
-        rank.place * self.flow * set <= part.max(ALWAYS * (1.0 - ahead) * set)
+        let (place, part) = (rank.place * self.flow * set, (1.0 + self.integral) * set + slope * error);
+        place <= part || place <= ALWAYS * (1.0 - ahead) * set
     }
 
     /// The delay that a tier may meet while ranks are unknown.
@@ -331,7 +343,13 @@ fn dimmed(pressure: &Pressure, target: Span) -> f64 {
             dimmer::between(hard / 2.0, hard, delay.as_secs_f64())
         }
     };
-    by_delay.max(dimmer::between(dimmer::LOAD_FROM, dimmer::LOAD_FULL, pressure.load))
+    more(by_delay, dimmer::between(dimmer::LOAD_FROM, dimmer::LOAD_FULL, pressure.load))
+}
+
+/// The larger of two numbers, which [`f64::max`] must look for even if one were none.
+#[inline]
+fn more(one: f64, other: f64) -> f64 {
+    if one > other { one } else { other }
 }
 
 #[cfg(test)]

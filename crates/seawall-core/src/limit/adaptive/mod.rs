@@ -350,6 +350,7 @@ impl Adaptive {
     }
 
     /// Takes in a call that was sent when `in_flight` were under way, itself included.
+    #[inline]
     pub fn sample(&mut self, now: Time, in_flight: u32, latency: Span, outcome: Outcome) {
         let seconds = latency.as_secs_near();
         if now.since(self.heard) >= SILENCE {
@@ -365,9 +366,14 @@ impl Adaptive {
         // What was sent under a limit a little lower counts: to count only what was sent since it rose
         // would leave out the long ones.
         let full = f64::from(in_flight) >= f64::from(self.limit()) * (1.0 - SMALL);
-        if !full || now < self.window.from {
-            return;
+        if full && now >= self.window.from {
+            self.sample_at_full_use(now, seconds);
         }
+    }
+
+    /// Of the calls at less than full use, which are most of them, all this would be set up in vain.
+    #[inline(never)]
+    fn sample_at_full_use(&mut self, now: Time, seconds: f64) {
         self.window.latencies.add(seconds);
         let elapsed = now.since(self.window.from);
         let patience = if self.is_short() { PATIENCE } else { PATIENCE_LONG };
