@@ -57,6 +57,7 @@ use passage::{Passage, Refused};
 pub use rule::Rule;
 use rule::Unmet;
 pub use shared::{Settings, Shared};
+use taken::Taken;
 use ticket::Line;
 pub use ticket::{Place, Ticket};
 
@@ -221,6 +222,28 @@ impl<F: Ownership> Gate<F> {
         Err(rejection.anew())
     }
 
+    /// Spends the quotas of a request that needs nothing behind them, because it is served by what is kept.
+    /// It waits for no tokens, though it takes those that are still to come.
+    pub fn spend(&self, now: Time, request: &Request) -> Result<Option<Standing>, Rejection> {
+        let mut ticket = Ticket::blank();
+        ticket.begin(now, request);
+        if request.traffic == Traffic::Probe {
+            return Ok(None);
+        }
+        let mut passage = Passage::new(&mut ticket, self.switch.stance());
+        passage.ends_at_throttles = true;
+        let mut before = Taken::default();
+        let mut asked = self.admit_from(0, now, request, &mut passage);
+        while let (Ok(()), Some(Line::Tokens { rule, .. })) = (&asked, passage.line.take()) {
+            self.rules[rule].leave_line();
+            before = passage.ticket.taken;
+            asked = self.admit_from(rule + 1, now, request, &mut passage);
+        }
+        let Some(rejection) = passage.refusal else { return Ok(ticket.standing) };
+        before.give_back(now, u32::MAX, self.rules.iter().map(|rule| &**rule));
+        Err(rejection)
+    }
+
     #[inline]
     fn pass_barrier(&self, now: Time, passage: &mut Passage<'_>) -> Result<(), Refused> {
         if passage.stance.of(Policy::Block) == Enforcement::Off {
@@ -289,6 +312,12 @@ impl<F: Ownership> Gate<F> {
 
     /// Asks what lies behind the throttles.
     fn admit_behind(&self, now: Time, request: &Request, passage: &mut Passage<'_>) -> Result<(), Refused> {
+        if passage.ends_at_throttles {
+            if !passage.shadowed.is_empty() {
+                self.on(|shared| shared.count_shadowed(self.lane, &passage.shadowed));
+            }
+            return Ok(());
+        }
         self.on(|shared| shared.admit(now, self.lane, request, passage))
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Passage<'a> {
     pub(super) stance: Stance,
     /// Those in shadow that would have refused it.
     pub(super) shadowed: Policies,
+    /// Whether nothing behind the throttles is asked.
+    pub(super) ends_at_throttles: bool,
     /// Where it waits, if it does.
     pub(super) line: Option<Line>,
     /// Why it may not go on, if that is so.
@@ -28,7 +30,14 @@ pub(super) struct Refused;
 impl<'a> Passage<'a> {
     #[inline]
     pub(super) fn new(ticket: &'a mut Ticket, stance: Stance) -> Passage<'a> {
-        Passage { ticket, stance, shadowed: Policies::default(), line: None, refusal: None }
+        Passage {
+            ticket,
+            stance,
+            shadowed: Policies::default(),
+            ends_at_throttles: false,
+            line: None,
+            refusal: None,
+        }
     }
 
     /// Notes a refusal, which ends the passage.

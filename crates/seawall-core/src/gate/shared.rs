@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use super::{BlockSnapshot, Lane, Line, Passage, Refused, Snapshot, Ticket};
 use crate::breaker::{self, Breaker, Front, Mode, Pass};
 use crate::decision::Policy;
-use crate::enforcement::{Enforcement, Stance};
+use crate::enforcement::{Enforcement, Policies, Stance};
 use crate::event::{Change, Event, Events};
 use crate::limit::{self, Answer, Limit, Slot, Turn};
 use crate::outcome::Outcome;
@@ -193,9 +193,13 @@ impl<W> Shared<W> {
     ) -> Result<(), Refused> {
         let answer = self.try_admit(now, lane, request, passage);
         if !passage.shadowed.is_empty() {
-            passage.shadowed.iter().for_each(|policy| self.shadowed[lane][policy as usize] += 1);
+            self.count_shadowed(lane, &passage.shadowed);
         }
         answer
+    }
+
+    pub(super) fn count_shadowed(&mut self, lane: usize, by: &Policies) {
+        by.iter().for_each(|policy| self.shadowed[lane][policy as usize] += 1);
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::throttle::Shape;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -127,4 +128,38 @@ proptest! {
         let limit = ledger.door.snapshot(ledger.now).limit.unwrap();
         prop_assert_eq!((limit.in_flight, limit.waiting), (0, 0));
     }
+}
+
+#[test]
+fn who_is_served_by_what_is_kept_spends_all_quotas_or_none_and_no_place() {
+    let (ten, one) = (rule(hourly(10)), rule(hourly(1)));
+    let gate = door(limited(1, 0)).throttled(vec![ten.clone(), one.clone()]);
+    let Admit::Ticket(_held) = gate.admit(at(0), &of(1)) else { panic!("it is free") };
+    // Another user, for whom there is no place.
+    assert_eq!(refused(gate.admit(at(0), &of(2))).policy, Policy::Limit);
+    assert_eq!((tokens(&ten, at(0), 2), tokens(&one, at(0), 2)), (10, 1));
+    let standing = gate.spend(at(0), &of(2)).unwrap().unwrap();
+    assert_eq!((standing.quota, standing.remaining), (1, 0));
+    assert_eq!((tokens(&ten, at(0), 2), tokens(&one, at(0), 2)), (9, 0));
+    let rejection = gate.spend(at(0), &of(2)).unwrap_err();
+    assert_eq!((rejection.policy, rejection.standing.unwrap().quota), (Policy::Throttle, 1));
+    assert_eq!(tokens(&ten, at(0), 2), 9);
+    gate.switch().set(Policy::Throttle, Enforcement::Shadow);
+    assert!(gate.spend(at(0), &of(2)).is_ok());
+    assert_eq!(gate.snapshot(at(0)).shadowed[Policy::Throttle as usize], 1);
+}
+
+#[test]
+fn who_is_served_by_what_is_kept_waits_for_no_tokens_and_gets_them_back_if_another_quota_refuses() {
+    let second = Quota::new(Rate::per_second(1), 1).unwrap();
+    let shape = Some(Shape { wait: ms(5_000), line: 10 });
+    let shaped = rule(throttle::Config { shape, ..throttle::Config::per_user(second) });
+    let few = rule(hourly(2));
+    let gate = door(limited(1, 0)).throttled(vec![shaped.clone(), few.clone()]);
+    assert!(gate.spend(at(0), &of(1)).is_ok());
+    // A second early: taken, and not waited for.
+    assert!(gate.spend(at(0), &of(1)).is_ok());
+    assert_eq!((shaped.snapshot().waiting, tokens(&few, at(0), 1)), (0, 0));
+    assert_eq!(gate.spend(at(0), &of(1)).unwrap_err().policy, Policy::Throttle);
+    assert_eq!((tokens(&shaped, at(1_999), 1), tokens(&shaped, at(2_000), 1)), (0, 1));
 }
