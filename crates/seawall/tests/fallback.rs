@@ -365,19 +365,25 @@ async fn a_leader_that_is_dropped_hands_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_hangs_holds_nobody_beyond_the_deadline_or_the_lease() {
+async fn a_leader_that_hangs_holds_nobody_beyond_half_of_its_time_or_the_lease() {
     let origin = Origin::new(|_, _| ok(MINUTE, "late")).held();
     let bench = Bench::new(&origin, vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]);
     let _leader = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
     tokio::task::yield_now().await;
-    let fixed = bench.get(&[("deadline", "2000")]).await;
-    assert_eq!((fixed.text.as_str(), fixed.served), ("[]", Some(Source::Fixed(0))));
-    let patient = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
+    let hurried = ask(Method::GET, &[("deadline", "2000")]);
+    let hurried = tokio::spawn(bench.service.clone().oneshot(hurried));
     tokio::task::yield_now().await;
     assert_eq!(origin.calls(), 1);
+    pass(1).await;
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 2, "it has a second left to ask for itself");
+    hurried.abort();
+    let patient = tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])));
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 2);
     pass(31).await;
     tokio::task::yield_now().await;
-    assert_eq!(origin.calls(), 2, "the next leads");
+    assert_eq!(origin.calls(), 3, "the next leads");
     origin.permits.add_permits(2);
     assert_eq!(got(patient.await.unwrap().unwrap()).await.text, "late");
 }

@@ -17,7 +17,8 @@
 //! the newest, spares once what was used since it came by, and evicts what was not.
 //!
 //! **Edges.** Nobody hangs. A leader that goes away hands over to whoever has waited longest; one that
-//! hangs loses its lease, and the next who asks leads; whoever waits has a deadline. A failed errand
+//! hangs loses its lease, and the next who asks leads; whoever has waited for half of its time asks for itself, so
+//! that to wait costs nobody its answer. A failed errand
 //! has failed for all who wait, so that a dying upstream is not asked once for each of them. Whoever
 //! waited for an answer gets it even if it is stale on arrival: it was made after they asked. When an answer turns out to belong
 //! to one user alone, those who wait ask for themselves, and for [`Config::apart`] nobody waits for
@@ -52,7 +53,8 @@ pub struct Config {
     /// How long a leader may take before another one leads; longer than the deadline of a call.
     /// Default 30 s.
     pub lease: Span,
-    /// How long everybody asks alone after an answer that could not be shared; default 10 s.
+    /// How long everybody asks alone after an answer that could not be shared; default 2 min. Once in that
+    /// time those who come together wait for one of them in vain.
     pub apart: Span,
 }
 
@@ -64,7 +66,7 @@ impl Default for Config {
             flights: 1_024,
             waiting: 1_024,
             lease: Span::from_secs(30),
-            apart: Span::from_secs(10),
+            apart: Span::from_secs(120),
         }
     }
 }
@@ -147,6 +149,8 @@ pub struct Place<K> {
     key: K,
     seat: flight::Seat,
     wake_at: Time,
+    /// When it asks for itself.
+    patience: Time,
     deadline: Time,
 }
 
@@ -175,7 +179,7 @@ pub enum Asked<K, V> {
 pub enum Claimed<K, V> {
     /// The answer is there.
     Hit(Kept<V>),
-    /// Ask for it: the leader has gone, or its answer belongs to it alone.
+    /// Ask for it: the leader has gone or takes too long, or its answer belongs to it alone.
     Ask(Errand<K>),
     /// The leader's errand failed.
     Failed,
@@ -265,7 +269,7 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
     }
 
     /// Asks for `key`, when the route allows `window` of staleness. `hash` is a well-mixed hash of
-    /// the key. Whoever has to wait does so until `deadline` at most.
+    /// the key. Whoever has to wait does so for half of the time until `deadline` at most.
     pub fn ask(&mut self, now: Time, hash: Key, key: &K, window: Span, deadline: Time) -> Asked<K, V> {
         let Seen { kept, apart, may_confirm } = self.look(now, hash, key, window);
         let errand = |lead| Errand { hash, key: key.clone(), begun: now, lead, may_confirm };
@@ -283,8 +287,9 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
         }
         if !apart && let Some(seat) = self.flights.join(now, hash, key, &self.config) {
             self.counts.joined += 1;
-            let wake_at = self.flights.lease_ends(&seat).min(deadline);
-            return Asked::Wait(Place { hash, key: key.clone(), seat, wake_at, deadline }, kept);
+            let patience = now + Span::from_nanos(deadline.since(now).as_nanos() / 2);
+            let wake_at = self.flights.lease_ends(&seat).min(patience);
+            return Asked::Wait(Place { hash, key: key.clone(), seat, wake_at, patience, deadline }, kept);
         }
         let lead = if apart { None } else { self.flights.lead(now, hash, key, &self.config) };
         Asked::Ask(errand(lead), kept)
@@ -338,7 +343,7 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
 
     /// "Is the answer there?" Parks the waiter if not.
     pub fn claim(&mut self, now: Time, place: Place<K>, waiter: W) -> Claimed<K, V> {
-        let Place { hash, key, seat, deadline, .. } = place;
+        let Place { hash, key, seat, patience, deadline, .. } = place;
         let landed = match self.flights.ended(&seat) {
             None => None,
             Some(Ended::Filled(answer)) => Some(Claimed::Hit(answer.kept(now))),
@@ -359,9 +364,13 @@ impl<K: Eq + Clone, V: Clone, W> Store<K, V, W> {
         if let Some(lead) = self.flights.take_over(now, &seat, &self.config) {
             return Claimed::Ask(Errand { hash, key, begun: now, lead: Some(lead), may_confirm: true });
         }
-        let wake_at = self.flights.lease_ends(&seat).min(deadline);
+        if now >= patience {
+            self.go(seat);
+            return Claimed::Ask(Errand { hash, key, begun: now, lead: None, may_confirm: true });
+        }
+        let wake_at = self.flights.lease_ends(&seat).min(patience);
         self.flights.park(&seat, waiter);
-        Claimed::Wait(Place { hash, key, seat, wake_at, deadline })
+        Claimed::Wait(Place { hash, key, seat, wake_at, patience, deadline })
     }
 
     /// Whoever waited here has gone.

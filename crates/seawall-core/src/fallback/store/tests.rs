@@ -114,13 +114,24 @@ fn an_older_answer_never_replaces_a_newer_one() {
 }
 
 #[test]
-fn whoever_waits_has_a_deadline() {
+fn whoever_has_waited_for_half_of_its_time_asks_for_itself() {
     let mut bench = Bench::new();
-    let _errand = bench.lead(at(0), 7);
-    let asked = bench.0.ask(at(0), Key(mix(7)), &7, WINDOW, at(2));
-    let Asked::Wait(place, None) = asked else { panic!("nobody leads") };
-    assert_eq!(place.wake_at(), at(2));
-    assert!(matches!(bench.0.claim(at(2), place, 1), Claimed::Late));
+    let leading = bench.lead(at(0), 7);
+    let mut wait = || {
+        let asked = bench.0.ask(at(0), Key(mix(7)), &7, WINDOW, at(4));
+        let Asked::Wait(place, None) = asked else { panic!("nobody leads") };
+        assert_eq!(place.wake_at(), at(2));
+        place
+    };
+    let (impatient, late) = (wait(), wait());
+    let Claimed::Wait(impatient) = bench.0.claim(at(1), impatient, 1) else { panic!("it has time") };
+    let Claimed::Ask(alone) = bench.0.claim(at(2), impatient, 1) else { panic!("it has half of it left") };
+    assert!(!alone.leads());
+    assert!(matches!(bench.0.claim(at(4), late, 2), Claimed::Late));
+    bench.fill(at(5), alone, 1);
+    bench.fill(at(6), leading, 2);
+    assert_eq!(bench.due(), [] as [u32; 0]);
+    assert_eq!(bench.0.snapshot().flights, 0);
 }
 
 #[test]
@@ -146,7 +157,8 @@ fn answers_that_cannot_be_shared_put_nobody_in_line() {
     bench.fill(at(3), one, 70); // It changed its mind.
     assert!(matches!(bench.ask(at(3), 7), Asked::Hit(_)));
     bench.0.pass(at(4), other);
-    assert!(bench.lead(at(14), 7).leads());
+    assert!(!bench.lead(at(123), 7).leads());
+    assert!(bench.lead(at(124), 7).leads());
 }
 
 #[test]
