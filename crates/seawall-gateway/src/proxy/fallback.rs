@@ -28,7 +28,8 @@ use seawall::core::request;
 use seawall::core::time::Time;
 use seawall::fallback::{Adapter, Cache, Dimmer, FallbackLayer, Seek, Sending, Source, TakenBy};
 use seawall::http::Held;
-use seawall::http::fallback::{Copy, Fixed, HttpFallback, NOT_KEPT, Replayed, Resource, Settings};
+use seawall::http::fallback::{Copy, Fixed, HttpFallback, NOT_KEPT, Replayed, Resource, Served, Settings};
+use seawall::now;
 use seawall_config as config;
 use send_wrapper::SendWrapper;
 use tower_layer::Layer as _;
@@ -101,7 +102,7 @@ pub(super) async fn answer(
         Ok(alone) => alone,
         Err(begun) => {
             HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
-            return replied(route, fallback.go_on(asking, begun, None).await);
+            return replied(route, &seen, fallback.go_on(asking, begun, None).await);
         }
     };
     // As most are, and for them nothing has to be wrapped.
@@ -113,12 +114,25 @@ pub(super) async fn answer(
     }
     HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
     let passed = Ok(Passed::new(response, standing));
-    replied(route, fallback.go_on(asking, alone.into(), Some(passed)).await)
+    replied(route, &seen, fallback.go_on(asking, alone.into(), Some(passed)).await)
 }
 
-/// What comes out of the layer.
-fn replied(route: &Route, replied: Result<Replied, Infallible>) -> Response<Payload> {
-    let Ok(Replied { mut response, standing }) = replied;
+/// What comes out of the layer. What is kept needs no place, but it spends the quotas.
+fn replied(
+    route: &Route,
+    seen: &request::Request,
+    replied: Result<Replied, Infallible>,
+) -> Response<Payload> {
+    let Ok(Replied { mut response, mut standing, lost }) = replied;
+    if let Some(trouble @ (Trouble::NoAnswer | Trouble::Failed)) = lost {
+        return broken(route, seen, trouble).map(Payload::Plain);
+    }
+    if let Some(Served(Source::Fresh | Source::Joined | Source::Revalidating)) = response.extensions().get() {
+        match route.gate.spend(now(), seen) {
+            Ok(spent) => standing = spent,
+            Err(rejection) => return super::stack::refuse(route, &rejection).map(Payload::Plain),
+        }
+    }
     // Only a timeout can be for want of something kept.
     if response.status() == StatusCode::GATEWAY_TIMEOUT
         && response.headers().get(REASON).is_some_and(|reason| reason == NOT_KEPT)
@@ -127,6 +141,17 @@ fn replied(route: &Route, replied: Result<Replied, Infallible>) -> Response<Payl
     }
     route.refusals.annotate(response.headers_mut(), standing);
     response.map(Payload::Replayed)
+}
+
+/// The answer where one came and did not come whole, or none came in time.
+fn broken(route: &Route, seen: &request::Request, trouble: Trouble) -> Response<Plain> {
+    let is_late = trouble == Trouble::NoAnswer && seen.deadline <= now();
+    let (status, title, error) = match is_late {
+        true => (StatusCode::GATEWAY_TIMEOUT, "Deadline passed", "http_response_timeout"),
+        false => (StatusCode::BAD_GATEWAY, "The upstream broke off its answer", "http_response_incomplete"),
+    };
+    route.stats.upstream_failed.inc();
+    route.refusals.upstream_failed(status, title, error).map(Held::full)
 }
 
 /// The worker on this thread, as a service.
@@ -143,6 +168,8 @@ pub(crate) struct Passed {
 pub(crate) struct Replied {
     response: Response<Replayed<OnThread>>,
     standing: Option<Standing>,
+    /// Why there is no answer at all.
+    lost: Option<Trouble>,
 }
 
 impl Passed {
@@ -153,7 +180,7 @@ impl Passed {
 
 impl From<Response<Replayed<OnThread>>> for Replied {
     fn from(response: Response<Replayed<OnThread>>) -> Replied {
-        Replied { response, standing: None }
+        Replied { response, standing: None, lost: None }
     }
 }
 
@@ -249,7 +276,7 @@ impl Adapter<Asking, Passed, Infallible> for Seeing {
         impl Future<Output = TakenBy<Self, Asking, Passed, Infallible>> + Send,
     > {
         let Passed { response, standing } = passed;
-        let replied = move |response| Replied { response, standing };
+        let replied = move |response| Replied { response, standing, lost: None };
         match self.http().take(&asking.request, key, held, response, until) {
             Ok(taken) => Ok(taken.map(replied)),
             Err(reading) => Err(async move { reading.await.map(replied) }),
@@ -271,7 +298,7 @@ impl Adapter<Asking, Passed, Infallible> for Seeing {
 
     fn answer(&self, passed: Passed, source: Source) -> Self::Response {
         let Passed { response, standing } = passed;
-        Replied { response: self.http().answer(response, source), standing }
+        Replied { response: self.http().answer(response, source), standing, lost: None }
     }
 
     fn unkept(&self, asking: &Asking) -> Self::Response {
@@ -279,7 +306,8 @@ impl Adapter<Asking, Passed, Infallible> for Seeing {
     }
 
     fn lost(&self, asking: &Asking, trouble: Trouble) -> Self::Response {
-        self.http().lost(&asking.request, trouble).into()
+        let response = self.http().lost(&asking.request, trouble);
+        Replied { response, standing: None, lost: Some(trouble) }
     }
 }
 

@@ -404,7 +404,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
+pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
     route.stats.refused(rejection.reason);
     route.refusals.response(rejection).map(Held::full)
 }

@@ -69,3 +69,53 @@ fn who_takes_only_what_is_kept_is_told_so_and_spoils_nothing() {
     let state = gateway.state();
     assert!(state.contains("\"availability\":1.0") && state.contains("\"attempts\":0"), "{state}");
 }
+
+/// An origin that answers each connection with these bytes, and closes it.
+fn saying(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+            _ = stream.get_mut().write_all(answer);
+        }
+    });
+    address
+}
+
+#[test]
+fn what_is_kept_spends_the_quota() {
+    let origin = saying(
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{origin}\"]\n[route.r]\nupstream = \"u\"\n\
+         fallback = [{{ stale = \"5m\" }}]\nthrottle = [{{ rate = \"1/h\", burst = 3 }}]\n"
+    );
+    let gateway = Gateway::start(&[&config("kept-quota.toml", &file)]);
+    for left in (0..3).rev() {
+        let got = gateway.get("/", "");
+        assert_eq!((got.status, got.body.as_str()), (200, "ok"), "{}", got.head);
+        assert!(got.field("ratelimit").starts_with(&format!("\"user\";r={left}")), "{}", got.head);
+    }
+    let refused = gateway.get("/", "");
+    assert_eq!((refused.status, refused.field("x-seawall-reason")), (429, "throttled"));
+    let state = gateway.state();
+    assert!(state.contains("\"attempts\":1"), "{state}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_while_it_is_read_to_be_kept_is_a_failure_that_says_so() {
+    let origin = saying(
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 9\r\n\r\nok",
+    );
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{origin}\"]\n[route.r]\nupstream = \"u\"\nfallback = [{{ stale = \"5m\" }}]\n"
+    );
+    let gateway = Gateway::start(&[&config("kept-broken.toml", &file)]);
+    let got = gateway.get("/", "");
+    assert_eq!((got.status, got.field("x-seawall-reason")), (502, "upstream"), "{}", got.head);
+    assert!(!got.field("retry-after").is_empty() && got.body.contains("\"status\":502"), "{}", got.body);
+}

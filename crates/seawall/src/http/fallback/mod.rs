@@ -93,6 +93,9 @@ pub const NOT_KEPT: &str = "not_kept";
 /// Consecutive multiples of it, in parts of 2^64, are far apart (the golden ratio).
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// How long the head of an answer waits for its body, which is kept only as a whole.
+const READING: Span = Span::from_secs(1);
+
 /// What is kept, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -347,7 +350,7 @@ impl Shared {
         let (head, body) = response.into_parts();
         let status = head.status;
         Err(Box::pin(async move {
-            match read(Box::pin(body), settings.body_max, until).await {
+            match read(Box::pin(body), settings.body_max, until.min(now() + READING)).await {
                 Read::Whole(bytes) => {
                     let age = control::age(&head.headers);
                     let copy = Copy { status, headers: kept_fields(&head.headers), body: bytes.clone() };
