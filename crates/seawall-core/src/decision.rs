@@ -117,6 +117,8 @@ impl Reason {
 pub struct Standing {
     /// Which quota, by its place in the gate's config.
     pub quota: u8,
+    /// The plan of the user, as the request has it; a throttle without that one goes by its default.
+    pub plan: u8,
     /// Whole tokens left after this decision.
     pub remaining: u64,
     /// The time until the next token; zero while some are left.

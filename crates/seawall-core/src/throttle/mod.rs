@@ -379,7 +379,8 @@ impl Throttle {
         self.counts.waited += 1;
         // Whoever waits gets the last token there is.
         let token = gauge.units(1).expect("a burst is at least one");
-        let standing = Standing { quota: 0, remaining: 0, reset: self.gauges.unit.span(token) };
+        let reset = self.gauges.unit.span(token);
+        let standing = Standing { quota: 0, plan: request.plan, remaining: 0, reset };
         Some(Slot { at: now.max(self.base) + wait, standing, mark })
     }
 
@@ -501,12 +502,12 @@ impl Throttle {
         let (Some(units), Some(0)) = (units, short) else {
             self.counts.throttled += 1;
             let wait = short.map_or(Span::MAX, |short| self.gauges.unit.span(short));
-            let standing = Some(self.standing(gauge, level, now));
+            let standing = Some(self.standing(request.plan, gauge, level, now));
             let rejection = Rejection::new(Policy::Throttle, Reason::Throttled, wait);
             return Look::Refused(Rejection { standing, ..rejection });
         };
         let after = Gauge::after(level, now, units);
-        let standing = self.standing(gauge, after, now);
+        let standing = self.standing(request.plan, gauge, after, now);
         match then(Grant { standing, mark: self.mark(request.user, level, now) }) {
             Ok(value) => {
                 keep(self, after);
@@ -600,7 +601,7 @@ impl Throttle {
     }
 
     #[inline]
-    fn standing(&self, gauge: &Gauge, level: Level, now: Ticks) -> Standing {
+    fn standing(&self, plan: u8, gauge: &Gauge, level: Level, now: Ticks) -> Standing {
         let remaining = gauge.tokens(level, now);
         let reset = if remaining > 0 {
             Span::ZERO
@@ -608,7 +609,7 @@ impl Throttle {
             let token = gauge.units(1).expect("a burst is at least one");
             self.gauges.unit.span(gauge.short(level, now, token))
         };
-        Standing { quota: 0, remaining, reset }
+        Standing { quota: 0, plan, remaining, reset }
     }
 }
 

@@ -95,6 +95,11 @@ impl Plans {
         &self.quotas[self.number(plan)]
     }
 
+    /// All of them, the default first.
+    pub fn quotas(&self) -> &[Quota] {
+        &self.quotas[..usize::from(self.count)]
+    }
+
     /// Its number, or that of the default.
     const fn number(&self, plan: u8) -> usize {
         if plan < self.count { plan as usize } else { 0 }
@@ -104,7 +109,7 @@ impl Plans {
         if self.count == 1 {
             return Some(Unit::of(&self.quotas[0]));
         }
-        self.quotas[..usize::from(self.count)]
+        self.quotas()
             .iter()
             .try_fold(Unit::of(&self.quotas[0]), |unit, quota| unit.with(quota))?
             .times(PLAN_MASK + 1)

@@ -38,7 +38,10 @@ fn exactly_the_burst_passes_and_the_rest_is_told_when() {
     assert_eq!(passed, 100);
     let Look::Refused(rejection) = admit(&mut throttle, at(0), 1) else { panic!("must be refused") };
     assert_eq!(rejection.retry_after, Span::from_secs(3_600));
-    assert_eq!(rejection.standing, Some(Standing { quota: 0, remaining: 0, reset: Span::from_secs(3_600) }));
+    assert_eq!(
+        rejection.standing,
+        Some(Standing { quota: 0, plan: 0, remaining: 0, reset: Span::from_secs(3_600) })
+    );
     assert_eq!(admit(&mut throttle, at(0), 2), Look::Taken(()));
 }
 

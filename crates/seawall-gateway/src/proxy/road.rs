@@ -398,6 +398,7 @@ impl Kept {
             .iter()
             .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() })
             .collect();
+        let plans = throttle.iter().map(|throttle| throttle.config.plans.quotas()[1..].to_vec()).collect();
         let gate = Arc::new(gate);
         let fallback = self.fallback(route, &gate);
         Some(Route {
@@ -410,7 +411,7 @@ impl Kept {
             targets,
             call: route.retry,
             deadline: route.deadline,
-            refusals: Refusals::new(quotas, families, self.seed),
+            refusals: Refusals::new(quotas, families, self.seed).with_plans(plans),
             stats: self.stats.entry(route.name.clone()).or_default().clone(),
             tier_header: route.tier.header.clone(),
             matching: config::Route { throttle, ..route.clone() },

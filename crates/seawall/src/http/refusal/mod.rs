@@ -72,7 +72,10 @@ pub struct NamedQuota {
 pub struct Refusals {
     families: Families,
     quotas: Vec<NamedQuota>,
-    policy_field: Option<HeaderValue>,
+    /// What users of plans have instead, by quota and plan, from plan 1 on.
+    plans: Vec<Vec<Quota>>,
+    /// By plan.
+    policy_fields: Vec<Option<HeaderValue>>,
     seed: u64,
     answered: AtomicU64,
 }
@@ -81,12 +84,34 @@ impl Refusals {
     /// Answers that name `quotas`, given in the order of the gate's throttles. `seed` spreads
     /// `Retry-After`: draw it at random, outside of tests.
     pub fn new(quotas: Vec<NamedQuota>, families: Families, seed: u64) -> Refusals {
-        let policies = quotas.iter().map(|NamedQuota { name, quota }| {
+        let answered = AtomicU64::new(0);
+        Refusals { families, quotas, plans: Vec::new(), policy_fields: Vec::new(), seed, answered }
+            .with_plans(Vec::new())
+    }
+
+    /// The same where users of plans have other quotas: for each of the quotas those of its plans, in their
+    /// order; those that have none are left out or empty.
+    pub fn with_plans(self, plans: Vec<Vec<Quota>>) -> Refusals {
+        let most = plans.iter().map(Vec::len).max().unwrap_or(0);
+        let refusals = Refusals { plans, ..self };
+        let policy_fields = (0..=most).map(|plan| refusals.policy_field(plan)).collect();
+        Refusals { policy_fields, ..refusals }
+    }
+
+    /// All quotas, as users of this plan have them.
+    fn policy_field(&self, plan: usize) -> Option<HeaderValue> {
+        let policies = self.quotas.iter().enumerate().map(|(place, NamedQuota { name, .. })| {
+            let quota = self.quota_of(place, plan);
             format!("\"{name}\";q={};w={}", quota.burst(), quota.time_to_full().as_secs_ceil().max(1))
         });
         let field = policies.collect::<Vec<_>>().join(", ");
-        let policy_field = HeaderValue::try_from(field).ok().filter(|field| !field.is_empty());
-        Refusals { families, quotas, policy_field, seed, answered: AtomicU64::new(0) }
+        HeaderValue::try_from(field).ok().filter(|field| !field.is_empty())
+    }
+
+    /// The quota at this place, as users of this plan have it.
+    fn quota_of(&self, place: usize, plan: usize) -> &Quota {
+        let of_plan = plan.checked_sub(1).and_then(|plan| self.plans.get(place)?.get(plan));
+        of_plan.unwrap_or(&self.quotas[place].quota)
     }
 
     /// The answer to a refused request.
@@ -167,7 +192,8 @@ impl Refusals {
     }
 
     fn quota_fields(&self, headers: &mut HeaderMap, standing: Standing, seconds: u64) {
-        let Some(NamedQuota { name, quota }) = self.quotas.get(usize::from(standing.quota)) else { return };
+        let (place, plan) = (usize::from(standing.quota), usize::from(standing.plan));
+        let Some(NamedQuota { name, .. }) = self.quotas.get(place) else { return };
         let remaining = standing.remaining;
         if self.families.rate_limit {
             // An origin's own fields are kept: a list may have several members, and ours is one.
@@ -178,12 +204,13 @@ impl Refusals {
             if let Ok(field) = HeaderValue::try_from(field) {
                 headers.append(RATE_LIMIT, field);
             }
-            if let Some(field) = &self.policy_field {
+            let field = self.policy_fields.get(plan).or(self.policy_fields.first());
+            if let Some(Some(field)) = field {
                 headers.append(RATE_LIMIT_POLICY, field.clone());
             }
         }
         if self.families.legacy_rate_limit {
-            headers.insert(LEGACY_LIMIT, HeaderValue::from(quota.burst()));
+            headers.insert(LEGACY_LIMIT, HeaderValue::from(self.quota_of(place, plan).burst()));
             headers.insert(LEGACY_REMAINING, HeaderValue::from(remaining));
             headers.insert(LEGACY_RESET, HeaderValue::from(seconds));
         }

@@ -14,7 +14,7 @@ fn refusals(families: Families) -> Refusals {
 }
 
 fn throttled() -> Rejection {
-    let standing = Standing { quota: 1, remaining: 0, reset: Span::from_secs(3_600) };
+    let standing = Standing { quota: 1, plan: 0, remaining: 0, reset: Span::from_secs(3_600) };
     let rejection = Rejection::new(Policy::Throttle, Reason::Throttled, standing.reset);
     Rejection { standing: Some(standing), ..rejection }
 }
@@ -93,7 +93,7 @@ fn retry_after_is_spread() {
 fn an_admitted_request_sees_what_is_left_beside_the_origins_own_fields() {
     let mut headers = HeaderMap::new();
     headers.insert("ratelimit", HeaderValue::from_static("\"origin\";r=3;t=9"));
-    let standing = Standing { quota: 0, remaining: 41, reset: Span::ZERO };
+    let standing = Standing { quota: 0, plan: 0, remaining: 41, reset: Span::ZERO };
     refusals(Families::default()).annotate(&mut headers, Some(standing));
     let fields: Vec<_> = headers.get_all("ratelimit").iter().map(|field| field.to_str().unwrap()).collect();
     assert_eq!(fields, ["\"origin\";r=3;t=9", "\"user\";r=41"]);
@@ -107,4 +107,20 @@ fn families_can_be_turned_off() {
     let mut names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "retry-after", "x-seawall-policy", "x-seawall-reason"]);
+}
+
+#[test]
+fn who_has_a_plan_is_told_of_its_quotas() {
+    let quota = |burst: u64| Quota::new(Rate::per_second(1), burst).unwrap();
+    let named = |name: &str, burst| NamedQuota { name: name.into(), quota: quota(burst) };
+    let families = Families { legacy_rate_limit: true, ..Families::default() };
+    let refusals = Refusals::new(vec![named("user", 3), named("all", 9)], families, 7)
+        .with_plans(vec![vec![quota(60), quota(600)], vec![]]);
+    for (plan, burst) in [(0, 3), (1, 60), (2, 600), (3, 3)] {
+        let mut headers = HeaderMap::new();
+        refusals.annotate(&mut headers, Some(Standing { quota: 0, plan, remaining: 2, reset: Span::ZERO }));
+        let policy = format!("\"user\";q={burst};w={burst}, \"all\";q=9;w=9");
+        assert_eq!(headers["ratelimit-policy"], policy, "plan {plan}");
+        assert_eq!(headers["x-ratelimit-limit"], burst.to_string());
+    }
 }
