@@ -1,4 +1,7 @@
 //! Keyed throttles side by side: `cargo bench -p seawall-benches --bench throttle [-- REPEATS]`.
+//!
+//! At the rate [`FULL`] every bucket is full again at once, and a contender that forgets such users has
+//! a smaller table than one that keeps them. At [`OWING`] none is, and all keep everybody.
 
 use std::cell::Cell;
 use std::hash::BuildHasher;
@@ -20,8 +23,12 @@ use seawall::core::time::{Span, Time};
 use seawall::{Threads, UserKeys};
 use seawall_benches::{Contender, Cost, compare, measure};
 
-/// So many that hardly anybody is denied, as in the peers' own benches.
-const RATE: u32 = 1_000_000_000;
+/// So many tokens that hardly anybody is denied, as in the peers' own benches.
+const BURST: u32 = 1_000_000_000;
+/// Tokens of a user in a second, where all are full again at once.
+const FULL: u32 = BURST;
+/// The same, where nobody is full again while the bench runs.
+const OWING: u32 = 1;
 /// Users that bounded contenders may remember.
 const CAP: u32 = 1_250_000;
 
@@ -56,44 +63,53 @@ impl Clocks {
     }
 }
 
-/// Runs `check` for each of the users in order, from another place in each thread.
-fn run<U: Sync>(threads: usize, users: &[U], check: impl Fn(&U, u64) -> bool + Sync) -> Cost {
-    measure(threads, |thread| {
-        let (later, first) = users.split_at(thread * users.len() / threads);
-        let in_order = first.iter().chain(later).zip(0_u64..);
-        let passed = in_order.filter(|(user, turn)| check(user, *turn)).count();
-        black_box(passed);
-        users.len() as u64
-    })
+/// What contenders have in common.
+struct Case<'a, U> {
+    title: &'static str,
+    threads: usize,
+    rate: u32,
+    users: &'a [U],
 }
 
-fn quota() -> Quota {
-    Quota::new(Rate::per_second(u64::from(RATE)), u64::from(RATE)).expect("within bounds")
+impl<U> Case<'_, U> {
+    fn quota(&self) -> Quota {
+        Quota::new(Rate::per_second(u64::from(self.rate)), u64::from(BURST)).expect("within bounds")
+    }
+
+    fn peer_quota(&self) -> PeerQuota {
+        let [rate, burst] = [self.rate, BURST].map(|count| NonZeroU32::new(count).expect("not zero"));
+        PeerQuota::per_second(rate).allow_burst(burst)
+    }
 }
 
-fn peer_quota() -> PeerQuota {
-    PeerQuota::per_second(NonZeroU32::new(RATE).expect("not zero"))
+impl<U: Sync> Case<'_, U> {
+    /// Runs `check` for each of the users in order, from another place in each thread.
+    fn run(&self, check: impl Fn(&U, u64) -> bool + Sync) -> Cost {
+        measure(self.threads, |thread| {
+            let (later, first) = self.users.split_at(thread * self.users.len() / self.threads);
+            let in_order = first.iter().chain(later).zip(0_u64..);
+            let passed = in_order.filter(|(user, turn)| check(user, *turn)).count();
+            black_box(passed);
+            self.users.len() as u64
+        })
+    }
 }
 
 fn seawall<'a, U: Sync>(
     name: &'static str,
-    (threads, users): (usize, &'a [U]),
+    case: &'a Case<'a, U>,
     read: impl Fn(u64) -> Time + Sync + 'a,
     key: impl Fn(&UserKeys, &U) -> Key + Sync + 'a,
 ) -> Contender<'a> {
-    let rule = Rule::<Threads>::new(Config { max_users: CAP, ..Config::per_user(quota()) }, Time::ZERO);
+    let config = Config { max_users: CAP, ..Config::per_user(case.quota()) };
+    let rule = Rule::<Threads>::new(config, Time::ZERO);
     let keys = UserKeys::new();
     Contender::new(name, move || {
-        run(threads, users, |user, turn| rule.take(read(turn), &Request::new(key(&keys, user))).is_ok())
+        case.run(|user, turn| rule.take(read(turn), &Request::new(key(&keys, user))).is_ok())
     })
 }
 
-fn governor<'a, S, C>(
-    name: &'static str,
-    (threads, users): (usize, &'a [u64]),
-    hasher: S,
-    clock: C,
-) -> Contender<'a>
+fn governor<'a, S, C>(name: &'static str, case: &'a Case<'a, u64>, hasher: S, clock: C) -> Contender<'a>
 where
     S: BuildHasher + Clone + Send + Sync + 'a,
     C: Clock + Send + Sync + 'a,
@@ -102,15 +118,15 @@ where
     type Limiter<S, C> =
         RateLimiter<u64, DashMapStateStore<u64, S>, C, NoOpMiddleware<<C as Clock>::Instant>>;
     let limiter: Limiter<S, C> =
-        RateLimiter::new(peer_quota(), DashMapStateStore::with_hasher(hasher), clock);
-    Contender::new(name, move || run(threads, users, |user, _| limiter.check_key(user).is_ok()))
+        RateLimiter::new(case.peer_quota(), DashMapStateStore::with_hasher(hasher), clock);
+    Contender::new(name, move || case.run(|user, _| limiter.check_key(user).is_ok()))
 }
 
-fn quick<'a>(clocks: &'a Clocks, (threads, users): (usize, &'a [u64])) -> Contender<'a> {
+fn quick<'a>(clocks: &'a Clocks, case: &'a Case<'a, u64>) -> Contender<'a> {
     let cache: Cache<u64, Arc<Mutex<Bucket>>> = Cache::new(CAP as usize);
-    let quota = quota();
+    let quota = case.quota();
     Contender::new("quick_cache + bucket, quanta", move || {
-        run(threads, users, |user, _| {
+        case.run(|user, _| {
             let now = clocks.quanta();
             let full = || Ok::<_, ()>(Arc::new(Mutex::new(Bucket::full(&quota, now))));
             let bucket = cache.get_or_insert_with(user, full).expect("making a bucket cannot fail");
@@ -137,12 +153,11 @@ fn zipf(users: u64, draws: usize) -> Vec<u64> {
     (0..draws).map(draw).collect()
 }
 
-fn numbers(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: &[u64]) {
+fn numbers(clocks: &Clocks, repeats: usize, case: &Case<'_, u64>) {
     let given = |turn: u64| clocks.given(turn);
-    let case = (threads, users);
     let key = |keys: &UserKeys, user: &u64| keys.number(*user);
     let costs = compare(
-        title,
+        case.title,
         repeats,
         &[
             seawall("seawall, now given", case, given, key),
@@ -170,18 +185,18 @@ fn numbers(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: 
 }
 
 /// Requests bring their keys along: in memory in the order of arrival.
-fn text(clocks: &Clocks, repeats: usize, title: &str, threads: usize, users: &[u64]) {
+fn text(clocks: &Clocks, repeats: usize, &Case { title, threads, rate, users }: &Case<'_, u64>) {
     let names: Vec<String> = users.iter().map(|user| format!("customer-{user:07}")).collect();
-    let case = (threads, names.as_slice());
+    let case = &Case { title, threads, rate, users: &names };
     let given = |turn: u64| clocks.given(turn);
     let key = |keys: &UserKeys, name: &String| keys.key(name.as_bytes());
     let limiter: RateLimiter<String, DashMapStateStore<String>, DefaultClock> =
-        RateLimiter::dashmap(peer_quota());
+        RateLimiter::dashmap(case.peer_quota());
     let peer = Contender::new("governor, String keys, quanta", || {
-        run(threads, &names, |name, _| limiter.check_key(name).is_ok())
+        case.run(|name, _| limiter.check_key(name).is_ok())
     });
     let costs = compare(
-        title,
+        case.title,
         repeats,
         &[
             seawall("seawall, text keys, now given", case, given, key),
@@ -234,16 +249,24 @@ fn main() {
     let thousand: Vec<u64> = (0..1 << 20).map(|turn| turn * 379 % 1_000).collect();
     let one = vec![7; 1 << 20];
     let million = zipf(1_000_000, 1 << 21);
-    for (title, threads, users) in [
-        ("1 key, 1 thread", 1, &one),
-        ("1 key, 2 threads", 2, &one),
-        ("1 k keys, 1 thread", 1, &thousand),
-        ("1 k keys, 2 threads", 2, &thousand),
-        ("1 M keys, zipf, 1 thread", 1, &million),
-        ("1 M keys, zipf, 2 threads", 2, &million),
+    for (title, threads, rate, users) in [
+        ("1 key, 1 thread", 1, FULL, &one),
+        ("1 key, 2 threads", 2, FULL, &one),
+        ("1 k keys, 1 thread", 1, FULL, &thousand),
+        ("1 k keys, 2 threads", 2, FULL, &thousand),
+        ("1 M keys, zipf, 1 thread", 1, FULL, &million),
+        ("1 M keys, zipf, 2 threads", 2, FULL, &million),
+        ("1 M keys, zipf, all remembered, 1 thread", 1, OWING, &million),
+        ("1 M keys, zipf, all remembered, 2 threads", 2, OWING, &million),
     ] {
-        numbers(&clocks, repeats, title, threads, users);
+        numbers(&clocks, repeats, &Case { title, threads, rate, users });
     }
-    text(&clocks, repeats, "1 M text keys, zipf, 1 thread", 1, &million);
-    text(&clocks, repeats, "1 M text keys, zipf, 2 threads", 2, &million);
+    for (title, threads, rate) in [
+        ("1 M text keys, zipf, 1 thread", 1, FULL),
+        ("1 M text keys, zipf, 2 threads", 2, FULL),
+        ("1 M text keys, zipf, all remembered, 1 thread", 1, OWING),
+        ("1 M text keys, zipf, all remembered, 2 threads", 2, OWING),
+    ] {
+        text(&clocks, repeats, &Case { title, threads, rate, users: &million });
+    }
 }
