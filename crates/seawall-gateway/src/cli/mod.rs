@@ -130,7 +130,7 @@ enum Verb {
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
-    /// Stop a route's traffic, until it is let in again
+    /// Stop a route's traffic, until it is let in again; only its `fallback` still answers
     #[command(before_help = "Example: seawall block orders")]
     Block(BlockArgs),
     /// Let a blocked route in again, slowly: its share grows only as long as it goes well
