@@ -352,14 +352,14 @@ impl Pool {
             Sender::H2c(mut sender) => (sender.try_send_request(self.named(request)).await, None),
         };
         match sent {
-            // What follows would be taken for an answer to the next request.
-            Ok(response)
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    && !headers::agrees(response.headers(), offered.as_ref()) =>
-            {
-                Err(Failure { kind: FailureKind::Invalid, unsent: RefCell::default() })
-            }
-            Ok(response) => {
+            Ok(mut response) => {
+                let is_whole = sender.is_none() || headers::strip_framing(response.headers_mut());
+                // What follows would be taken for an answer to the next request.
+                let is_astray = response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !headers::agrees(response.headers(), offered.as_ref());
+                if is_astray || !is_whole {
+                    return Err(Failure { kind: FailureKind::Invalid, unsent: RefCell::default() });
+                }
                 let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
                 Ok(Box::new(Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
             }

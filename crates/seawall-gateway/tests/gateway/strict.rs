@@ -343,6 +343,24 @@ fn an_answer_that_makes_no_sense_is_a_502() {
 }
 
 #[test]
+fn chunks_override_a_length_and_no_other_coding_is_lost() {
+    let chunks = "\r\n3\r\nabc\r\n0\r\n\r\n";
+    let fields = "content-length: 2\r\ntransfer-encoding: Chunked\r\n";
+    let gateway = before(&origin_that_says(format!("HTTP/1.1 200 OK\r\n{fields}{chunks}").leak()));
+    let answer = gateway.get("/", "");
+    assert_eq!((answer.status, answer.field("content-length")), (200, "(none)"), "{}", answer.head);
+    assert_eq!(answer.body, "3\r\nabc\r\n0\r\n\r\n");
+    let codings =
+        ["gzip, chunked", "gzip", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked", "identity"];
+    for codings in codings {
+        let said = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {codings}\r\n{chunks}");
+        let answer = before(&origin_that_says(said.leak())).get("/", "");
+        assert_eq!((answer.status, answer.field("x-seawall-reason")), (502, "upstream"), "{codings}");
+        assert_eq!(answer.field("proxy-status"), "seawall; error=http_protocol_error", "{codings}");
+    }
+}
+
+#[test]
 fn an_upgrade_that_nobody_offered_is_a_502() {
     for agreed in
         ["connection: upgrade\r\nupgrade: h2c\r\n", "connection: upgrade\r\n", "upgrade: websocket\r\n", ""]

@@ -107,6 +107,19 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes the framing off an answer that came over HTTP/1: chunks override a length (RFC 9112 §6.3). `false` where
+/// its body has another coding, which would end here unread.
+pub(crate) fn strip_framing(headers: &mut HeaderMap) -> bool {
+    if !headers.keys().any(|name| *name == header::TRANSFER_ENCODING) {
+        return true;
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    let lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let mut codings = parts.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
+}
+
 /// Whether a line of `Connection` says no more than that it is kept.
 fn is_kept_alive(line: &HeaderValue) -> bool {
     line.as_bytes().eq_ignore_ascii_case(b"keep-alive")
