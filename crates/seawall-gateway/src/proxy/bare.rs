@@ -7,6 +7,7 @@ use super::headers::{self, Client};
 use super::listen::Handler;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
+use super::told::Told;
 use super::upstream::{Answered, Lease, Pool, Target};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -39,7 +40,7 @@ impl Handler for Bare {
             says_forwarded: false,
         };
         headers::forwarded(request.headers_mut(), &hop);
-        match pool.send(Outgoing::new(request)).await {
+        match pool.send(Outgoing::new(request), Told::default()).await {
             Ok(answered) => {
                 let Answered { response, connection, .. } = *answered;
                 let mut response = response.map(|body| Held::new(body, connection));

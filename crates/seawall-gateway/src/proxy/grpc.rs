@@ -4,7 +4,7 @@
 //! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, as is a body that does not come; one that breaks
 //! off is INTERNAL, everything else UNAVAILABLE.
 //! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it: of the client's time, which is
-//! for the whole call. The route's own deadline ends where an answer begins, so it is nothing to pass on.
+//! for the whole call. The route's own deadline ends where an answer begins, so it is not passed on as this.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};

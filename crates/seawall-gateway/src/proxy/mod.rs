@@ -28,6 +28,7 @@ pub(crate) mod road;
 mod route;
 mod sending;
 pub(crate) mod stack;
+mod told;
 mod tunnel;
 pub(crate) mod upstream;
 mod wire;

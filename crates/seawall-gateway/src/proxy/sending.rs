@@ -10,13 +10,13 @@ use seawall::call::{Ended, Exchange, Judgement};
 use seawall::core::call::{Attempt, Repeat, Verdict};
 use seawall::core::outcome::Outcome;
 use seawall::core::time::Span;
-use seawall::now;
 
-use super::envoy::{self, RetryOn, Unanswered};
+use super::envoy::{RetryOn, Unanswered};
 use super::grpc;
 use super::outbound::{Fault, Faults};
 use super::outgoing::Outgoing;
 use super::stack::Stack;
+use super::told::Told;
 use super::upstream::{Answer, Failure, FailureKind, Target};
 
 /// How the front gate is told that a call went.
@@ -69,23 +69,15 @@ impl Exchange for Sending {
 
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
         let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
-        let mut request = if again { self.request.clone() } else { self.request.take() };
+        let request = if again { self.request.clone() } else { self.request.take() };
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
-        if (self.given.is_some() || self.counts)
-            && let Some(request) = request.as_mut().and_then(Outgoing::written)
-        {
-            if let Some(grpc::Given(until)) = self.given {
-                grpc::give(request.headers_mut(), until.since(now()));
-            }
-            if self.counts {
-                envoy::count(request.headers_mut(), attempt.number);
-            }
-        }
+        let number = self.counts.then_some(attempt.number);
+        let told = Told { until: Some(attempt.deadline), given: self.given, number };
         let pool = self.worker.pool(&self.targets, attempt.host);
         Box::pin(async move {
             match request {
-                Some(request) => pool.send(request).await,
+                Some(request) => pool.send(request, told).await,
                 None => Err(Failure { kind: FailureKind::Broken, unsent: RefCell::new(None) }),
             }
         })

@@ -85,13 +85,13 @@ impl Stack {
         route.stats.requests.inc();
         let trusted = headers::is_trusted(client.ip(), &road.trusted);
         let is_grpc = grpc::is_grpc(request.headers());
-        let (at, mut time) = (now(), route.deadline);
+        let at = now();
+        let asked = road.envoy.then(|| envoy::take(request.headers_mut(), trusted));
+        let mut time = asked.and_then(|asked| asked.time).unwrap_or(route.deadline);
         if is_grpc && let Some(given) = grpc::timeout(request.headers()) {
             request.extensions_mut().insert(grpc::Given(at + given));
             time = given.min(time);
         }
-        let asked = road.envoy.then(|| envoy::take(request.headers_mut(), trusted));
-        time = asked.and_then(|asked| asked.time).unwrap_or(time);
         let seen = request::Request {
             tier: route.tier(request.headers(), trusted),
             deadline: at + time,

@@ -40,6 +40,7 @@ use super::listen::Local;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
 use super::quiet::quietly;
+use super::told::{Told, Words};
 use super::wire::poll_send;
 use crate::tls::{self, Secure};
 use seawall_config::Protocol;
@@ -215,6 +216,7 @@ pub(crate) struct Pool {
     shared: RefCell<Option<http2::SendRequest<Outbound>>>,
     dialling: Rc<Dialling>,
     connecting: tokio::sync::Mutex<()>,
+    words: Words,
 }
 
 /// Keeps a connection for the response's body; returns it to its pool when dropped.
@@ -254,6 +256,7 @@ impl Pool {
             shared: RefCell::default(),
             dialling: Rc::default(),
             connecting: tokio::sync::Mutex::default(),
+            words: Words::default(),
         })
     }
 
@@ -263,12 +266,13 @@ impl Pool {
     }
 
     /// Sends a request in origin form and waits for the answer's header.
-    pub(crate) async fn send(self: &Rc<Self>, mut request: Outgoing) -> Answer {
-        if let Some(sender) = self.reuse() {
+    pub(super) async fn send(self: &Rc<Self>, mut request: Outgoing, told: Told) -> Answer {
+        let now = now();
+        if let Some(sender) = self.reuse(now) {
             // The host may have closed it a moment ago: what may be repeated is kept for that.
             let may_repeat = request.method().is_idempotent() && can_begin(&request);
             let kept = may_repeat.then(|| request.clone());
-            match self.exchange(sender, request).await {
+            match self.exchange(sender, request, (told, now)).await {
                 Err(Failure { kind: FailureKind::Broken, unsent }) => {
                     match unsent.into_inner().or_else(|| kept.filter(|kept| can_begin(kept))) {
                         Some(again) => request = again,
@@ -281,11 +285,11 @@ impl Pool {
             }
         }
         // In a box, because it is large and rare.
-        Box::pin(self.send_fresh(request)).await
+        Box::pin(self.send_fresh(request, told)).await
     }
 
     /// The same where no idle connection is ready.
-    async fn send_fresh(self: &Rc<Self>, mut request: Outgoing) -> Answer {
+    async fn send_fresh(self: &Rc<Self>, mut request: Outgoing, told: Told) -> Answer {
         let began = Instant::now();
         loop {
             let (sender, turn) = match self.sender().await {
@@ -294,7 +298,7 @@ impl Pool {
             };
             let connecting = began.elapsed();
             let fresh = turn.is_some() || self.target.protocol == Protocol::H2c;
-            match self.proving(turn, self.exchange(sender, request)).await {
+            match self.proving(turn, self.exchange(sender, request, (told, now()))).await {
                 Ok(mut answered) => {
                     answered.connection.connecting = connecting;
                     return Ok(answered);
@@ -332,18 +336,24 @@ impl Pool {
                 return Ok((self.connect().await?, Some(turn)));
             }
             self.dialling.changed().await;
-            if let Some(sender) = self.reuse() {
+            if let Some(sender) = self.reuse(now()) {
                 return Ok((sender, None));
             }
         }
     }
 
-    async fn exchange(self: &Rc<Self>, sender: Sender, request: Outgoing) -> Answer {
+    async fn exchange(
+        self: &Rc<Self>,
+        sender: Sender,
+        request: Outgoing,
+        (told, now): (Told, Time),
+    ) -> Answer {
         let offered = headers::sought(request.headers(), &header::UPGRADE).cloned();
         // What passes once is sent by the last who holds it.
         let Some(mut request) = request.into_owned() else {
             return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
         };
+        told.write(request.headers_mut(), &self.words, now);
         let (sent, sender) = match sender {
             Sender::Http1(mut sender) => {
                 chunk(&mut request);
@@ -386,12 +396,12 @@ impl Pool {
         request
     }
 
-    fn reuse(&self) -> Option<Sender> {
+    fn reuse(&self, now: Time) -> Option<Sender> {
         if self.target.protocol == Protocol::H2c {
             return self.shared().map(Sender::H2c);
         }
         let mut idle = self.idle.borrow_mut();
-        let (now, most) = (now(), Span::from(self.target.idle_timeout));
+        let most = Span::from(self.target.idle_timeout);
         if idle.first().is_some_and(|idle| now.since(idle.since) > most) {
             idle.retain(|idle| now.since(idle.since) <= most);
         }

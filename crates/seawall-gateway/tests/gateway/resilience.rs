@@ -177,3 +177,37 @@ fn who_waits_is_let_in_by_a_raised_limit() {
     assert_eq!(waits.join().unwrap(), 200);
     drop(answering.join());
 }
+
+/// The time that an upstream was told, in milliseconds, by what it says that it was sent.
+fn told(seen: &str) -> u64 {
+    let mut lines = seen.lines().filter_map(|line| line.strip_prefix("x-envoy-expected-rq-timeout-ms: "));
+    let millis = lines.next().unwrap_or_else(|| panic!("no time: {seen}")).parse().unwrap();
+    assert_eq!(lines.next(), None, "{seen}");
+    millis
+}
+
+#[test]
+fn the_upstream_is_told_the_time_that_is_left() {
+    let gateway = before("told.toml", &origin(), "", "deadline = \"5s\"");
+    let claims = "x-envoy-expected-rq-timeout-ms: 9999999\r\nX-Envoy-Expected-Rq-Timeout-Ms: 1\r\n";
+    for headers in ["", claims] {
+        let millis = told(&gateway.get("/", headers).body);
+        assert!((1..=5_000).contains(&millis), "{millis}");
+    }
+    let each = "deadline = \"1h\"\nretry = { per_attempt = \"3s\" }";
+    let millis = told(&before("told-each.toml", &origin(), "", each).get("/", "").body);
+    assert!((1..=3_000).contains(&millis), "{millis}");
+}
+
+#[test]
+fn of_two_times_that_a_client_gives_the_shorter_counts() {
+    let gateway =
+        before("told-both.toml", &origin(), "", "deadline = \"1m\"\n[headers]\nenvoy_requests = true");
+    for (envoy, grpc, most) in [(9_000, "4S", 4_000), (2_000, "4S", 2_000), (9_000, "90S", 9_000)] {
+        let headers = format!(
+            "content-type: application/grpc\r\ngrpc-timeout: {grpc}\r\nx-envoy-upstream-rq-timeout-ms: {envoy}\r\n"
+        );
+        let millis = told(&gateway.get("/", &headers).body);
+        assert!((1..=most).contains(&millis), "{envoy} and {grpc}: {millis}");
+    }
+}
