@@ -47,7 +47,12 @@ impl Outgoing {
     /// that is kept. `None` for a copy of what passes once.
     pub(super) fn into_owned(self) -> Option<Request<Outbound>> {
         let mut request = match Arc::try_unwrap(self.0) {
-            Ok(sheet) => sheet.request,
+            Ok(Sheet { mut request, roomy }) => {
+                if let Ok(Some(fields)) = roomy.into_inner() {
+                    *request.headers_mut() = fields;
+                }
+                request
+            }
             Err(shared) => {
                 let roomy = shared.roomy.try_lock().ok().and_then(|mut roomy| roomy.take());
                 let fields = roomy.unwrap_or_else(|| shared.request.headers().clone());

@@ -7,11 +7,11 @@
 //! and the rest grow old and go. A connection goes back when its response's body has ended. HTTP/2
 //! with prior knowledge: one connection carries all requests of the worker. When a reused
 //! connection turns out to be closed, hyper hands back what was not sent, and it goes out once more
-//! on a fresh one; so does what was sent but may be repeated: idempotent, and without a body or with one that
-//! was kept (RFC 9110 §9.2.2).
+//! on a fresh one. What was written is the outcome of its attempt: the host may have read it, so whether it is
+//! sent again is for the call to say, which counts and pays for that.
 //!
 //! **Edges.** Idle connections are bounded in number and age, checked when one is asked for; there
-//! is no ticker. What went out on a fresh connection is never sent twice from here.
+//! is no ticker. What was written is never sent twice from here.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -269,19 +269,10 @@ impl Pool {
     pub(super) async fn send(self: &Rc<Self>, mut request: Outgoing, told: Told) -> Answer {
         let now = now();
         if let Some(sender) = self.reuse(now) {
-            // The host may have closed it a moment ago: what may be repeated is kept for that.
-            let may_repeat = request.method().is_idempotent() && can_begin(&request);
-            let kept = may_repeat.then(|| request.clone());
-            match self.exchange(sender, request, (told, now)).await {
-                Err(Failure { kind: FailureKind::Broken, unsent }) => {
-                    match unsent.into_inner().or_else(|| kept.filter(|kept| can_begin(kept))) {
-                        Some(again) => request = again,
-                        None => {
-                            return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
-                        }
-                    }
-                }
-                settled => return settled,
+            let answer = self.exchange(sender, request, (told, now)).await;
+            match unsent(&answer) {
+                Some(again) => request = again,
+                None => return answer,
             }
         }
         // In a box, because it is large and rare.
@@ -298,17 +289,13 @@ impl Pool {
             };
             let connecting = began.elapsed();
             let fresh = turn.is_some() || self.target.protocol == Protocol::H2c;
-            match self.proving(turn, self.exchange(sender, request, (told, now()))).await {
-                Ok(mut answered) => {
-                    answered.connection.connecting = connecting;
-                    return Ok(answered);
+            let mut answer = self.proving(turn, self.exchange(sender, request, (told, now()))).await;
+            match if fresh { None } else { unsent(&answer) } {
+                Some(again) => request = again,
+                None => {
+                    answer.iter_mut().for_each(|answered| answered.connection.connecting = connecting);
+                    return answer;
                 }
-                // An idle connection that was closed meanwhile: nothing was sent.
-                Err(Failure { kind: FailureKind::Broken, unsent }) if !fresh => match unsent.into_inner() {
-                    Some(again) => request = again,
-                    None => return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() }),
-                },
-                Err(failure) => return Err(failure),
             }
         }
     }
@@ -475,8 +462,10 @@ fn chunk(request: &mut Request<Outbound>) {
     }
 }
 
-fn can_begin(request: &Request<Outbound>) -> bool {
-    request.body().is_repeatable()
+/// What met a connection that its host had closed meanwhile, and was not sent.
+fn unsent(answer: &Answer) -> Option<Outgoing> {
+    let failure = answer.as_ref().err().filter(|failure| failure.kind == FailureKind::Broken)?;
+    failure.unsent.take()
 }
 
 /// Back to the origin form that every host understands.

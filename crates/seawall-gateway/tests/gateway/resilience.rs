@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -209,5 +210,57 @@ fn of_two_times_that_a_client_gives_the_shorter_counts() {
         );
         let millis = told(&gateway.get("/", &headers).body);
         assert!((1..=most).contains(&millis), "{envoy} and {grpc}: {millis}");
+    }
+}
+
+/// An origin that answers the first request on each connection, and reads the next and closes it; says its
+/// address, and the methods that it saw, in order.
+fn origin_that_tires() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let sees = seen.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", ""] {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+                sees.lock().unwrap().extend(head.split(' ').next().map(str::to_owned));
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn a_connection_closed_as_the_request_arrives_costs_one_attempt() {
+    let attempts = |gateway: &Gateway| {
+        let metrics = get(&gateway.admin, "/metrics", "").body;
+        let mut lines =
+            metrics.lines().filter_map(|line| line.strip_prefix("seawall_attempts_total{route=\"r\"} "));
+        lines.next().unwrap().parse::<u32>().unwrap()
+    };
+    for (name, retry, method, status, sent) in [
+        ("tires.toml", "", "DELETE", 200, 3),
+        ("tires-unsafe.toml", "", "POST", 502, 2),
+        ("tires-once.toml", "retry = false", "DELETE", 502, 2),
+    ] {
+        let (origin, seen) = origin_that_tires();
+        let gateway = before(name, &origin, "", retry);
+        // On one connection, and so to one worker, which has the other one to the origin.
+        let mut client = BufReader::new(TcpStream::connect(&gateway.address).unwrap());
+        write!(client.get_mut(), "GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("\r\n\r\n") && client.read_line(&mut answer).unwrap() > 0 {}
+        client.read_exact(&mut [0; 2]).unwrap();
+        write!(client.get_mut(), "{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        answer.clear();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        assert_eq!(attempts(&gateway), sent, "{name}");
+        let seen = seen.lock().unwrap().iter().filter(|seen| *seen == method).count();
+        assert_eq!(seen, sent as usize - 1, "{name}");
     }
 }
