@@ -119,6 +119,11 @@ impl Route {
         (keyed || request.method().is_idempotent()) && self.call.attempts > 1
     }
 
+    /// Whether its hosts may say that they took nothing of a request, so that any may be sent again.
+    pub(super) fn may_return(&self) -> bool {
+        self.call.attempts > 1 && self.targets.iter().any(|host| host.protocol == config::Protocol::H2c)
+    }
+
     /// How much a request matters; only a trusted peer may say so itself.
     pub(crate) fn tier(&self, headers: &HeaderMap, trusted: bool) -> Tier {
         let said = self.tier_header.as_ref().filter(|_| trusted).and_then(|name| sought(headers, name));

@@ -1,6 +1,5 @@
 //! The attempts of one call, sent to the hosts that the call picks.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +17,7 @@ use super::outgoing::Outgoing;
 use super::stack::Stack;
 use super::told::Told;
 use super::upstream::{Answer, Failure, FailureKind, Target};
+use seawall_config::Protocol;
 
 /// How the front gate is told that a call went.
 pub(super) fn outcome(ended: &Ended<Answer>) -> Outcome {
@@ -68,7 +68,10 @@ impl Exchange for Sending {
     type Attempt = Pin<Box<dyn Future<Output = Answer>>>;
 
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
-        let again = self.repeat == Repeat::Safe && attempt.number < self.attempts;
+        // Over HTTP/2, a host may say that it took nothing: that may be repeated whatever it is.
+        let may_return = self.targets.get(attempt.host).is_some_and(|host| host.protocol == Protocol::H2c)
+            && self.request.as_ref().is_some_and(|request| request.body().is_repeatable());
+        let again = (self.repeat == Repeat::Safe || may_return) && attempt.number < self.attempts;
         let request = if again { self.request.clone() } else { self.request.take() };
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
@@ -78,7 +81,7 @@ impl Exchange for Sending {
         Box::pin(async move {
             match request {
                 Some(request) => pool.send(request, told).await,
-                None => Err(Failure { kind: FailureKind::Broken, unsent: RefCell::new(None) }),
+                None => Err(Failure::new(FailureKind::Broken)),
             }
         })
     }
@@ -105,14 +108,15 @@ impl Exchange for Sending {
                 let unsent = failure.unsent.take();
                 self.unsent = unsent.is_some();
                 self.request = unsent.or_else(|| self.request.take());
-                let repeat = if self.unsent { Repeat::Safe } else { self.repeat() };
+                let may_return = self.unsent || (failure.is_untaken && self.can_send());
+                let repeat = if may_return { Repeat::Safe } else { self.repeat() };
                 let unanswered = match failure.kind {
                     FailureKind::Refused
                     | FailureKind::ConnectTimeout
                     | FailureKind::Untrusted
                     | FailureKind::Exhausted
                     | FailureKind::Unreachable => Unanswered::Unconnected,
-                    FailureKind::Broken | FailureKind::Invalid if self.unsent => Unanswered::Unsent,
+                    _ if self.unsent || failure.is_untaken => Unanswered::Unsent,
                     FailureKind::Broken | FailureKind::Invalid => Unanswered::Reset,
                 };
                 let is_wanted = self.retry_on.is_none_or(|on| on.wants(unanswered));

@@ -324,7 +324,7 @@ fn bound(
     let patience = Patience { stall: streams.stall.into(), until };
     request.body_mut().bound(route.matching.max_body, patience)?;
     let may_repeat = route.may_repeat(request);
-    if is_copied || may_repeat {
+    if is_copied || may_repeat || route.may_return() {
         let fits = request.body_mut().keep(route.matching.replay.max_body);
         route.stats.bodies_not_kept.inc_by(u64::from(may_repeat && !fits));
     }

@@ -14,6 +14,7 @@
 //! is no ticker. What was written is never sent twice from here.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -196,6 +197,15 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// The request, when nothing of it was sent.
     pub(crate) unsent: RefCell<Option<Outgoing>>,
+    /// Whether it was sent and the host says that it took nothing of it.
+    pub(crate) is_untaken: bool,
+}
+
+impl Failure {
+    /// Of a request that is not at hand any more.
+    pub(super) fn new(kind: FailureKind) -> Failure {
+        Failure { kind, unsent: RefCell::default(), is_untaken: false }
+    }
 }
 
 enum Sender {
@@ -285,7 +295,9 @@ impl Pool {
         loop {
             let (sender, turn) = match self.sender().await {
                 Ok(found) => found,
-                Err(kind) => return Err(Failure { kind, unsent: RefCell::new(Some(request)) }),
+                Err(kind) => {
+                    return Err(Failure { unsent: RefCell::new(Some(request)), ..Failure::new(kind) });
+                }
             };
             let connecting = began.elapsed();
             let fresh = turn.is_some() || self.target.protocol == Protocol::H2c;
@@ -338,7 +350,7 @@ impl Pool {
         let offered = headers::sought(request.headers(), &header::UPGRADE).cloned();
         // What passes once is sent by the last who holds it.
         let Some(mut request) = request.into_owned() else {
-            return Err(Failure { kind: FailureKind::Broken, unsent: RefCell::default() });
+            return Err(Failure::new(FailureKind::Broken));
         };
         told.write(request.headers_mut(), &self.words, now);
         let (sent, sender) = match sender {
@@ -355,7 +367,7 @@ impl Pool {
                 let is_astray = response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !headers::agrees(response.headers(), offered.as_ref());
                 if is_astray || !is_whole {
-                    return Err(Failure { kind: FailureKind::Invalid, unsent: RefCell::default() });
+                    return Err(Failure::new(FailureKind::Invalid));
                 }
                 let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
                 Ok(Box::new(Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
@@ -363,7 +375,8 @@ impl Pool {
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
                 let unsent = error.take_message().map(|unsent| Outgoing::new(unnamed(unsent)));
-                Err(Failure { kind, unsent: RefCell::new(unsent) })
+                let is_untaken = is_untaken(error.error());
+                Err(Failure { kind, unsent: RefCell::new(unsent), is_untaken })
             }
         }
     }
@@ -460,6 +473,16 @@ fn chunk(request: &mut Request<Outbound>) {
     {
         request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
     }
+}
+
+/// Whether the host says that it took nothing of the request (RFC 9113 §8.7).
+fn is_untaken(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        // Of the streams that were sent, only those above the last one that was taken see the GOAWAY.
+        let is_refused = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        is_refused && error.is_remote()
+    })
 }
 
 /// What met a connection that its host had closed meanwhile, and was not sent.

@@ -1,10 +1,13 @@
 //! HTTP/2, frame by frame: floods end their connection and nothing else, nonsense ends its stream.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Gateway, origin};
+use crate::harness::{Gateway, ask, config, origin};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -272,5 +275,62 @@ fn who_asks_without_listening_is_not_listened_to() {
         let taken = (0..20_000).take_while(|_| client.send(&many)).count();
         assert!(taken < 20_000, "{kind}: {taken}");
         assert_serves(&gateway);
+    }
+}
+
+/// An origin that ends the first request with this frame, made for its stream, and answers all others; says its
+/// address, and how many it saw.
+fn origin_that_ends(first: fn(u32) -> Vec<u8>) -> (String, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let seen = Arc::<AtomicU32>::default();
+    let counts = seen.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut client, counts) = (Client(stream.unwrap()), counts.clone());
+            thread::spawn(move || {
+                client.0.read_exact(&mut [0; 24]).unwrap();
+                client.send(&frame(SETTINGS, 0, 0, &[]));
+                let mut ended = 0;
+                while let Some((kind, flags, stream, _)) = client.frame() {
+                    if kind == SETTINGS && flags == 0 {
+                        client.send(&frame(SETTINGS, 1, 0, &[]));
+                    }
+                    if kind == HEADERS && counts.fetch_add(1, Ordering::SeqCst) == 0 {
+                        client.send(&first(stream));
+                        ended = stream;
+                    }
+                    if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 && stream != ended {
+                        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &[0x88]));
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn what_a_host_did_not_take_is_sent_again_whatever_it_is() {
+    let refused: fn(u32) -> Vec<u8> = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 7]);
+    let cancelled: fn(u32) -> Vec<u8> = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    // The last stream that was taken is none, for no cause.
+    let going: fn(u32) -> Vec<u8> = |_| frame(GOAWAY, 0, 0, &[0; 8]);
+    for (name, first, retry, body, fate) in [
+        ("refused", refused, "", "", (200, 2)),
+        ("refused-body", refused, "", "body", (200, 2)),
+        ("refused-once", refused, "retry = false", "", (502, 1)),
+        ("refused-long", refused, "retry = { max_body = \"2B\" }", "body", (502, 1)),
+        ("going", going, "", "", (200, 2)),
+        ("going-body", going, "", "body", (200, 2)),
+        ("cancelled", cancelled, "", "body", (502, 1)),
+    ] {
+        let (address, seen) = origin_that_ends(first);
+        let file = format!(
+            "[upstream.u]\nhosts = [\"http://{address}\"]\nprotocol = \"h2c\"\n[route.r]\nupstream = \"u\"\n{retry}\n"
+        );
+        let gateway = Gateway::start(&[&config(&format!("{name}.toml"), &file)]);
+        let status = ask(&gateway.address, "POST", "/", "host: a\r\n", body).status;
+        assert_eq!((status, seen.load(Ordering::SeqCst)), fate, "{name}");
     }
 }
