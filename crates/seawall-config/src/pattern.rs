@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::path::NormalPath;
 use super::report::{Malformed, quoted};
 use super::url::check_host;
 
@@ -67,7 +68,7 @@ impl HostPattern {
     }
 }
 
-/// Which paths a route takes; compared as they were sent, without decoding and without the query.
+/// Which paths a route takes; both sides are compared in their normal form, without the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathPattern {
     /// This path.
@@ -94,9 +95,10 @@ impl PathPattern {
         if let Some(c) = text.chars().find(|&c| !c.is_ascii_graphic() || "?#\"<>\\^`{|}".contains(c)) {
             return Err(malformed(&format!("holds {}, which is in no path", quoted(&c.to_string()))));
         }
-        let (path, below) = match text.strip_suffix("/*") {
+        let normal = NormalPath::of(text);
+        let (path, below) = match normal.as_str().strip_suffix("/*") {
             Some(path) => (path, true),
-            None => (text, false),
+            None => (normal.as_str(), false),
         };
         if path.contains('*') {
             let start = path.split('*').next().unwrap_or_default().trim_end_matches('/');
@@ -107,8 +109,9 @@ impl PathPattern {
         Ok(if below { PathPattern::Below(path.to_owned()) } else { PathPattern::Exact(path.to_owned()) })
     }
 
-    /// Whether a request for `path`, without its query, is meant.
-    pub fn matches(&self, path: &str) -> bool {
+    /// Whether a request for `path` is meant.
+    pub fn matches(&self, path: &NormalPath<'_>) -> bool {
+        let path = path.as_str();
         match self {
             PathPattern::Exact(exact) => path == exact,
             PathPattern::Below(above) => match path.strip_prefix(above.as_str()) {

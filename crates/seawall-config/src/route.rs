@@ -17,6 +17,7 @@ use seawall_core::time::Span;
 use super::fallback::{self, Fallback};
 use super::identity::{Table, header};
 use super::model;
+use super::path::NormalPath;
 use super::pattern::{HostPattern, PathPattern};
 use super::reader::{Field, Named, Section};
 use super::report::{Malformed, quoted, suggestion};
@@ -162,8 +163,8 @@ impl Route {
         }
     }
 
-    /// Whether a request for this host, without port, and path, without query, belongs here.
-    pub fn matches(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> bool {
+    /// Whether a request for this host, without port, and path belongs here.
+    pub fn matches(&self, host: &str, path: &NormalPath<'_>, method: &Method, headers: &HeaderMap) -> bool {
         let has =
             |(name, value): &(HeaderName, HeaderValue)| headers.get_all(name).iter().any(|is| is == value);
         self.host.matches(host)

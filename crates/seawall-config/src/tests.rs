@@ -17,7 +17,7 @@ use seawall_core::{breaker, call, eject, health, shed};
 use super::identity::Identity;
 use super::replicas::HealthCheck;
 use super::route::TierRule;
-use super::{Colour, Config, ConfigError, Headers, Hosts, Protocol, Question, Route, Upstream};
+use super::{Colour, Config, ConfigError, Headers, Hosts, NormalPath, Protocol, Question, Route, Upstream};
 use super::{Throttle, UpstreamTls, Url, UserSource};
 
 mod refusals;
@@ -456,13 +456,28 @@ fn the_most_specific_route_takes_a_request() {
         ("api.eu.example.com", "/only/this", "h-host"),
         ("ü.example.com", "/x", "f-domain"),
         ("exämple.com", "/x", "a-all"),
+        ("localhost", "//a/b", "d-exact"),
+        ("localhost", "/x/%2e%2e/a/./%62", "d-exact"),
+        ("localhost", "/x/..", "e-root"),
+        ("localhost", "/a%2Fb", "a-all"),
     ] {
         let taken = config
             .routes
             .iter()
-            .find(|route| route.matches(host, path, &http::Method::GET, &http::HeaderMap::new()))
+            .find(|route| {
+                let path = NormalPath::of(path);
+                route.matches(host, &path, &http::Method::GET, &http::HeaderMap::new())
+            })
             .unwrap();
         assert_eq!(taken.name, expected, "{host}{path}");
+    }
+}
+
+#[test]
+fn a_route_is_matched_however_the_file_spells_its_path() {
+    for (text, wanted) in [("/%61//b/./*", "/a/b/*"), ("/x/../*", "/*"), ("/a/..", "/"), ("/a%2fb", "/a%2Fb")]
+    {
+        assert_eq!(read_route(&format!("path = \"{text}\"")).path.to_string(), wanted, "{text}");
     }
 }
 

@@ -33,7 +33,7 @@ use super::route::Shares;
 use super::upstream::Target;
 use crate::telemetry::{RouteStats, Unrouted};
 use crate::tls::{self, Secure, Stamps};
-use seawall_config::{self as config, Config, Question, UserSource};
+use seawall_config::{self as config, Config, NormalPath, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
 
 /// A config at work. Requests hold on to the road that they began on.
@@ -75,7 +75,7 @@ impl Road {
         self.upstreams.values().filter_map(watch).collect()
     }
 
-    /// The route for this host, perhaps with a port, and this path.
+    /// The route for this host, perhaps with a port, and this path, as they were sent.
     pub(crate) fn route(
         &self,
         host: &str,
@@ -85,7 +85,8 @@ impl Road {
     ) -> Option<&Arc<Route>> {
         let digits = host.bytes().rev().take_while(u8::is_ascii_digit).count();
         let bare = host[..host.len() - digits].strip_suffix(':').unwrap_or(host);
-        self.routes.iter().find(|route| route.matching.matches(bare, path, method, headers))
+        let path = NormalPath::of(path);
+        self.routes.iter().find(|route| route.matching.matches(bare, &path, method, headers))
     }
 
     /// Some way to this upstream: they share its limit.

@@ -141,6 +141,46 @@ fn weights_share_the_requests_of_a_route_and_a_block_stops_them_all() {
 }
 
 #[test]
+fn a_block_and_a_quota_hold_however_the_path_is_spelt() {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.all]\nupstream = \"u\"\n\
+         [route.orders]\npath = \"/orders/*\"\nupstream = \"u\"\n\
+         throttle = [{{ per = \"route\", rate = \"1/h\", burst = 7 }}]\n",
+        origin()
+    );
+    let file = config("spelt.toml", &file);
+    let _ = std::fs::remove_file(format!("{file}.state"));
+    let gateway = Gateway::start(&[&file]);
+    let spellings = [
+        "/orders/1",
+        "//orders/1",
+        "/x/../orders/1",
+        "/./orders/1",
+        "/%6frders/1",
+        "/x/%2e%2e/orders/1",
+        "http://h//orders/1",
+    ];
+    for spelling in &spellings[..6] {
+        let answer = gateway.get(spelling, "");
+        assert!(
+            answer.body.starts_with(&format!("GET {spelling} HTTP")),
+            "sent on as it came: {}",
+            answer.body
+        );
+    }
+    let whys = |wanted: &str| {
+        for spelling in spellings {
+            assert_eq!(gateway.get(spelling, "").field("x-seawall-reason"), wanted, "{spelling}");
+        }
+    };
+    assert_eq!(gateway.get(spellings[6], "").status, 200);
+    whys("throttled");
+    gateway.command(&["block", "orders"]);
+    whys("blocked");
+    assert_eq!(gateway.get("/orders%2F1", "").status, 200);
+}
+
+#[test]
 fn a_mirror_gets_copies_and_no_client_notices() {
     let (shadow, told) = telling(|number| if number == 0 { "500 Oops" } else { "200 OK" });
     let file = |share: &str| {
