@@ -70,6 +70,8 @@ const FILE_MAX: u64 = 1 << 20;
 const TRACES: u32 = 10_000;
 /// How often metrics are sent when nothing else is said.
 const METRICS_EVERY: Span = Span::from_secs(10);
+/// The longest time in which an end is announced.
+const LAME_DUCK_MAX: Span = Span::from_secs(300);
 /// The upstream and route that stand in when there is no file.
 const DEFAULT_NAME: &str = "default";
 
@@ -86,6 +88,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// The socket file on which a new process takes over; default none.
     pub hand_over: Option<PathBuf>,
+    /// How the process ends.
+    pub drain: Drain,
     /// Who is asking.
     pub identity: identity::Identity,
     /// The quotas over all routes; at most 8, default none. Each route has them before its own.
@@ -116,6 +120,21 @@ pub struct Admin {
 impl Default for Admin {
     fn default() -> Admin {
         Admin { listen: address::ADMIN, token_file: None, probes: None }
+    }
+}
+
+/// How the process ends when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it serves on after it has said that it is not ready; default 5 s.
+    pub lame_duck: Span,
+    /// How long what is under way has from then on; default 30 s.
+    pub grace: Span,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain { lame_duck: Span::from_secs(5), grace: Span::from_secs(30) }
     }
 }
 
@@ -179,6 +198,7 @@ impl Config {
             admin: Admin::default(),
             state: None,
             hand_over: None,
+            drain: Drain::default(),
             identity: identity::Identity::default(),
             throttle: Vec::new(),
             headers: Headers::default(),
@@ -238,6 +258,7 @@ impl Config {
         let admin = root.section("admin").map(admin_in).unwrap_or_default();
         let state = root.optional("state", file);
         let hand_over = root.optional("hand_over", file);
+        let drain = root.section("drain").map(drain_in).unwrap_or_default();
         let (identity, table) = identity::read(root.section("identity"));
         let throttles =
             root.value("throttle", Throttles::default(), |field| throttle::of_gateway(field, table));
@@ -263,6 +284,7 @@ impl Config {
             admin,
             state,
             hand_over,
+            drain,
             identity,
             throttle: throttles.throttles,
             headers,
@@ -306,6 +328,22 @@ fn admin_in(mut section: Section<'_>) -> Admin {
     let probes = section.optional("probes", |field| field.parsed(ADDRESS, address::listen));
     section.finish();
     Admin { listen, token_file, probes }
+}
+
+fn drain_in(mut section: Section<'_>) -> Drain {
+    let default = Drain::default();
+    let lame_duck = section.value("lame_duck", default.lame_duck, |field| {
+        if field.is_off() {
+            return Ok(Span::ZERO);
+        }
+        match upstream::duration(field)? {
+            span if span <= LAME_DUCK_MAX => Ok(span),
+            _ => Err(field.is_not("a duration of at most `5m`, or `false`")),
+        }
+    });
+    let grace = section.value("grace", default.grace, upstream::duration);
+    section.finish();
+    Drain { lame_duck, grace }
 }
 
 fn log_in(mut section: Section<'_>) -> Log {

@@ -77,6 +77,7 @@ fn the_whole_example_says_true_defaults() {
     let expected = Upstream { model: orders.model.clone(), ..Upstream::new(orders.hosts.clone()) };
     assert_eq!(orders, &expected);
     assert_eq!(config.admin, super::Admin::default());
+    assert_eq!(config.drain, super::Drain::default());
     assert_eq!(config.headers, Headers::default());
     let route = config.routes.iter().find(|route| route.name == "orders").unwrap();
     let default = Route::new("orders", "orders");
@@ -127,6 +128,24 @@ fn addresses() {
     assert_eq!(config.admin.listen, "[::1]:0".parse().unwrap());
     assert_eq!(read_file("").listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(read_file("").admin.listen, "127.0.0.1:9090".parse().unwrap());
+}
+
+#[test]
+fn a_drain_with_every_key() {
+    let drain = |lines| parse(&file(lines)).map(|config| config.drain);
+    let read = drain("drain = { lame_duck = \"5m\", grace = \"2h\" }").unwrap();
+    assert_eq!((read.lame_duck, read.grace), (Span::from_secs(300), Span::from_secs(7_200)));
+    assert_eq!(drain("drain.lame_duck = false").unwrap().lame_duck, Span::ZERO);
+    for (lines, wanted) in [
+        (
+            "drain.lame_duck = \"6m\"",
+            "`lame_duck`: the text `6m` is not a duration of at most `5m`, or `false`",
+        ),
+        ("drain.grace = false", "`grace`"),
+    ] {
+        let error = drain(lines).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
 }
 
 #[test]

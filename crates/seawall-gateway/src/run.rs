@@ -9,9 +9,10 @@
 //! **Hand-over** where the config names a file for it ([`handover`](crate::handover)): a process that starts
 //! takes the sockets of the one that runs, which then drains.
 //!
-//! **Drain** on SIGTERM or Ctrl-C: `/readyz` turns to 503, no connection is accepted any more, each
-//! open one finishes the request that it is serving, for [`GRACE`] at the most. A second signal
-//! ends at once.
+//! **Drain** on SIGTERM, on Ctrl-C or by the admin API: `/readyz` turns to 503 while all is served as before, for as
+//! long as `lame_duck` says, so that nobody is sent here any more. Then no connection is accepted, and each open one
+//! finishes the request that it is serving, for `grace` at the most. Who presses Ctrl-C and who takes over need not
+//! be told: both begin with the second part. A second signal ends at once.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admin::auth::Auth;
 use crate::admin::events::Readers;
@@ -45,8 +46,6 @@ use crate::sockets::Sockets;
 use crate::tls::{self, Certificates};
 use seawall_config::{Colour, Config, ConfigError, Hosts, Listener, Url};
 
-/// The time that a drain may take.
-const GRACE: Duration = Duration::from_secs(30);
 /// How long a file must rest after a change: an editor writes in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How often the changes inside the gates are logged.
@@ -221,7 +220,7 @@ fn listen(
         let (stack, address) = (stack.clone(), listener.address);
         let tracer = exports.as_ref().map(Exports::tracer);
         let make = move || Stack::new(stack.clone(), tracer.clone());
-        let started = serve(sockets, GRACE, phase.clone(), greeting, make);
+        let started = serve(sockets, phase.clone(), greeting, make);
         serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
     }
     Ok((serving, certificates))
@@ -309,11 +308,20 @@ struct Ending {
     interrupt: Signal,
 }
 
+/// How an end begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Others are told first, and get the time to hear it.
+    Announced,
+    /// Nobody needs to be told.
+    Sudden,
+}
+
 impl Ending {
-    async fn asked(&mut self) {
+    async fn asked(&mut self) -> End {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => End::Announced,
+            _ = self.interrupt.recv() => End::Sudden,
         }
     }
 }
@@ -355,9 +363,19 @@ impl Control {
         let mut files = tokio::time::interval(FILES_EVERY);
         files.set_missed_tick_behavior(MissedTickBehavior::Delay);
         events.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ends_at = None;
         let successor = loop {
+            let ends = ends_at.unwrap_or_else(Instant::now);
             tokio::select! {
-                () = ending.asked() => break None,
+                end = ending.asked() => match (end, ends_at) {
+                    (End::Announced, None) => ends_at = Some(self.announce(to_phase)),
+                    (End::Sudden, None) => break None,
+                    (_, Some(_)) => {
+                        to_phase.send_replace(Phase::Stop);
+                        return None;
+                    }
+                },
+                () = tokio::time::sleep_until(ends), if ends_at.is_some() => break None,
                 _ = reload.recv() => self.reload(file.as_deref()),
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(SETTLE).await;
@@ -370,7 +388,7 @@ impl Control {
                         // Who asked may have gone.
                         let _ = answer.send(done.map_err(|error| error.render(Colour::Never)));
                     }
-                    Order::Drain => break None,
+                    Order::Drain => ends_at = ends_at.or_else(|| Some(self.announce(to_phase))),
                     Order::HandOver(successor) => break Some(successor),
                 },
                 _ = events.tick() => self.log_events(),
@@ -382,13 +400,23 @@ impl Control {
             }
         };
         tracing::info!("draining: finishing what is under way; a second signal ends at once");
-        to_phase.send_replace(Phase::Drain);
+        to_phase.send_replace(Phase::Drain(self.config.drain.grace.into()));
         let to_phase = to_phase.clone();
         tokio::spawn(async move {
             ending.asked().await;
             to_phase.send_replace(Phase::Stop);
         });
         successor
+    }
+
+    /// Says that the end is near; returns when it begins.
+    fn announce(&self, to_phase: &watch::Sender<Phase>) -> Instant {
+        let lame_duck = self.config.drain.lame_duck;
+        if lame_duck > seawall::core::time::Span::ZERO {
+            tracing::info!(%lame_duck, "no longer ready; serving on until everybody knows");
+        }
+        to_phase.send_replace(Phase::LameDuck);
+        Instant::now() + lame_duck.into()
     }
 
     /// Begins what goes on beside the road in force, and ends what went on beside the last.

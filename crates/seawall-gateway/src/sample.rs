@@ -29,7 +29,7 @@ const SLOW_MAX: u64 = 10_000;
 pub(crate) fn start(phase: watch::Receiver<Phase>) -> std::io::Result<Serving> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sockets = open(address, Vec::new(), 1)?;
-    serve(sockets, Duration::from_secs(1), phase, Greeting::default(), Sample::new)
+    serve(sockets, phase, Greeting::default(), Sample::new)
 }
 
 struct Sample {

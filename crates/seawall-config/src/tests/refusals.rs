@@ -97,7 +97,7 @@ fn unknown_keys() {
             1 | colour = true
               | ^^^^^^
               |
-              = help: known here: `listen`, `admin`, `state`, `hand_over`, `identity`, `throttle`, `headers`, `log`, `otlp`, `upstream`, `route`"#]],
+              = help: known here: `listen`, `admin`, `state`, `hand_over`, `drain`, `identity`, `throttle`, `headers`, `log`, `otlp`, `upstream`, `route`"#]],
     );
     check(
         r#"[upstreams.u]

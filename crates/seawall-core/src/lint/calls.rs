@@ -33,6 +33,14 @@ fn deadline(composition: &Composition, findings: &mut Vec<Finding>) {
         });
         return;
     };
+    if let Some(grace) = composition.grace.filter(|grace| *grace < deadline) {
+        findings.push(Finding {
+            rule: Rule::DeadlinePastGrace,
+            severity: Severity::Warning,
+            happens: format!("a drain cuts off what takes longer than {grace}: the deadline is {deadline}"),
+            change: format!("set `grace` to {deadline} at least, or lower the deadline"),
+        });
+    }
     let Some(service) = composition.model.map(|model| model.service) else { return };
     if deadline < service {
         findings.push(Finding {

@@ -90,6 +90,8 @@ macro_rules! rules {
 rules! {
     /// Nothing ever gives up.
     DeadlineMissing = "deadline-missing", "deadline";
+    /// A drain cuts off answers that the deadline lets come.
+    DeadlinePastGrace = "deadline-past-grace", "drain.grace";
     /// The deadline passes before an ordinary answer can come.
     DeadlineBelowService = "deadline-below-service", "deadline";
     /// An attempt is given up before an ordinary answer can come.
@@ -339,6 +341,8 @@ pub struct Guards {
 pub struct Composition {
     /// The time until a response must begin.
     pub deadline: Option<Span>,
+    /// The time that whatever is under way has when the process is to end; `None` for as long as it takes.
+    pub grace: Option<Span>,
     /// The attempts of a call; `None` when it has one.
     pub retry: Option<Retry>,
     /// What successes pay for retries and hedges, in parts per million of a retry; `None` for no budget.

@@ -15,6 +15,7 @@ fn sound() -> Composition {
     let retry = call::Config { per_attempt: Some(millis(800)), ..call::Config::default() };
     let mut sound = Composition {
         deadline: Some(millis(2_000)),
+        grace: Some(millis(2_000)),
         budget_ppm: Some(100_000),
         budget_floor_ppm: 100_000,
         hedge: Some(Hedge::After(millis(300))),
@@ -152,6 +153,17 @@ fn deadline_missing() {
         expect![[r#"
         error [deadline-missing]: a call without a deadline holds its place until the upstream answers, if ever; set `deadline`, to the longest that a user waits
     "#]],
+    );
+}
+
+#[test]
+fn deadline_past_grace() {
+    fires(
+        |c| c.grace = Some(millis(1_999)),
+        |c| c.grace = None,
+        expect![[r#"
+            warning [deadline-past-grace]: a drain cuts off what takes longer than 1.999s: the deadline is 2s; set `grace` to 2s at least, or lower the deadline
+        "#]],
     );
 }
 

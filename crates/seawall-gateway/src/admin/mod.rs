@@ -1,8 +1,8 @@
 //! The admin plane: a listener of its own, so that no load on the road can reach it.
 //!
 //! `/livez` says that the process answers, whatever the load, the upstreams or the config. `/readyz`
-//! says whether new traffic is welcome: it turns to 503 when a drain begins, while requests are
-//! still served. `/metrics` is for Prometheus, `/api/…` for people and tools; `/openapi.json` describes
+//! says whether new traffic is welcome: it turns to 503 first when the process is to end, while connections are
+//! still accepted and served. `/metrics` is for Prometheus, `/api/…` for people and tools; `/openapi.json` describes
 //! it all. Who may do what is said in [`auth`].
 
 pub(crate) mod auth;
@@ -123,7 +123,7 @@ fn denied(status: StatusCode) -> Response {
 async fn ready(State(view): State<View>) -> impl IntoResponse {
     match *view.phase.borrow() {
         Phase::Serve => (StatusCode::OK, "ready\n"),
-        Phase::Drain | Phase::Stop => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Phase::LameDuck | Phase::Drain(_) | Phase::Stop => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
 }
 
@@ -172,6 +172,9 @@ async fn configure(State(view): State<View>, Query(asked): Query<Asked>, text: S
 async fn drain(State(view): State<View>, Query(asked): Query<Asked>) -> Response {
     if let Some(refused) = unknown(&asked, &[]) {
         return refused;
+    }
+    if *view.phase.borrow() != Phase::Serve {
+        return draining();
     }
     match view.control.send(Order::Drain).await {
         Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
@@ -222,7 +225,7 @@ async fn admit(State(view): State<View>, Path(route): Path<String>, Query(asked)
 
 fn say(view: &View, name: &str, word: Word) -> Response {
     // Who serves next has read already what is blocked.
-    if *view.phase.borrow() != Phase::Serve {
+    if !view.phase.borrow().accepts() {
         return draining();
     }
     let road = view.road.load();

@@ -15,18 +15,19 @@ pub(super) fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)>
     config.routes.iter().enumerate().flat_map(move |(place, route)| {
         let upstream = config.upstreams.get(&route.upstream);
         let mut found =
-            upstream.map(|upstream| lint::check(&composition(route, upstream))).unwrap_or_default();
+            upstream.map(|upstream| lint::check(&composition(config, route, upstream))).unwrap_or_default();
         found.retain(|finding| place == 0 || !of_gateway.contains(finding));
         found.into_iter().map(|finding| (route.name.as_str(), finding))
     })
 }
 
 /// A route and its upstream in plain numbers.
-fn composition(route: &Route, upstream: &Upstream) -> Composition {
+fn composition(config: &Config, route: &Route, upstream: &Upstream) -> Composition {
     let shadowed = Policy::ALL.into_iter().filter(|policy| route.shadow.of(*policy) == Enforcement::Shadow);
     let shadowed = u32::try_from(shadowed.count()).expect("there are few policies");
     let mut plain = Composition {
         deadline: Some(route.deadline),
+        grace: Some(config.drain.grace),
         budget_ppm: Some(upstream.budget.ratio_ppm()),
         retrying_layers: 1,
         hedge: route.hedge.map(|config| match config.when() {

@@ -74,10 +74,19 @@ static CANNOT_ACCEPT: Seldom = Seldom::new();
 pub(crate) enum Phase {
     /// Serving.
     Serve,
-    /// No new connections; those that are open finish their requests.
-    Drain,
+    /// Serving still, but no longer ready for more.
+    LameDuck,
+    /// No new connections; those that are open finish their requests, for so long at the most.
+    Drain(Duration),
     /// End at once.
     Stop,
+}
+
+impl Phase {
+    /// Whether connections are accepted.
+    pub(crate) const fn accepts(self) -> bool {
+        matches!(self, Phase::Serve | Phase::LameDuck)
+    }
 }
 
 /// What the workers serve: one handler for each, made on its thread.
@@ -138,7 +147,6 @@ pub(crate) fn open(
 /// each worker's thread.
 pub(crate) fn serve<H: Handler>(
     listeners: Vec<std::net::TcpListener>,
-    grace: Duration,
     phase: watch::Receiver<Phase>,
     greeting: Greeting,
     make: impl Fn() -> H + Clone + Send + 'static,
@@ -158,7 +166,7 @@ pub(crate) fn serve<H: Handler>(
                 let runtime = builder.build_local(LocalOptions::default());
                 match runtime {
                     Ok(runtime) => runtime.block_on(async {
-                        Worker::new(make(), open, greeting).run(listener, grace, phase).await;
+                        Worker::new(make(), open, greeting).run(listener, phase).await;
                     }),
                     Err(error) => tracing::error!(%error, "a worker found no runtime"),
                 }
@@ -223,7 +231,7 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    async fn run(self, listener: std::net::TcpListener, grace: Duration, mut phase: watch::Receiver<Phase>) {
+    async fn run(self, listener: std::net::TcpListener, mut phase: watch::Receiver<Phase>) {
         let pulses = self.pulses.clone();
         tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(TICK);
@@ -237,6 +245,10 @@ impl<H: Handler> Worker<H> {
             return tracing::error!(%error, "a worker cannot listen");
         }
         self.pulses.finish();
+        let grace = match *phase.borrow() {
+            Phase::Drain(grace) => grace,
+            Phase::Serve | Phase::LameDuck | Phase::Stop => Duration::ZERO,
+        };
         tokio::select! {
             () = self.pulses.empty() => {}
             () = tokio::time::sleep(grace) => tracing::warn!("the grace is over, connections are cut"),
@@ -251,7 +263,7 @@ impl<H: Handler> Worker<H> {
         phase: &mut watch::Receiver<Phase>,
     ) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
-        while *phase.borrow_and_update() == Phase::Serve {
+        while phase.borrow_and_update().accepts() {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 changed = phase.changed() => match changed {

@@ -90,7 +90,7 @@ impl Proxy {
         let (connect_timeout, idle_timeout) = (Duration::from_secs(10), Duration::from_secs(60));
         let target = Target { authority, protocol, connect_timeout, idle_timeout, secure: None };
         let serving =
-            serve(any(), GRACE, seen_phase, Greeting::default(), move || Bare::new(target.clone())).unwrap();
+            serve(any(), seen_phase, Greeting::default(), move || Bare::new(target.clone())).unwrap();
         Proxy {
             address: serving.address(),
             phase,
@@ -104,8 +104,7 @@ impl Proxy {
         let (phase, seen_phase) = watch::channel(Phase::Serve);
         let seen = Arc::<Seen>::default();
         let origin = seen.clone();
-        let serving =
-            serve(any(), GRACE, seen_phase, Greeting::default(), move || Origin(origin.clone())).unwrap();
+        let serving = serve(any(), seen_phase, Greeting::default(), move || Origin(origin.clone())).unwrap();
         let mut proxy = Proxy::before(serving.address(), protocol);
         (proxy.origin, proxy.seen) = (Some(phase), seen);
         proxy
@@ -454,7 +453,7 @@ async fn draining_finishes_what_is_in_flight_and_closes_the_rest() {
     let serving = proxy.serving.take().unwrap();
     let (waiting, ()) = tokio::join!(proxy.get("/wait"), async {
         proxy.seen.arrived.notified().await;
-        proxy.phase.send_replace(Phase::Drain);
+        proxy.phase.send_replace(Phase::Drain(GRACE));
         let mut rest = String::new();
         idle.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "hello", "the idle connection ends");
@@ -472,7 +471,7 @@ async fn a_second_signal_ends_at_once() {
     let mut client = TcpStream::connect(proxy.address).await.unwrap();
     client.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     proxy.seen.arrived.notified().await;
-    proxy.phase.send_replace(Phase::Drain);
+    proxy.phase.send_replace(Phase::Drain(GRACE));
     proxy.phase.send_replace(Phase::Stop);
     tokio::task::spawn_blocking(|| serving.join()).await.unwrap();
     let mut rest = Vec::new();

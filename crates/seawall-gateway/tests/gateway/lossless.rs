@@ -119,7 +119,7 @@ fn restarts_and_reloads(name: &str, restarts: u32, reloads: u32) {
         load.goes_on(1);
     }
     println!("{} requests, none lost, over {restarts} restarts and {reloads} reloads", load.end());
-    gateway.signal("-TERM");
+    gateway.signal("-INT");
     assert!(gateway.child.wait().unwrap().success());
     assert!(!socket.exists(), "nobody would answer there");
 }

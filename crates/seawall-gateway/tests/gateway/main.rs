@@ -20,6 +20,7 @@ mod strict;
 mod throttle;
 mod wire;
 
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
@@ -28,7 +29,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use harness::{Answer, Gateway, config, get, origin, quota};
+use harness::{Answer, Gateway, ask, config, get, origin, origin_silent, quota, token};
 
 #[test]
 fn without_anything_it_serves_a_sample_and_drains_on_a_signal() {
@@ -41,8 +42,51 @@ fn without_anything_it_serves_a_sample_and_drains_on_a_signal() {
         assert_eq!(get(&gateway.admin, path, "").status, status, "{path}");
     }
     assert!(get(&gateway.admin, "/metrics", "").body.contains("seawall_requests_total{route=\"default\"} 1"));
-    gateway.signal("-TERM");
+    gateway.signal("-INT");
     assert!(gateway.child.wait().unwrap().success());
+}
+
+#[test]
+fn on_a_signal_it_says_that_it_is_not_ready_while_it_still_serves() {
+    let text = |lame_duck: &str| format!("{}[drain]\nlame_duck = {lame_duck}\n", quota(&origin(), "1/h", 99));
+    let mut gateway = Gateway::start(&[&config("duck.toml", &text("\"5m\""))]);
+    gateway.signal("-TERM");
+    gateway.await_log("no longer ready");
+    let probe = |path: &str| get(&gateway.admin, path, "").status;
+    assert_eq!((probe("/readyz"), probe("/livez")), (503, 200));
+    assert_eq!(gateway.get("/", "").status, 200, "on a new connection");
+    assert_eq!(ask(&gateway.admin, "PUT", "/api/drain", &token(&gateway), "").status, 409);
+    gateway.signal("-TERM");
+    assert!(gateway.child.wait().unwrap().success(), "a second signal ends at once");
+    for lame_duck in ["\"10ms\"", "false"] {
+        let mut gateway = Gateway::start(&[&config("duck.toml", &text(lame_duck))]);
+        gateway.signal("-TERM");
+        gateway.await_log("draining");
+        assert!(gateway.child.wait().unwrap().success());
+    }
+}
+
+/// Its grace is longer than nothing, and shorter than the test would wait.
+#[test]
+fn a_drain_lets_go_of_what_is_under_way_when_its_grace_is_over() {
+    let text = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\nupstream = \"u\"\ndeadline = \"1h\"\n\
+         [drain]\nlame_duck = false\ngrace = \"100ms\"\n",
+        origin_silent()
+    );
+    let mut gateway = Gateway::start(&[&config("grace.toml", &text)]);
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    while !gateway.state().contains("\"requests\":1") {}
+    gateway.signal("-TERM");
+    gateway.await_log("the grace is over");
+    assert!(gateway.child.wait().unwrap().success());
+    let checked = Command::new(env!("CARGO_BIN_EXE_seawall"))
+        .args(["check", "--lint", &config("grace.toml", &text)])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(said.contains("deadline-past-grace"), "{said}");
 }
 
 #[test]
@@ -185,7 +229,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     for _ in 0..100 {
         assert_eq!(gateway.get(&path, "").status, 200);
     }
-    gateway.signal("-TERM");
+    gateway.signal("-INT");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
@@ -198,7 +242,7 @@ fn a_full_disk_under_its_output_stops_nothing() {
     config("full.toml", "nonsense = 1");
     gateway.signal("-HUP");
     assert_eq!(gateway.get("/", "x-api-key: one\r\n").status, 200);
-    gateway.signal("-TERM");
+    gateway.signal("-INT");
     assert_eq!(gateway.child.wait().unwrap().code(), Some(0));
 }
 
@@ -209,7 +253,7 @@ fn whoever_can_connect_can_signal() {
         let mut gateway = saying(&file, Stdio::null(), Stdio::null());
         // At once: by the time that a command has been started to do it, all is set up.
         kill_process(Pid::from_child(&gateway.child), Signal::HUP).unwrap();
-        gateway.signal("-TERM");
+        gateway.signal("-INT");
         assert_eq!(gateway.child.wait().unwrap().code(), Some(0), "the {number}th");
     }
 }

@@ -379,7 +379,7 @@ fn a_collector_gets_traces_and_metrics_and_the_upstream_its_parent() {
     assert!(seen.contains("traceparent: 00-") && !seen.contains("tracestate"), "{seen}");
     let has = |body: &[u8], wanted: &[u8]| body.windows(wanted.len()).any(|window| window == wanted);
     while !told.iter().any(|(path, body)| path == "/v1/metrics" && has(&body, b"seawall_requests")) {}
-    gateway.signal("-TERM");
+    gateway.signal("-INT");
     assert!(gateway.child.wait().unwrap().success());
     let (_, traces) = told.iter().find(|(path, _)| path == "/v1/traces").unwrap();
     let id: Vec<u8> = (0..8).map(|at| u8::from_str_radix(&span[2 * at..2 * at + 2], 16).unwrap()).collect();
