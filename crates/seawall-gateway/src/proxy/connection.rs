@@ -189,10 +189,14 @@ fn service<H: Handler>(
         if secure {
             request.extensions_mut().insert(Secure);
         }
-        #[expect(clippy::manual_map, reason = "a closure would carry the request once more")]
         let answer = match pulse.begin() {
-            // Boxed, because what is not is copied half a dozen times before its first poll.
-            Some(busy) => Some((busy, Box::pin(handler.clone().handle(client.clone(), request)))),
+            // Boxed, because what is not is copied half a dozen times before its first poll; and made in its
+            // box, because most of it is yet to be set.
+            Some(busy) => {
+                let place = Box::new_uninit();
+                let answer = Box::write(place, handler.clone().handle(client.clone(), request));
+                Some((busy, Box::into_pin(answer)))
+            }
             None => None,
         };
         let (agreed, pulse) = (agreed.clone(), pulse.clone());

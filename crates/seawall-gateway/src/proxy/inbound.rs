@@ -122,7 +122,8 @@ struct Coming {
 impl Inbound {
     #[inline]
     pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
-        Inbound(Box::new(Coming { body, riders: Some(riders), bounds, streams, alarm: None }))
+        let place = Box::new_uninit();
+        Inbound(Box::write(place, Coming { body, riders: Some(riders), bounds, streams, alarm: None }))
     }
 }
 

@@ -78,12 +78,16 @@ impl Exchange for Sending {
         let number = self.counts.then_some(attempt.number);
         let told = Told { until: Some(attempt.deadline), given: self.given, number };
         let pool = self.worker.pool(&self.targets, attempt.host);
-        Box::pin(async move {
+        // Made in its box, because most of it is yet to be set.
+        let place = Box::new_uninit();
+        let sending = async move {
             match request {
                 Some(request) => pool.send(request, told).await,
                 None => Err(Failure::new(FailureKind::Broken)),
             }
-        })
+        };
+        let sending = Box::write(place, sending);
+        Box::into_pin(sending)
     }
 
     fn spared(&self, answer: &Answer) -> Span {

@@ -166,8 +166,10 @@ impl Stack {
             dim(request.headers_mut(), header, route);
         }
         let (kept, faults) = (request.body().kept(), request.body().faults());
-        // In a box, because it is large: whoever waits for this would be.
-        let ended = Box::pin(self.call(route, seen, request)).await;
+        // In a box, because it is large: whoever waits for this would be. Made there, because most of it is
+        // yet to be set.
+        let place = Box::new_uninit();
+        let ended = Box::into_pin(Box::write(place, self.call(route, seen, request))).await;
         if kept.is_some_and(|kept| kept.is_outgrown()) {
             route.stats.bodies_not_kept.inc();
         }
@@ -175,6 +177,7 @@ impl Stack {
     }
 
     /// The call that a request makes.
+    #[inline]
     fn call(self: &Rc<Self>, route: &Route, seen: request::Request, request: Outgoing) -> Drive<Sending> {
         let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };

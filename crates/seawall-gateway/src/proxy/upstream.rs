@@ -354,10 +354,7 @@ impl Pool {
         };
         told.write(request.headers_mut(), &self.words, now);
         let (sent, sender) = match sender {
-            Sender::Http1(mut sender) => {
-                chunk(&mut request);
-                (sender.try_send_request(request).await, Some(sender))
-            }
+            Sender::Http1(mut sender) => (sender.try_send_request(chunked(request)).await, Some(sender)),
             Sender::H2c(mut sender) => (sender.try_send_request(self.named(request)).await, None),
         };
         match sent {
@@ -466,13 +463,15 @@ impl Pool {
 
 /// Says that a body without a length comes in chunks: with methods that seldom have one, the client would
 /// leave it out.
-fn chunk(request: &mut Request<Outbound>) {
+#[inline]
+fn chunked(mut request: Request<Outbound>) -> Request<Outbound> {
     if !request.body().is_none()
         && matches!(*request.method(), Method::GET | Method::HEAD)
         && request.body().size_hint().exact().is_none()
     {
         request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
     }
+    request
 }
 
 /// Whether the host says that it took nothing of the request (RFC 9113 §8.7).

@@ -203,6 +203,7 @@ impl<A: Future> Flights<A> {
 impl<X: Exchange> Drive<X> {
     /// A call through `upstream`, to be over at the deadline of `request`. `repeat` says whether it
     /// may be sent again after an attempt that never answered, and so whether it may be hedged.
+    #[inline]
     pub fn new(
         upstream: Arc<Upstream>,
         config: Config,
@@ -210,16 +211,20 @@ impl<X: Exchange> Drive<X> {
         repeat: Repeat,
         exchange: X,
     ) -> Drive<X> {
-        let mut drive = Drive::unbegun(upstream, config, exchange);
-        drive.course.begin(now(), request, repeat);
-        drive
+        let call = Call::new(config, request, repeat, now());
+        let rng = upstream.rng();
+        Drive::of(Course { call, upstream, rng }, exchange)
     }
 
     /// A call of which only its parts are known.
     #[inline]
     pub(super) fn unbegun(upstream: Arc<Upstream>, config: Config, exchange: X) -> Drive<X> {
         let call = Call::new(config, Request::new(Key(0)), Repeat::Unsafe, Time::ZERO);
-        let course = Course { call, upstream, rng: Rng::new(0, 0) };
+        Drive::of(Course { call, upstream, rng: Rng::new(0, 0) }, exchange)
+    }
+
+    #[inline]
+    fn of(course: Course, exchange: X) -> Drive<X> {
         let flights = Flights { lane: None, first: None, more: Vec::new() };
         Drive { course, exchange, answer: None, armed: Time::MAX, flights, sleep: None }
     }
