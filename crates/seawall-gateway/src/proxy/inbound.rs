@@ -69,10 +69,10 @@ pub(super) fn is_stream(status: StatusCode, headers: &HeaderMap) -> bool {
         || kind().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-/// What rides along until the body ends.
+/// What rides along until the body ends. Guards are large, and in boxes because they go through many hands.
 pub(crate) struct Riders {
     pub(super) _connection: Lease,
-    pub(super) _back: Option<Guard>,
+    pub(super) _back: Option<Box<Guard>>,
     /// The place under the limit, or as a stream.
     pub(super) _place: Option<Place>,
     /// What lets the request's body rest meanwhile.
@@ -82,7 +82,7 @@ pub(crate) struct Riders {
 /// What an answer holds while it goes on.
 pub(super) enum Place {
     /// A place under the limit.
-    Limit(#[expect(dead_code, reason = "it is held")] Guard),
+    Limit(#[expect(dead_code, reason = "it is held")] Box<Guard>),
     /// One of the route's streams.
     Stream(#[expect(dead_code, reason = "it is held")] Stream),
 }

@@ -156,7 +156,7 @@ impl Stack {
         mut request: Outgoing,
     ) -> (Response<Plain>, Option<Standing>) {
         let front = match enter(&route.gate, seen).await {
-            Ok(front) => front,
+            Ok(front) => Box::new(front),
             Err(rejection) => return (refuse(route, &rejection), None),
         };
         let standing = front.standing();
@@ -269,7 +269,7 @@ impl Watched {
 /// The answer to a call that is over.
 fn settled(
     route: &Route,
-    mut front: Guard,
+    mut front: Box<Guard>,
     ended: Ended<Answer>,
     faults: Option<&Faults>,
 ) -> Response<Plain> {
@@ -290,7 +290,7 @@ fn settled(
         (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {
             let answering = faults.map(Faults::answering);
-            streamed(route, front, ended.guard, answered, answering)
+            streamed(route, front, ended.guard.map(Box::new), answered, answering)
         }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
@@ -415,8 +415,8 @@ pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
 /// An answer of the upstream, with what it holds until its body has ended.
 fn streamed(
     route: &Route,
-    front: Guard,
-    back: Option<Guard>,
+    front: Box<Guard>,
+    back: Option<Box<Guard>>,
     answered: Box<Answered>,
     answering: Option<Answering>,
 ) -> Response<Plain> {
