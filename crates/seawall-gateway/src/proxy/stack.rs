@@ -102,7 +102,9 @@ impl Stack {
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
         let hop = Hop { client, trusted, scheme, says_forwarded: road.forwarded };
-        let mut request = outgoing(request, &hop);
+        let version = request.version();
+        let mut request = request.map(Outbound::new);
+        rewrite(&mut request, version, &hop);
         if let Some(asked) = asked {
             request.extensions_mut().insert(asked);
         }
@@ -120,25 +122,27 @@ impl Stack {
         Ok(Begun { route, at, seen, request: Outgoing::new(request), faults, is_grpc, watched })
     }
 
-    async fn answer(self: &Rc<Self>, begun: Begun) -> Response<Payload> {
-        let Begun { route, at, seen, request, faults, is_grpc, watched } = begun;
+    async fn answer(self: Rc<Self>, begun: Result<Begun, Unfit>) -> Response<Payload> {
+        let Begun { route, at, seen, request, faults, is_grpc, watched } = match begun {
+            Ok(begun) => begun,
+            Err(unfit) => return unfit_answer(unfit),
+        };
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
-        let response = match fallback {
+        let mut response = match fallback {
             _ if known(faults.as_ref()).is_some() => gone().map(Payload::Plain),
             None => {
                 let (mut response, standing) = self.pass(&route, seen, request).await;
                 route.refusals.annotate(response.headers_mut(), standing);
                 response.map(Payload::Plain)
             }
-            Some(layer) => fallback::answer(self, layer, &route, seen, request).await,
+            Some(layer) => fallback::answer(&self, layer, &route, seen, request).await,
         };
-        let response = match known(faults.as_ref()) {
-            None => response,
-            Some(fault) => unfit_answer(unfit(fault)),
-        };
+        if let Some(fault) = known(faults.as_ref()) {
+            response = unfit_answer(unfit(fault));
+        }
         route.stats.answered(response.status(), now().since(at));
         if let Some(watched) = watched {
-            watched.tell(self, &route, seen, &response);
+            watched.tell(&self, &route, seen, &response);
         }
         if is_grpc {
             grpc::answered(response, || Payload::Plain(Held::full(Full::default())))
@@ -216,12 +220,7 @@ impl Handler for Stack {
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Payload>> + 'static {
         let begun = self.begin(&client, request);
-        async move {
-            match begun {
-                Ok(begun) => self.answer(begun).await,
-                Err(unfit) => unfit_answer(unfit),
-            }
-        }
+        self.answer(begun)
     }
 }
 
@@ -365,11 +364,10 @@ fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
     }
 }
 
-/// The request as the upstream shall see it: origin form, `Host`, no hop-by-hop fields.
-fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
+/// The request that came in this version as the upstream shall see it: origin form, `Host`, no hop-by-hop
+/// fields.
+fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &Hop<'_>) {
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    let version = request.version();
-    let mut request = request.map(Outbound::new);
     *request.version_mut() = Version::HTTP_11;
     if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
         request.headers_mut().insert(header::HOST, host);
@@ -394,7 +392,6 @@ fn outgoing(request: Request<Incoming>, hop: &Hop<'_>) -> Request<Outbound> {
         // Only there may it be missing.
         request.headers_mut().entry(header::HOST).or_insert(NOBODY);
     }
-    request
 }
 
 /// HTTP/2 may split the cookie field; HTTP/1.1 wants one line.

@@ -343,7 +343,7 @@ impl Pool {
 
     async fn exchange(
         self: &Rc<Self>,
-        sender: Sender,
+        mut sender: Sender,
         request: Outgoing,
         (told, now): (Told, Time),
     ) -> Answer {
@@ -353,12 +353,17 @@ impl Pool {
             return Err(Failure::new(FailureKind::Broken));
         };
         told.write(request.headers_mut(), &self.words, now);
-        let (sent, sender) = match sender {
-            Sender::Http1(mut sender) => (sender.try_send_request(chunked(request)).await, Some(sender)),
-            Sender::H2c(mut sender) => (sender.try_send_request(self.named(request)).await, None),
+        let sent = match &mut sender {
+            Sender::Http1(sender) => sender.try_send_request(chunked(request)).await,
+            Sender::H2c(sender) => sender.try_send_request(self.named(request)).await,
         };
         match sent {
             Ok(mut response) => {
+                let place = Box::new_uninit();
+                let sender = match sender {
+                    Sender::Http1(sender) => Some(sender),
+                    Sender::H2c(_) => None,
+                };
                 let is_whole = sender.is_none() || headers::strip_framing(response.headers_mut());
                 // What follows would be taken for an answer to the next request.
                 let is_astray = response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -367,7 +372,7 @@ impl Pool {
                     return Err(Failure::new(FailureKind::Invalid));
                 }
                 let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
-                Ok(Box::new(Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
+                Ok(Box::write(place, Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
             }
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
