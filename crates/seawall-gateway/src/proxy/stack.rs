@@ -145,10 +145,9 @@ impl Stack {
             watched.tell(&self, &route, seen, &response);
         }
         if is_grpc {
-            grpc::answered(response, || Payload::Plain(Held::full(Full::default())))
-        } else {
-            response
+            response = grpc::answered(response, || Payload::Plain(Held::full(Full::default())));
         }
+        response
     }
 
     /// Through the front gate and on to the upstream. Says how the user stands, which is for this
@@ -173,11 +172,11 @@ impl Stack {
         // In a box, because it is large: whoever waits for this would be. Made there, because most of it is
         // yet to be set.
         let place = Box::new_uninit();
-        let ended = Box::into_pin(Box::write(place, self.call(route, seen, request))).await;
+        let mut ended = Box::into_pin(Box::write(place, self.call(route, seen, request))).await;
         if kept.is_some_and(|kept| kept.is_outgrown()) {
             route.stats.bodies_not_kept.inc();
         }
-        (settled(route, front, ended, faults.as_ref()), standing)
+        (settled(route, front, &mut ended, faults.as_ref()), standing)
     }
 
     /// The call that a request makes.
@@ -265,11 +264,11 @@ impl Watched {
     }
 }
 
-/// The answer to a call that is over.
+/// The answer to a call that is over. How it ended is looked at where it is, for it is large.
 fn settled(
     route: &Route,
     mut front: Box<Guard>,
-    ended: Ended<Answer>,
+    ended: &mut Ended<Answer>,
     faults: Option<&Faults>,
 ) -> Response<Plain> {
     route.stats.attempts.inc_by(u64::from(ended.attempts));
@@ -284,12 +283,12 @@ fn settled(
     if ended.hedges > 0 {
         front.hedged();
     }
-    front.report(outcome(&ended), ended.waited + connecting);
-    match (ended.verdict, ended.answer) {
-        (Verdict::Rejected(rejection), _) => refuse(route, &rejection),
+    front.report(outcome(ended), ended.waited + connecting);
+    match (&ended.verdict, ended.answer.take()) {
+        (Verdict::Rejected(rejection), _) => refuse(route, rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {
             let answering = faults.map(Faults::answering);
-            streamed(route, front, ended.guard.map(Box::new), answered, answering)
+            streamed(route, front, ended.guard.take().map(Box::new), answered, answering)
         }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
