@@ -970,3 +970,18 @@ async fn who_asks_alone_can_do_so_by_itself_and_goes_on_where_there_is_more_to_d
     assert_eq!((counts.upstream, counts.fixed, counts.fresh), (4, 1, 1));
     assert_eq!(bench.layer.cache().snapshot().flights, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_dimmed_where_nothing_costs_less_waits_as_all_do() {
+    let origin = Origin::new(|_, _| ok(MINUTE, "whole")).held();
+    let bench = Bench::new(&origin, vec![Step::Stale(Span::from_secs(300)), Step::Static(0)]);
+    bench.dimmer.set(1.0);
+    let asking: Vec<_> =
+        (0..3).map(|_| tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[])))).collect();
+    tokio::task::yield_now().await;
+    assert_eq!(origin.calls(), 1);
+    origin.permits.add_permits(1);
+    for asked in asking {
+        assert_eq!(got(asked.await.unwrap().unwrap()).await.text, "whole");
+    }
+}

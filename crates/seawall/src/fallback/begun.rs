@@ -6,7 +6,7 @@
 
 use std::hash::Hash;
 
-use seawall_core::fallback::dims;
+use seawall_core::fallback::{Step, dims};
 use seawall_core::time::Time;
 
 use super::cache::{Flight, Found};
@@ -49,7 +49,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Begun<K, V> {
             return Begun { began, seek, dimmed: false, found: None };
         }
         let seen = shared.adapter.request(began, request);
-        let dimmed = dims(shared.dimmer.level(began), seen.cohort(began));
+        let dimmed =
+            dims(shared.dimmer.level(began), seen.cohort(began)) && is_less_at_hand(shared, began, &seek);
         let found = match &seek {
             Seek::Cached { key, terms } if !dimmed && *terms == Terms::default() => {
                 Some(shared.cache.ask(began, key, seen.deadline))
@@ -101,4 +102,15 @@ impl<K: Hash + Eq + Clone, V: Clone, R> Resumed<K, V, R> {
     pub(super) fn at(begun: Begun<K, V>) -> Resumed<K, V, R> {
         Resumed { begun, answered: None }
     }
+}
+
+/// Whether there is anything to answer with for less work. Where there is not, the dimmer would only keep a
+/// request from waiting for another's answer.
+fn is_less_at_hand<A, K: Hash + Eq + Clone, V: Clone>(
+    shared: &Shared<A, K, V>,
+    now: Time,
+    seek: &Seek<K>,
+) -> bool {
+    let has_cheaper = shared.chain.steps().iter().any(|step| matches!(step, Step::Upstream(_)));
+    has_cheaper || matches!(seek, Seek::Cached { key, .. } if shared.cache.kept(now, key).is_some())
 }
