@@ -264,7 +264,7 @@ impl Call {
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) {
-        if !outcome.is_failure() {
+        if !outcome.is_failure() && repeat != Repeat::Wanted {
             self.won(now, lane, outcome, parts);
         } else if let Some(flight) = self.flights.take(|flight| flight.lane == lane) {
             parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));
@@ -442,7 +442,7 @@ impl Call {
         rng: &mut Rng,
     ) {
         if !self.flights.is_empty() {
-            if repeat != Repeat::Safe {
+            if !matches!(repeat, Repeat::Safe | Repeat::Wanted) {
                 (self.repeat, self.due) = (repeat, Due::Never);
             }
             return settle(now, flight, outcome, parts);
@@ -478,8 +478,9 @@ impl Call {
             return Err(Stop::Attempts);
         }
         // What another attempt of this call was told holds too, unless this one was never received.
-        match if self.hedges > 0 && repeat == Repeat::Safe { self.repeat } else { repeat } {
-            Repeat::Safe => {}
+        let is_free = matches!(repeat, Repeat::Safe | Repeat::Wanted);
+        match if self.hedges > 0 && is_free { self.repeat } else { repeat } {
+            Repeat::Safe | Repeat::Wanted => {}
             Repeat::Unsafe => return Err(Stop::Unsafe),
             Repeat::Unwanted => return Err(Stop::Unwanted),
             Repeat::Final => return Err(Stop::Final),

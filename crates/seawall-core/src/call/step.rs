@@ -12,6 +12,9 @@ pub enum Repeat {
     Unsafe,
     /// It must not be: the callee asked for no other attempt (gRPC push-back, `x-envoy-ratelimited`).
     Unwanted,
+    /// It shall be, although it was no failure of the host: who asks wants another answer than this one. It is
+    /// paid for like any other, and this one stands where none follows.
+    Wanted,
     /// It need not be: another attempt would fare no better (most 4xx and 500).
     Final,
 }

@@ -36,13 +36,15 @@ enum Input {
     Says(Outcome),
     /// The same, and it must not be sent again.
     Spoils(Outcome),
+    /// The same, and it shall be sent again.
+    Wants(Outcome),
     /// An earlier attempt went so.
     Late(Outcome),
     /// The caller went away.
     Abandon,
 }
 
-use Input::{Abandon, Late, Says, Spoils};
+use Input::{Abandon, Late, Says, Spoils, Wants};
 
 const OK: Input = Says(Outcome::Success);
 const FAILS: Input = Says(Outcome::Failure);
@@ -170,6 +172,7 @@ impl Bench {
         let (lane, outcome, repeat) = match input {
             Says(outcome) => (latest, outcome, Repeat::Safe),
             Spoils(outcome) => (latest, outcome, Repeat::Unsafe),
+            Wants(outcome) => (latest, outcome, Repeat::Wanted),
             Late(outcome) => (Lane(latest.0 - 1), outcome, Repeat::Safe),
             Abandon => return self.call.abandon(now, &parts),
         };
@@ -277,6 +280,20 @@ fn an_outcome_that_is_no_failure_stands() {
         "#]];
         Bench::new(config(), 1_000).play(&[(10, Says(outcome))], expect);
     }
+}
+
+#[test]
+fn what_is_no_failure_is_sent_again_if_that_is_wanted_as_long_as_it_is_paid_for() {
+    let mut bench = Bench::new(config(), 1_000).retries(1);
+    for (sent, answered) in [(0, 10), (60, 70)] {
+        bench.drain(at(sent));
+        assert!(bench.call.verdict().is_none() && bench.held() == 1, "{sent}");
+        bench.take(at(answered), Wants(Outcome::Success));
+    }
+    bench.drain(at(70));
+    let stands = Verdict::Answered { stop: Some(Stop::Budget) };
+    assert_eq!((bench.call.verdict(), bench.call.attempts()), (Some(&stands), 2));
+    assert!(bench.blame(0) + bench.blame(1) <= 0.0);
 }
 
 #[test]

@@ -134,7 +134,11 @@ impl Exchange for Sending {
                 match self.retry_on {
                     // Who pushes back has the last word.
                     Some(on) if judged.repeat != Repeat::Unwanted => {
-                        let repeat = if on.wants_status(status) { self.repeat() } else { Repeat::Final };
+                        let repeat = match self.repeat() {
+                            _ if !on.wants_status(status) => Repeat::Final,
+                            Repeat::Safe if !judged.outcome.is_failure() => Repeat::Wanted,
+                            repeat => repeat,
+                        };
                         Judgement { repeat, ..judged }
                     }
                     Some(_) | None => judged,

@@ -264,3 +264,26 @@ fn a_connection_closed_as_the_request_arrives_costs_one_attempt() {
         assert_eq!(seen, sent as usize - 1, "{name}");
     }
 }
+
+#[test]
+fn a_trusted_client_has_an_answer_tried_again_that_is_no_failure() {
+    let file = "retry = { attempts = 2, backoff = { kind = \"none\" } }\n[headers]\nenvoy_requests = true";
+    let paid = "budget = \"100%\"";
+    let (conflict, busy) = (origin_saying("409 Conflict"), origin_saying("418 I'm a teapot"));
+    let (conflict, busy) =
+        (before("conflict.toml", &conflict, paid, file), before("busy.toml", &busy, paid, file));
+    let attempts = |gateway: &Gateway, method: &str, fields: &str| {
+        let answer = ask(&gateway.address, method, "/", &format!("host: a\r\n{fields}"), "");
+        answer.body.lines().find_map(|line| line.strip_prefix("x-envoy-attempt-count: ")).unwrap().to_owned()
+    };
+    let statuses = "x-envoy-retry-on: retriable-status-codes\r\nx-envoy-retriable-status-codes: 404, 418\r\n";
+    assert_eq!(attempts(&conflict, "GET", ""), "1");
+    assert_eq!(attempts(&conflict, "POST", "x-envoy-retry-on: retriable-4xx\r\n"), "1");
+    assert_eq!(
+        attempts(&conflict, "GET", "x-envoy-retry-on: retriable-4xx\r\n"),
+        "2",
+        "the last answer stands"
+    );
+    assert_eq!(attempts(&busy, "GET", "x-envoy-retry-on: retriable-4xx\r\n"), "1");
+    assert_eq!(attempts(&busy, "GET", statuses), "2");
+}
