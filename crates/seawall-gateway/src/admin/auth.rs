@@ -58,14 +58,19 @@ impl Auth {
         }
         let token = self.token_file.as_deref().and_then(|file| read_token(file).ok());
         let token = token.ok_or(StatusCode::FORBIDDEN)?;
-        let said =
-            headers.get(header::AUTHORIZATION).and_then(|said| said.as_bytes().strip_prefix(b"Bearer "));
+        let said = headers.get(header::AUTHORIZATION).and_then(|said| bearer(said.as_bytes()));
         if said.is_some_and(|said| is_same(said, token.as_bytes())) {
             Ok(())
         } else {
             Err(StatusCode::UNAUTHORIZED)
         }
     }
+}
+
+/// What follows the scheme, which is no matter of case (RFC 9110 §11.1).
+fn bearer(said: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = said.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii_start())
 }
 
 /// Compares without telling by the time how much was right.
@@ -139,6 +144,9 @@ mod tests {
         assert_eq!(put(&[("host", "localhost")]), Err(401));
         assert_eq!(put(&[("host", "localhost"), ("authorization", &token[..token.len() - 1])]), Err(401));
         assert_eq!(put(&[("host", "evil.example"), ("authorization", &token)]), Err(421));
+        let (lower, basic) = (token.replace("Bearer", "bearer"), token.replace("Bearer", "Basic"));
+        assert_eq!(put(&[("host", "localhost"), ("authorization", &lower)]), Ok(()));
+        assert_eq!(put(&[("host", "localhost"), ("authorization", &basic)]), Err(401));
         let get = |host| check(&auth, Method::GET, "/api/state", &[("host", host)]);
         assert_eq!(
             (get("127.0.0.1:9090"), get("[::1]:9090"), get("evil.example")),
