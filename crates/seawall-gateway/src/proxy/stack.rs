@@ -25,7 +25,7 @@ use seawall::core::time;
 use seawall::http::{Full, Held};
 use seawall::{Guard, enter, instant, now};
 
-use super::access;
+use super::access::{self, AccessLog};
 use super::connection::Secure;
 use super::envoy;
 use super::fallback::{self, Payload, Plain};
@@ -77,7 +77,7 @@ impl Stack {
         let parent = found(&road, &request).inspect_err(|unfit| {
             road.unrouted.inc(unfit.reason);
             if let Some(log) = &road.log {
-                let line = log.see(client.ip(), request.method(), request.uri().path());
+                let line = line(log, &road, client, &request);
                 log.tell(&line, None, unfit.status, (Some(unfit.reason), None));
             }
         })?;
@@ -98,7 +98,7 @@ impl Stack {
             plan: plan(&road, route, request.headers(), trusted),
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
-        let line = road.log.as_ref().map(|log| log.see(client.ip(), request.method(), request.uri().path()));
+        let line = road.log.as_ref().map(|log| line(log, &road, client, &request));
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
         let hop = Hop { client, trusted, scheme, says_forwarded: road.forwarded };
@@ -302,6 +302,12 @@ fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<&'a Arc<Rout
     let host = fitness::check(request)?;
     let found = road.route(host, request.uri().path(), request.method(), request.headers());
     found.ok_or(Unfit::NO_ROUTE)
+}
+
+/// What the log says of a request: of its client, who a trusted proxy says it is.
+fn line(log: &AccessLog, road: &Road, client: &Client, request: &Request<Incoming>) -> access::Seen {
+    let address = headers::client_address(client.ip(), request.headers(), &road.trusted);
+    log.see(address, request.method(), request.uri().path())
 }
 
 /// Begins the span of a request.

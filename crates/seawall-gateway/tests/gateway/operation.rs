@@ -297,7 +297,10 @@ fn requests_and_refusals_are_logged_and_counted_against_the_objective() {
     let text = quota(&origin(), "1/h", 1).replace("[upstream", &format!("{log}[upstream"));
     let gateway = Gateway::start(&[&config("log.toml", &text)]);
     gateway.get("/secret?token=1", "");
-    gateway.await_log("path=\"/secret\" route=\"orders\" status=200");
+    gateway.await_log("client=127.0.0.1 method=GET path=\"/secret\" route=\"orders\" status=200");
+    // Loopback is trusted, and says who its client is.
+    gateway.get("/", "x-forwarded-for: 192.0.2.7\r\n");
+    gateway.await_log("client=192.0.2.7 method=GET path=\"/\"");
     gateway.get("/", "");
     gateway.await_log("status=429 reason=\"throttled\" policy=\"user\"");
     assert!(gateway.state().contains("\"availability\":1.0"), "{}", gateway.state());
