@@ -439,6 +439,7 @@ impl Control {
         let text = Config::text(file);
         if let Err(error) = text.and_then(|text| self.configure(text, file)) {
             let _ = writeln!(io::stderr(), "{}", error.render(self.colour));
+            self.kept.reloads.failed();
             tracing::error!(file = %file.display(), "the config is refused, the old one stays");
         }
     }
@@ -454,6 +455,7 @@ impl Control {
         self.waits.store(Arc::new(waits));
         self.text.store(Arc::new(text));
         if config == self.config && !self.kept.is_outdated() {
+        self.kept.reloads.succeeded();
             return Ok(kept);
         }
         if !self.waits.load().is_empty() {

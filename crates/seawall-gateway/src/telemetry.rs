@@ -5,8 +5,9 @@
 
 mod metrics;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
@@ -101,6 +102,37 @@ impl Times {
         let counts = self.classes.iter().map(|count| count.load(Ordering::Relaxed));
         (bounds.zip(counts), self.nanos.load(Ordering::Relaxed))
     }
+}
+
+/// How the last reload ended, and when one was last good.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    failed: AtomicBool,
+    /// In seconds since 1970.
+    good_at: AtomicU64,
+}
+
+impl Default for Reloads {
+    fn default() -> Reloads {
+        Reloads { failed: AtomicBool::new(false), good_at: AtomicU64::new(seconds()) }
+    }
+}
+
+impl Reloads {
+    /// A config was put in force.
+    pub(crate) fn succeeded(&self) {
+        self.failed.store(false, Ordering::Relaxed);
+        self.good_at.store(seconds(), Ordering::Relaxed);
+    }
+
+    /// A file was refused.
+    pub(crate) fn failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Requests that no route took, by why.

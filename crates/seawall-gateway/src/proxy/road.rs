@@ -31,7 +31,7 @@ use super::quotas::Quotas;
 pub(crate) use super::route::Route;
 use super::route::Shares;
 use super::upstream::Target;
-use crate::telemetry::{RouteStats, Unrouted};
+use crate::telemetry::{Reloads, RouteStats, Unrouted};
 use crate::tls::{self, Secure, Stamps};
 use seawall_config::{self as config, Config, NormalPath, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
@@ -60,6 +60,8 @@ pub(crate) struct Road {
     pub(crate) log: Option<AccessLog>,
     /// Counts requests that no route takes.
     pub(crate) unrouted: Arc<Unrouted>,
+    /// How reloads went.
+    pub(crate) reloads: Arc<Reloads>,
     seed: u64,
 }
 
@@ -206,6 +208,7 @@ pub(crate) struct Kept {
     /// By route.
     stats: HashMap<String, Arc<RouteStats>>,
     unrouted: Arc<Unrouted>,
+    pub(crate) reloads: Arc<Reloads>,
 }
 
 impl Default for Kept {
@@ -226,6 +229,7 @@ impl Default for Kept {
             mirrors: HashMap::new(),
             stats: HashMap::new(),
             unrouted: Arc::default(),
+            reloads: Arc::default(),
         }
     }
 }
@@ -275,6 +279,7 @@ impl Kept {
             forwarded: config.headers.forwarded,
             log: AccessLog::new(config.log),
             unrouted: self.unrouted.clone(),
+            reloads: self.reloads.clone(),
             seed: self.seed,
         }
     }

@@ -3,7 +3,7 @@
 //! Labels are names from the config and words of a fixed vocabulary, never anything that a client sends.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -38,6 +38,7 @@ pub(crate) fn metrics(road: &Road) -> String {
     limits(&mut registry, road, now);
     hosts(&mut registry, road, now);
     dependability(&mut registry, road);
+    reloads(&mut registry, road);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &registry);
@@ -293,6 +294,15 @@ fn hosts(registry: &mut Registry, road: &Road, now: Time) {
             }
         }
     }
+}
+
+fn reloads(registry: &mut Registry, road: &Road) {
+    let (ok, at) = (Floats::default(), Floats::default());
+    ok.set(flag(!road.reloads.failed.load(Ordering::Relaxed)));
+    at.set(road.reloads.good_at.load(Ordering::Relaxed) as f64);
+    registry.register("config_reload_ok", "0 while the last config that was read was refused", ok);
+    let help = "When a config was last put in force, in seconds since 1970";
+    registry.register("config_reload_seconds", help, at);
 }
 
 fn flag(is_so: bool) -> f64 {

@@ -130,8 +130,18 @@ fn a_reload_is_no_amnesty_and_a_broken_file_changes_nothing() {
     config("reload.toml", &quota(&origin, "1/h", 20).replace("hosts", "hots"));
     gateway.await_log("unknown key `hots`");
     gateway.await_log("the old one stays");
+    let metric = |name: &str| {
+        let metrics = get(&gateway.admin, "/metrics", "").body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned)).unwrap();
+        line.trim().parse::<f64>().unwrap()
+    };
+    assert_eq!(metric("seawall_config_reload_ok "), 0.0);
+    assert!(metric("seawall_config_reload_seconds ") > 1.6e9);
     assert_eq!(ask(), 429);
     assert_eq!(gateway.get("/", "x-api-key: two\r\n").status, 200);
+    config("reload.toml", &quota(&origin, "1/h", 30));
+    gateway.await_log("reloaded");
+    while metric("seawall_config_reload_ok ") < 1.0 {}
 }
 
 /// Kubernetes mounts a ConfigMap like this: only a link beside the file's own is replaced.
