@@ -38,7 +38,7 @@ use crate::cli::{Addresses, RunArgs, Target};
 use crate::handover::{Offer, Successor};
 use crate::otlp::Exports;
 use crate::proxy::greeting::Greeting;
-use crate::proxy::listen::{Phase, Serving, serve};
+use crate::proxy::listen::{Phase, Serving, connections_max, serve};
 use crate::proxy::road::{Kept, Road};
 use crate::proxy::stack::Stack;
 use crate::sample;
@@ -212,6 +212,7 @@ fn listen(
     exports: &Option<Exports>,
 ) -> Result<(Vec<Serving>, Vec<Arc<Certificates>>), RunError> {
     let (mut serving, mut certificates) = (Vec::new(), Vec::new());
+    let most = connections_max() / config.listeners.len().max(1);
     for (listener, sockets) in config.listeners.iter().zip(sockets) {
         let tls = listener.tls.as_ref().map(tls::server).transpose();
         let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
@@ -220,7 +221,7 @@ fn listen(
         let (stack, address) = (stack.clone(), listener.address);
         let tracer = exports.as_ref().map(Exports::tracer);
         let make = move || Stack::new(stack.clone(), tracer.clone());
-        let started = serve(sockets, phase.clone(), greeting, make);
+        let started = serve(sockets, phase.clone(), greeting, most, make);
         serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
     }
     Ok((serving, certificates))
@@ -438,8 +439,8 @@ impl Control {
         };
         let text = Config::text(file);
         if let Err(error) = text.and_then(|text| self.configure(text, file)) {
-            let _ = writeln!(io::stderr(), "{}", error.render(self.colour));
             self.kept.reloads.failed();
+            let _ = writeln!(io::stderr(), "{}", error.render(self.colour));
             tracing::error!(file = %file.display(), "the config is refused, the old one stays");
         }
     }
@@ -454,8 +455,8 @@ impl Control {
         kept["waits_for_restart"] = waits.clone().into();
         self.waits.store(Arc::new(waits));
         self.text.store(Arc::new(text));
-        if config == self.config && !self.kept.is_outdated() {
         self.kept.reloads.succeeded();
+        if config == self.config && !self.kept.is_outdated() {
             return Ok(kept);
         }
         if !self.waits.load().is_empty() {

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::proxy::greeting::Greeting;
 use crate::proxy::headers::Client;
-use crate::proxy::listen::{Handler, Phase, Serving, open, serve};
+use crate::proxy::listen::{Handler, Phase, Serving, connections_max, open, serve};
 
 const WORKERS: usize = 8;
 const QUEUE: usize = 1_024;
@@ -29,7 +29,7 @@ const SLOW_MAX: u64 = 10_000;
 pub(crate) fn start(phase: watch::Receiver<Phase>) -> std::io::Result<Serving> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sockets = open(address, Vec::new(), 1)?;
-    serve(sockets, phase, Greeting::default(), Sample::new)
+    serve(sockets, phase, Greeting::default(), connections_max(), Sample::new)
 }
 
 struct Sample {

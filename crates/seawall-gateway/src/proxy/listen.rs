@@ -6,7 +6,8 @@
 //! **Mechanics.** `SO_REUSEPORT` lets the kernel spread connections over the workers; a connection
 //! lives and dies on one thread. HTTP/1.1 and HTTP/2 with prior knowledge share the port.
 //!
-//! **Edges.** Open connections are bounded ([`CONNECTIONS_MAX`]; one more is closed at once); how
+//! **Edges.** Open connections are bounded ([`connections_max`]): one more takes the place of the one that has
+//! waited for a request for longest, and where none waits it is let in when one has ended. How
 //! long a client may take is said in [`super::pulse`]; when accepting fails (no file descriptors
 //! left) the worker pauses instead of spinning, and says so once in a second at most. On shutdown a worker
 //! takes in who was connected already, stops accepting, lets every connection finish the request it is serving,
@@ -17,8 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ use super::headers::Client;
 use super::pulse::Pulses;
 use super::wire::Wire;
 
-/// The most connections that are open at a time, over all workers.
-pub(crate) const CONNECTIONS_MAX: u32 = 10_000;
+/// The most connections of clients that are open at a time.
+const CONNECTIONS_MAX: usize = 10_000;
 /// How often a worker looks for slow clients: the unit of [`super::pulse`].
 const TICK: Duration = Duration::from_secs(1);
 /// How many tasks a worker polls before it asks the system what has come: rather many, because each time it asks costs
@@ -143,22 +143,34 @@ pub(crate) fn open(
     Ok(listeners)
 }
 
-/// Serves these sockets, with a worker for each, until `phase` says otherwise. `make` is called once on
-/// each worker's thread.
+/// How many connections of clients may be open: half of the descriptors that the process may have, because a
+/// request may need one more to its upstream, and probes have to be answered whatever clients do.
+pub(crate) fn connections_max() -> usize {
+    half_of(rustix::process::getrlimit(rustix::process::Resource::Nofile).current)
+}
+
+fn half_of(descriptors: Option<u64>) -> usize {
+    let half = descriptors.and_then(|descriptors| usize::try_from(descriptors / 2).ok());
+    half.unwrap_or(CONNECTIONS_MAX).clamp(1, CONNECTIONS_MAX)
+}
+
+/// Serves these sockets, with a worker for each, until `phase` says otherwise; the workers share `most`
+/// connections. `make` is called once on each worker's thread.
 pub(crate) fn serve<H: Handler>(
     listeners: Vec<std::net::TcpListener>,
     phase: watch::Receiver<Phase>,
     greeting: Greeting,
+    most: usize,
     make: impl Fn() -> H + Clone + Send + 'static,
 ) -> io::Result<Serving> {
     let address =
         listeners.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |first| first.local_addr())?;
-    let open = Arc::new(AtomicU32::new(0));
+    let most = (most / listeners.len()).max(1);
     let workers = listeners
         .into_iter()
         .enumerate()
         .map(|(number, listener)| {
-            let (make, phase, open) = (make.clone(), phase.clone(), open.clone());
+            let (make, phase) = (make.clone(), phase.clone());
             let greeting = greeting.clone();
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let mut builder = Builder::new_current_thread();
@@ -166,7 +178,7 @@ pub(crate) fn serve<H: Handler>(
                 let runtime = builder.build_local(LocalOptions::default());
                 match runtime {
                     Ok(runtime) => runtime.block_on(async {
-                        Worker::new(make(), open, greeting).run(listener, phase).await;
+                        Worker::new(make(), most, greeting).run(listener, phase).await;
                     }),
                     Err(error) => tracing::error!(%error, "a worker found no runtime"),
                 }
@@ -194,39 +206,24 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// One open connection, counted until it is dropped.
-struct Open(Arc<AtomicU32>);
-
-impl Open {
-    fn take(open: &Arc<AtomicU32>) -> Option<Open> {
-        let place = Open(open.clone());
-        (open.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_MAX).then_some(place)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What the connections of a worker share.
 struct Worker<H> {
     handler: Rc<H>,
     protocols: Rc<Protocols>,
     pulses: Rc<Pulses>,
-    open: Arc<AtomicU32>,
+    /// How many there may be.
+    most: usize,
     greeting: Rc<Greeting>,
 }
 
 impl<H: Handler> Worker<H> {
-    fn new(handler: H, open: Arc<AtomicU32>, greeting: Greeting) -> Worker<H> {
+    fn new(handler: H, most: usize, greeting: Greeting) -> Worker<H> {
         let protocols = Rc::new(Protocols::new());
         Worker {
             handler: Rc::new(handler),
             protocols,
             pulses: Rc::default(),
-            open,
+            most,
             greeting: Rc::new(greeting),
         }
     }
@@ -272,7 +269,10 @@ impl<H: Handler> Worker<H> {
                 },
             };
             match accepted {
-                Ok((stream, client)) => self.connection(stream, client),
+                Ok((stream, client)) => {
+                    self.make_room(phase).await;
+                    self.connection(stream, client);
+                }
                 Err(error) => {
                     if CANNOT_ACCEPT.is_due(now()) {
                         tracing::warn!(%error, "cannot accept");
@@ -290,8 +290,21 @@ impl<H: Handler> Worker<H> {
         Ok(())
     }
 
+    /// Has the connection that has waited for longest closed, or waits until one ends; not beyond the serving.
+    async fn make_room(&self, phase: &watch::Receiver<Phase>) {
+        while self.pulses.count() >= self.most && phase.borrow().accepts() {
+            if self.pulses.give_way() {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
     fn connection(&self, stream: TcpStream, client: SocketAddr) {
-        let Some(place) = Open::take(&self.open) else { return };
+        if self.pulses.count() >= self.most {
+            return;
+        }
         let _ = stream.set_nodelay(true);
         let member = self.pulses.join();
         let (handler, protocols) = (self.handler.clone(), self.protocols.clone());
@@ -302,7 +315,7 @@ impl<H: Handler> Worker<H> {
                 let wire = Wire::new(stream, pulse.clone());
                 connection::run(wire, pulse, Client::at(client), handler, &protocols).await;
             }
-            drop((member, place));
+            drop(member);
         });
     }
 }
@@ -320,6 +333,12 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_have_half_of_the_descriptors() {
+        let expected = [(Some(80), 40), (Some(1), 1), (Some(1_048_576), 10_000), (None, 10_000)];
+        expected.into_iter().for_each(|(limit, most)| assert_eq!(half_of(limit), most));
+    }
 
     #[test]
     fn what_happens_often_is_said_once_in_a_second() {

@@ -232,6 +232,25 @@ impl Pulses {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    /// Ends the connection that has waited for a request, or for the rest of its head, for longest; says whether
+    /// there is one.
+    pub(super) fn give_way(&self) -> bool {
+        let (all, now) = (self.all.borrow(), self.tick.get());
+        let waits = |pulse: &&Rc<Pulse>| pulse.stage.get() != Stage::Busy && pulse.order.get() != Order::End;
+        // Of those that came in the same second, the first.
+        let longest = all.values().filter(waits).min_by_key(|pulse| {
+            let waited = now.wrapping_sub(pulse.since.get());
+            std::cmp::Reverse(waited)
+        });
+        longest.iter().for_each(|pulse| pulse.command(Order::End));
+        longest.is_some()
+    }
+
     /// All connections shall finish.
     pub(super) fn finish(&self) {
         self.drained_since.set(Some(self.tick.get()));
@@ -371,6 +390,23 @@ mod tests {
         many.pulse.multiplex();
         assert_eq!(after(REST_TICKS, &pulses, &blocked.pulse), Order::Run);
         assert_eq!(after(REST_TICKS, &pulses, &many.pulse), Order::Run);
+    }
+
+    #[test]
+    fn who_has_waited_for_longest_gives_way_and_nobody_who_is_busy() {
+        let pulses = Rc::new(Pulses::default());
+        let (busy, idle) = (pulses.join(), pulses.join());
+        let _under_way = busy.pulse.begin().unwrap();
+        pulses.tick();
+        let (silent, next) = (pulses.join(), pulses.join());
+        let ended = |member: &Member| member.pulse.heed(&Context::from_waker(Waker::noop())) == Order::End;
+        for longest in [&idle, &silent, &next] {
+            assert!(pulses.give_way());
+            assert_eq!(longest.pulse.order.get(), Order::End);
+        }
+        assert!(!pulses.give_way() && !ended(&busy));
+        drop(idle);
+        assert_eq!(pulses.count(), 3);
     }
 
     #[test]

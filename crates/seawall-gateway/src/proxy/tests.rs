@@ -90,7 +90,7 @@ impl Proxy {
         let (connect_timeout, idle_timeout) = (Duration::from_secs(10), Duration::from_secs(60));
         let target = Target { authority, protocol, connect_timeout, idle_timeout, secure: None };
         let serving =
-            serve(any(), seen_phase, Greeting::default(), move || Bare::new(target.clone())).unwrap();
+            serve(any(), seen_phase, Greeting::default(), 64, move || Bare::new(target.clone())).unwrap();
         Proxy {
             address: serving.address(),
             phase,
@@ -104,7 +104,8 @@ impl Proxy {
         let (phase, seen_phase) = watch::channel(Phase::Serve);
         let seen = Arc::<Seen>::default();
         let origin = seen.clone();
-        let serving = serve(any(), seen_phase, Greeting::default(), move || Origin(origin.clone())).unwrap();
+        let serving =
+            serve(any(), seen_phase, Greeting::default(), 64, move || Origin(origin.clone())).unwrap();
         let mut proxy = Proxy::before(serving.address(), protocol);
         (proxy.origin, proxy.seen) = (Some(phase), seen);
         proxy

@@ -20,7 +20,19 @@ impl Gateway {
     }
 
     pub(crate) fn start_on(listen: &str, arguments: &[&str]) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_seawall"))
+        Gateway::begin(&mut Command::new(env!("CARGO_BIN_EXE_seawall")), listen, arguments)
+    }
+
+    /// One that may have so many descriptors.
+    pub(crate) fn start_with(descriptors: u32, arguments: &[&str]) -> Gateway {
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_seawall")]);
+        Gateway::begin(&mut shell, "127.0.0.1:0", arguments)
+    }
+
+    fn begin(command: &mut Command, listen: &str, arguments: &[&str]) -> Gateway {
+        let mut child = command
             .args(["run", "--listen", listen, "--admin", "127.0.0.1:0"])
             .args(arguments)
             .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))

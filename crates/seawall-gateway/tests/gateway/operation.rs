@@ -253,6 +253,18 @@ fn schema_and_completions_are_printed() {
     }
 }
 
+#[test]
+fn silent_clients_take_no_descriptor_from_probes_and_requests() {
+    let gateway = Gateway::start_with(80, &["--upstream", &format!("http://{}", origin())]);
+    let silent: Vec<_> = (0..120).map(|_| TcpStream::connect(&gateway.address).unwrap()).collect();
+    for _ in 0..3 {
+        assert_eq!(get(&gateway.admin, "/livez", "").status, 200);
+        assert_eq!(get(&gateway.admin, "/readyz", "").status, 200);
+        assert_eq!(gateway.get("/", "").status, 200);
+    }
+    drop(silent);
+}
+
 /// The metrics of a gateway with something of everything.
 fn all_metrics(name: &str) -> String {
     let route = "mirror = { upstream = \"orders\" }\nhedge = { after = \"1s\" }\n\
