@@ -140,7 +140,7 @@ fn seconds() -> u64 {
 pub(crate) struct Unrouted([Counter; UNROUTED.len()]);
 
 /// Why no route takes a request.
-const UNROUTED: [&str; 4] = ["no_route", "malformed", "method", "too_large"];
+const UNROUTED: [&str; 5] = ["no_route", "malformed", "method", "too_large", "slow"];
 
 impl Unrouted {
     /// Counts one.

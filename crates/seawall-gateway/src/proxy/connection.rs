@@ -88,6 +88,8 @@ pub(super) async fn run<H: Handler>(
     });
     let Some(is_h2) = first.await else { return };
     let agreed = Agreed::default();
+    // The service keeps it.
+    let counts = Rc::downgrade(&handler);
     let service = service(pulse.clone(), client, wire.is_secure(), handler, agreed.clone());
     if is_h2 {
         pulse.multiplex();
@@ -103,7 +105,12 @@ pub(super) async fn run<H: Handler>(
         .await;
         return;
     }
-    while let Some(waiting) = serve(wire, &pulse, service.clone(), &agreed, protocols).await {
+    loop {
+        let over = serve(wire, &pulse, service.clone(), &agreed, protocols).await;
+        if let (Some(reason), Some(handler)) = (pulse.refusal(), counts.upgrade()) {
+            handler.refused(reason);
+        }
+        let Some(waiting) = over else { return };
         wire = waiting;
         let woken = poll_fn(|cx| match pulse.heed(cx) {
             Order::Run | Order::Rest => wire.poll_wakes(cx).map(|woken| woken.unwrap_or(false)),
@@ -166,6 +173,7 @@ where
             Some(io.into_inner().into_inner().unread(&read_buf))
         }
         (None, Over::Late) => {
+            pulse.refuse("slow");
             connection.into_parts().io.into_inner().inner().try_say(REQUEST_TIMEOUT);
             None
         }
@@ -211,7 +219,10 @@ fn service<H: Handler>(
                     }
                     response.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
                 }
-                None => ambiguous(),
+                None => {
+                    pulse.refuse("malformed");
+                    ambiguous()
+                }
             })
         }
     })
@@ -263,21 +274,28 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use http_body_util::Full;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::task::{JoinHandle, LocalSet, yield_now};
 
-    use super::super::pulse::{IDLE_TICKS, Pulses, REST_TICKS};
+    use super::super::pulse::{HEAD_TICKS, IDLE_TICKS, Pulses, REST_TICKS};
     use super::*;
 
-    struct Hello;
+    #[derive(Default)]
+    struct Hello(Cell<Option<&'static str>>);
 
     impl Handler for Hello {
         type Body = Full<Bytes>;
 
         async fn handle(self: Rc<Self>, _: Client, request: Request<Incoming>) -> Response<Full<Bytes>> {
             Response::new(Full::from(request.uri().path().to_owned()))
+        }
+
+        fn refused(&self, reason: &'static str) {
+            self.0.set(Some(reason));
         }
     }
 
@@ -294,7 +312,7 @@ mod tests {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (stream, peer) = listener.accept().await.unwrap();
-            let (pulses, handler) = (Rc::<Pulses>::default(), Rc::new(Hello));
+            let (pulses, handler) = (Rc::<Pulses>::default(), Rc::new(Hello::default()));
             let (member, served) = (pulses.join(), handler.clone());
             let ended = tokio::task::spawn_local(async move {
                 let pulse = member.pulse.clone();
@@ -350,6 +368,20 @@ mod tests {
             scene.wait(IDLE_TICKS, 1).await;
             scene.ended.await.unwrap();
             assert_eq!(scene.client.read(&mut [0]).await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_head_that_does_not_come_to_its_end_is_refused_and_told() {
+        local(async {
+            let mut scene = Scene::new().await;
+            scene.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+            scene.wait(0, 3).await;
+            scene.wait(HEAD_TICKS, 1).await;
+            assert_eq!(scene.handler.0.get(), Some("slow"));
+            let mut answer = String::new();
+            scene.client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
         });
     }
 

@@ -100,6 +100,9 @@ pub(crate) trait Handler: 'static {
         client: Client,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// Something was refused for this reason that could not be read as a request.
+    fn refused(&self, _reason: &'static str) {}
 }
 
 /// Workers that serve an address.

@@ -71,6 +71,8 @@ pub(super) struct Pulse {
     rests: Cell<bool>,
     scan: RefCell<HeadScan>,
     order: Cell<Order>,
+    /// Why the connection ends with a refusal that no request was read for.
+    refused: Cell<Option<&'static str>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -88,6 +90,7 @@ impl Pulse {
             rests: Cell::default(),
             scan: RefCell::default(),
             order: Cell::default(),
+            refused: Cell::default(),
             waker: RefCell::default(),
         }
     }
@@ -115,6 +118,16 @@ impl Pulse {
             scan.resume(self.begun.get());
         }
         scan.feed(bytes);
+    }
+
+    /// What came is refused for this reason, before it was a request.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        self.refused.set(Some(reason));
+    }
+
+    /// The reason of that refusal, once.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        self.refused.take()
     }
 
     /// A write was taken, or has to wait.

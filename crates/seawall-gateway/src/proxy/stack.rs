@@ -212,6 +212,10 @@ impl Stack {
 impl Handler for Stack {
     type Body = Payload;
 
+    fn refused(&self, reason: &'static str) {
+        self.road.borrow_mut().load().unrouted.inc(reason);
+    }
+
     /// What can be done at once is: what is done by a future is carried by it.
     fn handle(
         self: Rc<Self>,

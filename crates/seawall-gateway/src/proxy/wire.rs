@@ -131,7 +131,7 @@ pub(super) fn poll_send<S: AsyncWrite>(
 }
 
 /// What the parser says by itself of a head that it cannot read, with the reason that every refusal gives.
-fn explained(answer: &[u8]) -> Option<Vec<u8>> {
+fn explained(answer: &[u8]) -> Option<(&'static str, Vec<u8>)> {
     let reason = match answer.get(..13)? {
         b"HTTP/1.1 400 " => "malformed",
         b"HTTP/1.1 414 " | b"HTTP/1.1 431 " => "too_large",
@@ -140,17 +140,21 @@ fn explained(answer: &[u8]) -> Option<Vec<u8>> {
     let (line, fields) = answer.split_at(memchr::memchr(b'\r', answer)?);
     // In this order, and before anything else, nobody else says so.
     let is_parsers = fields.starts_with(b"\r\nconnection: close\r\ncontent-length: 0\r\ndate: ");
-    is_parsers.then(|| [line, b"\r\nx-seawall-reason: ", reason.as_bytes(), fields].concat())
+    is_parsers.then(|| (reason, [line, b"\r\nx-seawall-reason: ", reason.as_bytes(), fields].concat()))
 }
 
 impl Wire {
     /// Writes, once it is known where from.
     fn poll_answer(mut self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &[u8]) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
+        let this = &mut *self;
+        let stream = Pin::new(&mut this.stream);
         match explained(answer) {
             None => stream.poll_write(cx, answer),
             // The last of its connection: what the socket does not take of it at once is lost.
-            Some(explained) => stream.poll_write(cx, &explained).map_ok(|_| answer.len()),
+            Some((reason, explained)) => {
+                this.pulse.refuse(reason);
+                stream.poll_write(cx, &explained).map_ok(|_| answer.len())
+            }
         }
     }
 
@@ -225,13 +229,14 @@ mod tests {
 
     #[test]
     fn only_what_the_parser_says_is_explained() {
-        let explained =
-            |answer: &str| explained(answer.as_bytes()).map(|text| String::from_utf8(text).unwrap());
+        let explained = |answer: &str| {
+            explained(answer.as_bytes()).map(|(reason, text)| (reason, String::from_utf8(text).unwrap()))
+        };
         let fields = "connection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
         let said = |status: &str| format!("HTTP/1.1 {status}\r\n{fields}");
         for (status, reason) in [("400 Bad Request", "malformed"), ("431 Too Large", "too_large")] {
             let wanted = format!("HTTP/1.1 {status}\r\nx-seawall-reason: {reason}\r\n{fields}");
-            assert_eq!(explained(&said(status)), Some(wanted));
+            assert_eq!(explained(&said(status)), Some((reason, wanted)));
         }
         for other in ["200 OK", "404 Not Found", "400 Bad Request\r\nx-from: origin"] {
             assert_eq!(explained(&said(other)), None, "{other}");

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Gateway, origin};
+use crate::harness::{Gateway, get, origin};
 
 /// What the gateway waits for in vain shows as an answer that does not come.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -127,6 +127,22 @@ const MALFORMED: &[(&str, &[u8])] = &[
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n",
     ),
 ];
+
+#[test]
+fn what_cannot_be_read_as_a_request_is_counted_with_its_reason() {
+    let gateway = Gateway::start(&[]);
+    let said = |text: &str| exchange(&gateway, text.as_bytes());
+    assert!(said("GET / HTTP/1.1\r\nno field\r\n\r\n").starts_with("HTTP/1.1 400"));
+    let head = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(300));
+    assert!(said(&head).starts_with("HTTP/1.1 431"));
+    for reason in ["malformed", "too_large"] {
+        let line = format!("seawall_unrouted_total{{reason=\"{reason}\"}} 1");
+        let counted = || get(&gateway.admin, "/metrics", "").body.contains(&line);
+        while !counted() {
+            thread::yield_now();
+        }
+    }
+}
 
 #[test]
 fn a_malformed_request_is_refused_and_its_connection_closed() {
