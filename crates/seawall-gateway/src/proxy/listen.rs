@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seawall::core::time::{Span, Time};
 use seawall::now;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -38,8 +39,10 @@ use super::headers::Client;
 use super::pulse::Pulses;
 use super::wire::Wire;
 
-/// The most connections of clients that are open at a time.
-const CONNECTIONS_MAX: usize = 10_000;
+/// The most connections of clients that are open at a time, however many descriptors there are.
+const CONNECTIONS_MAX: usize = 65_536;
+/// Descriptors that the process asks for where it may have any number.
+const DESCRIPTORS: u64 = 4 * CONNECTIONS_MAX as u64;
 /// How often a worker looks for slow clients: the unit of [`super::pulse`].
 const TICK: Duration = Duration::from_secs(1);
 /// How many tasks a worker polls before it asks the system what has come: rather many, because each time it asks costs
@@ -147,9 +150,15 @@ pub(crate) fn open(
 }
 
 /// How many connections of clients may be open: half of the descriptors that the process may have, because a
-/// request may need one more to its upstream, and probes have to be answered whatever clients do.
+/// request may need one more to its upstream, and probes have to be answered whatever clients do. The process
+/// takes as many descriptors as it is allowed: it is often started with a thousand.
 pub(crate) fn connections_max() -> usize {
-    half_of(rustix::process::getrlimit(rustix::process::Resource::Nofile).current)
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(DESCRIPTORS);
+    let raised = Rlimit { current: Some(wanted), ..limit };
+    let is_raised =
+        limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_ok();
+    half_of(if is_raised { Some(wanted) } else { limit.current })
 }
 
 fn half_of(descriptors: Option<u64>) -> usize {
@@ -339,7 +348,7 @@ mod tests {
 
     #[test]
     fn clients_have_half_of_the_descriptors() {
-        let expected = [(Some(80), 40), (Some(1), 1), (Some(1_048_576), 10_000), (None, 10_000)];
+        let expected = [(Some(80), 40), (Some(1), 1), (Some(1_048_576), 65_536), (None, 65_536)];
         expected.into_iter().for_each(|(limit, most)| assert_eq!(half_of(limit), most));
     }
 
