@@ -17,7 +17,7 @@
 //!
 //! # When to call what
 //!
-//! [`Gate::admit`] once for each request. On [`Admit::Wait`], [`Gate::claim`] when polled, and
+//! [`Gate::admit`] once for each request, or [`Gate::spend`] for one that is served by what is kept. On [`Admit::Wait`], [`Gate::claim`] when polled, and
 //! [`Gate::leave`] if the waiting request goes away. On [`Admit::Ticket`], [`Gate::report`] when the
 //! outcome is known (at response headers) and [`Gate::release`] when the work is over (at the end of
 //! the body); exactly one release for each ticket. After any of these, and after [`Gate::configure`] and

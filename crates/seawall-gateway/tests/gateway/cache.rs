@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::harness::{Gateway, config};
+use crate::harness::{Gateway, config, origin_that_says};
 
 /// An origin whose one answer must be confirmed each time; its body is a number that grows when it is sent whole.
 fn confirming() -> String {
@@ -70,25 +70,10 @@ fn who_takes_only_what_is_kept_is_told_so_and_spoils_nothing() {
     assert!(state.contains("\"availability\":1.0") && state.contains("\"attempts\":0"), "{state}");
 }
 
-/// An origin that answers each connection with these bytes, and closes it.
-fn saying(answer: &'static [u8]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
-            _ = stream.get_mut().write_all(answer);
-        }
-    });
-    address
-}
-
 #[test]
 fn what_is_kept_spends_the_quota() {
-    let origin = saying(
-        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 2\r\n\r\nok",
+    let origin = origin_that_says(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 2\r\n\r\nok",
     );
     let file = format!(
         "[upstream.u]\nhosts = [\"http://{origin}\"]\n[route.r]\nupstream = \"u\"\n\
@@ -108,8 +93,8 @@ fn what_is_kept_spends_the_quota() {
 
 #[test]
 fn an_answer_that_breaks_off_while_it_is_read_to_be_kept_is_a_failure_that_says_so() {
-    let origin = saying(
-        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 9\r\n\r\nok",
+    let origin = origin_that_says(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 9\r\n\r\nok",
     );
     let file = format!(
         "[upstream.u]\nhosts = [\"http://{origin}\"]\n[route.r]\nupstream = \"u\"\nfallback = [{{ stale = \"5m\" }}]\n"

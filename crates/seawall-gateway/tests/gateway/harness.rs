@@ -129,6 +129,21 @@ pub(crate) fn origin() -> String {
     origin_saying("200 OK")
 }
 
+/// An origin that says one thing to every request, whatever that is; says its address.
+pub(crate) fn origin_that_says(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+            _ = stream.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
 /// An origin that answers every request with this status and what it was sent; says its address.
 pub(crate) fn origin_saying(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

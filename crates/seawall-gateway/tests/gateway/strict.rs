@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Gateway, get, origin};
+use crate::harness::{Gateway, get, origin, origin_that_says};
 
 /// What the gateway waits for in vain shows as an answer that does not come.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -27,21 +27,6 @@ fn exchange(gateway: &Gateway, bytes: &[u8]) -> String {
 
 fn status(answer: &str) -> u16 {
     answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0)
-}
-
-/// An origin that says one thing to every request, whatever that is; says its address.
-fn origin_that_says(answer: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
-            let _ = stream.get_mut().write_all(answer.as_bytes());
-        }
-    });
-    address
 }
 
 /// What is wrong, and with what.
