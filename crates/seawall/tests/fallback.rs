@@ -519,6 +519,44 @@ async fn what_is_large_streams_through_and_what_breaks_off_falls_back() {
     assert_eq!((got.text.len(), got.served, origin.calls()), (400, Some(Source::Stale), 4));
 }
 
+/// Two chunks, of which the second comes when this has ticked twice.
+struct Slow(tokio::time::Interval, u8);
+
+impl futures_core::Stream for Slow {
+    type Item = Result<http_body::Frame<Bytes>, std::io::Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        if self.1 == 2 {
+            return std::task::Poll::Ready(None);
+        }
+        self.0.poll_tick(cx).map(|_| {
+            self.1 += 1;
+            Some(Ok(http_body::Frame::data(Bytes::from_static(b"x"))))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_slowly_is_passed_on_after_a_second_and_not_kept() {
+    let origin = Origin::new(|_, _| {
+        let mut response = ok(MINUTE, "");
+        let slow = Slow(tokio::time::interval(Duration::from_secs(3)), 0);
+        *response.body_mut() = StreamBody::new(slow).boxed_unsync();
+        response
+    });
+    let bench = Bench::new(&origin, stale());
+    for calls in 1..3 {
+        let begun = tokio::time::Instant::now();
+        let response = bench.service.clone().oneshot(ask(Method::GET, &[])).await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 1);
+        assert_eq!((got(response).await.text.as_str(), origin.calls()), ("xx", calls));
+        assert_eq!(begun.elapsed().as_secs(), 3);
+    }
+}
+
 struct Chunks(std::collections::VecDeque<Result<http_body::Frame<Bytes>, std::io::Error>>);
 
 impl futures_core::Stream for Chunks {
