@@ -2,7 +2,7 @@
 //!
 //! **Edges.** A body without a length is counted as it passes; what is longer than its route allows
 //! breaks off. So does one whose client sends nothing for too long while the upstream waits for it.
-//! Whoever holds the [`Faults`] learns that it was the client's doing and not the upstream's. While the
+//! Whoever holds the [`Arrival`] learns that it was the client's doing and not the upstream's. While the
 //! answer goes on nobody waits for the body: what goes both ways may rest, and the answer's silence bounds it.
 
 use std::error::Error;
@@ -36,7 +36,7 @@ pub(crate) enum Fault {
 
 /// Learns what is wrong with a body, once that is known.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults(Arc<AtomicU8>);
+pub(crate) struct Arrival(Arc<AtomicU8>);
 
 /// Nothing is wrong, and the answer goes on.
 const ANSWERING: u8 = 4;
@@ -45,7 +45,7 @@ const ANSWERED: u8 = 5;
 
 /// While it is held, the answer to a request goes on.
 #[derive(Debug)]
-pub(super) struct Answering(Faults);
+pub(super) struct Answering(Arrival);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -53,7 +53,7 @@ impl Drop for Answering {
     }
 }
 
-impl Faults {
+impl Arrival {
     /// The answer has begun.
     pub(super) fn answering(&self) -> Answering {
         self.turn(0, ANSWERING);
@@ -105,7 +105,7 @@ pub(crate) struct Live {
     body: Incoming,
     /// How much may still come.
     left: u64,
-    faults: Faults,
+    arrival: Arrival,
     patience: Option<Patience>,
     waits: Option<Waits>,
 }
@@ -119,8 +119,8 @@ struct Waits {
 }
 
 impl Live {
-    pub(super) fn faults(&self) -> Faults {
-        self.faults.clone()
+    pub(super) fn arrival(&self) -> Arrival {
+        self.arrival.clone()
     }
 
     /// Nothing has come: ready when nobody waits for it any longer.
@@ -136,7 +136,7 @@ impl Live {
         }
         loop {
             ready!(waits.over.as_mut().poll(cx));
-            if !self.faults.is_answering() {
+            if !self.arrival.is_answering() {
                 return Poll::Ready(());
             }
             waits.over.as_mut().reset(Instant::now() + stall);
@@ -159,16 +159,16 @@ impl Body for Live {
                 match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64) {
                     Some(rest) => self.left = rest,
                     None => {
-                        self.faults.note(Fault::TooLong);
+                        self.arrival.note(Fault::TooLong);
                         return Poll::Ready(Some(Err("the body is longer than its route allows".into())));
                     }
                 }
             }
-            Poll::Ready(Some(Err(_))) => self.faults.note(Fault::Broken),
+            Poll::Ready(Some(Err(_))) => self.arrival.note(Fault::Broken),
             Poll::Ready(None) => {}
             Poll::Pending => {
                 return self.wait(cx).map(|()| {
-                    self.faults.note(Fault::Slow);
+                    self.arrival.note(Fault::Slow);
                     Some(Err("the body does not come".into()))
                 });
             }
@@ -204,8 +204,8 @@ impl Outbound {
         if body.is_end_stream() {
             return Outbound::Nothing;
         }
-        let (left, faults) = (u64::MAX, Faults::default());
-        Outbound::Passing(Box::new(Live { body, left, faults, patience: None, waits: None }))
+        let (left, arrival) = (u64::MAX, Arrival::default());
+        Outbound::Passing(Box::new(Live { body, left, arrival, patience: None, waits: None }))
     }
 
     /// Lets at most so many bytes pass, and in this time. An error when it is known already that there are
@@ -274,11 +274,11 @@ impl Outbound {
     }
 
     /// Who learns what is wrong with it; `None` without a body.
-    pub(crate) fn faults(&self) -> Option<Faults> {
+    pub(crate) fn arrival(&self) -> Option<Arrival> {
         match self {
             Outbound::Nothing => None,
-            Outbound::Passing(live) => Some(live.faults()),
-            Outbound::Kept(cursor) => Some(cursor.faults()),
+            Outbound::Passing(live) => Some(live.arrival()),
+            Outbound::Kept(cursor) => Some(cursor.arrival()),
         }
     }
 

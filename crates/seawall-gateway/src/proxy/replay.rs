@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::outbound::{Broken, Faults, Live};
+use super::outbound::{Arrival, Broken, Live};
 
 /// What was read of a body so far.
 #[derive(Debug)]
@@ -107,8 +107,8 @@ impl Cursor {
     }
 
     /// Who learns what is wrong with it on the client's side.
-    pub(super) fn faults(&self) -> Faults {
-        self.lock().live.as_ref().map(Live::faults).unwrap_or_default()
+    pub(super) fn arrival(&self) -> Arrival {
+        self.lock().live.as_ref().map(Live::arrival).unwrap_or_default()
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {

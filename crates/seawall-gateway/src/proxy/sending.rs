@@ -12,7 +12,7 @@ use seawall::core::time::Span;
 
 use super::envoy::{RetryOn, Unanswered};
 use super::grpc;
-use super::outbound::{Fault, Faults};
+use super::outbound::{Arrival, Fault};
 use super::outgoing::Outgoing;
 use super::stack::Stack;
 use super::told::Told;
@@ -46,7 +46,7 @@ pub(super) struct Sending {
     pub(super) given: Option<grpc::Given>,
     /// Whether the upstream is told which attempt it sees.
     pub(super) counts: bool,
-    pub(super) faults: Option<Faults>,
+    pub(super) arrival: Option<Arrival>,
     /// After what another attempt is made, where the client says so.
     pub(super) retry_on: Option<RetryOn>,
     /// Whether nothing of the body has gone out yet.
@@ -101,7 +101,7 @@ impl Exchange for Sending {
     fn judge(&mut self, answer: &Answer) -> Judgement {
         match answer {
             // No host is to be blamed for what a client sends.
-            Err(_) if known(self.faults.as_ref()).is_some() => {
+            Err(_) if known(self.arrival.as_ref()).is_some() => {
                 Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
             }
             // Another attempt would lack the same.
@@ -149,6 +149,6 @@ impl Exchange for Sending {
 }
 
 /// What is wrong with a body on the client's side, as far as is known.
-pub(super) fn known(faults: Option<&Faults>) -> Option<Fault> {
-    faults.and_then(Faults::known)
+pub(super) fn known(arrival: Option<&Arrival>) -> Option<Fault> {
+    arrival.and_then(Arrival::known)
 }

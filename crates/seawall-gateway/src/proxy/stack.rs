@@ -34,7 +34,7 @@ use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
-use super::outbound::{Answering, Fault, Faults, Outbound, Patience};
+use super::outbound::{Answering, Arrival, Fault, Outbound, Patience};
 use super::outgoing::{Outgoing, copy};
 use super::pools::Pools;
 use super::road::{Road, Route};
@@ -111,25 +111,25 @@ impl Stack {
         let span = self.tracer.as_ref().map(|tracer| begin(tracer, &mut request, route));
         let mirrored = parent.mirror.as_ref().filter(|mirror| mirror.is_due());
         if let Err(fault) = bound(route, &seen, &mut request, mirrored.is_some()) {
-            request.body().faults().iter().for_each(|faults| faults.note(fault));
+            request.body().arrival().iter().for_each(|arrival| arrival.note(fault));
         }
         let copied = mirrored.map(|_| (parent.clone(), copy(&request)));
         let route = route.clone();
         let is_watched = line.is_some() || span.is_some() || copied.is_some();
         // Not in a closure: that would carry what few have.
         let watched = if is_watched { Some(Box::new(Watched { road, line, span, copied })) } else { None };
-        let faults = request.body().faults();
-        Ok(Begun { route, at, seen, request: Outgoing::new(request), faults, is_grpc, watched })
+        let arrival = request.body().arrival();
+        Ok(Begun { route, at, seen, request: Outgoing::new(request), arrival, is_grpc, watched })
     }
 
     async fn answer(self: Rc<Self>, begun: Result<Begun, Unfit>) -> Response<Payload> {
-        let Begun { route, at, seen, request, faults, is_grpc, watched } = match begun {
+        let Begun { route, at, seen, request, arrival, is_grpc, watched } = match begun {
             Ok(begun) => begun,
             Err(unfit) => return unfit_answer(unfit),
         };
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let mut response = match fallback {
-            _ if known(faults.as_ref()).is_some() => gone().map(Payload::Plain),
+            _ if known(arrival.as_ref()).is_some() => gone().map(Payload::Plain),
             None => {
                 let (mut response, standing) = self.pass(&route, seen, request).await;
                 route.refusals.annotate(response.headers_mut(), standing);
@@ -137,7 +137,7 @@ impl Stack {
             }
             Some(layer) => fallback::answer(&self, layer, &route, seen, request).await,
         };
-        if let Some(fault) = known(faults.as_ref()) {
+        if let Some(fault) = known(arrival.as_ref()) {
             response = unfit_answer(unfit(fault));
         }
         route.stats.answered(response.status(), now().since(at));
@@ -168,7 +168,7 @@ impl Stack {
         {
             dim(request.headers_mut(), header, route);
         }
-        let (kept, faults) = (request.body().kept(), request.body().faults());
+        let (kept, arrival) = (request.body().kept(), request.body().arrival());
         // In a box, because it is large: whoever waits for this would be. Made there, because most of it is
         // yet to be set.
         let place = Box::new_uninit();
@@ -176,7 +176,7 @@ impl Stack {
         if kept.is_some_and(|kept| kept.is_outgrown()) {
             route.stats.bodies_not_kept.inc();
         }
-        (settled(route, front, &mut ended, faults.as_ref()), standing)
+        (settled(route, front, &mut ended, arrival.as_ref()), standing)
     }
 
     /// The call that a request makes.
@@ -184,16 +184,16 @@ impl Stack {
     fn call(self: &Rc<Self>, route: &Route, seen: request::Request, request: Outgoing) -> Drive<Sending> {
         let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
-        let faults = request.body().faults();
+        let arrival = request.body().arrival();
         // Two attempts at a time cannot read one body.
-        let may_hedge = route.matching.hedge.is_some() && faults.is_none();
+        let may_hedge = route.matching.hedge.is_some() && arrival.is_none();
         let asked = request.extensions().get::<envoy::Asked>().copied();
         let config = asked.map_or(route.call, |asked| asked.over(route.call));
         let sending = Sending {
             counts: asked.is_some(),
             retry_on: asked.and_then(|asked| asked.retry_on),
             given: request.extensions().get::<grpc::Given>().copied(),
-            faults,
+            arrival,
             unsent: true,
             worker: self.clone(),
             targets: route.targets.clone(),
@@ -233,7 +233,7 @@ struct Begun {
     at: time::Time,
     seen: request::Request,
     request: Outgoing,
-    faults: Option<Faults>,
+    arrival: Option<Arrival>,
     is_grpc: bool,
     /// In a box, because few are.
     watched: Option<Box<Watched>>,
@@ -273,14 +273,14 @@ fn settled(
     route: &Route,
     mut front: Box<Guard>,
     ended: &mut Ended<Answer>,
-    faults: Option<&Faults>,
+    arrival: Option<&Arrival>,
 ) -> Response<Plain> {
     route.stats.attempts.inc_by(u64::from(ended.attempts));
     let connecting = match &ended.answer {
         Some(Ok(answered)) => answered.connection.connecting().into(),
         _ => time::Span::ZERO,
     };
-    if known(faults).is_some() {
+    if known(arrival).is_some() {
         front.report(Outcome::Ignored, ended.waited);
         return gone();
     }
@@ -291,7 +291,7 @@ fn settled(
     match (&ended.verdict, ended.answer.take()) {
         (Verdict::Rejected(rejection), _) => refuse(route, rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {
-            let answering = faults.map(Faults::answering);
+            let answering = arrival.map(Arrival::answering);
             streamed(route, front, ended.guard.take().map(Box::new), answered, answering)
         }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
