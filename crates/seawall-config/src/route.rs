@@ -93,8 +93,8 @@ pub struct Route {
     pub weights: Vec<(String, u32)>,
     /// The upstream that gets copies of its requests; default none.
     pub mirror: Option<Mirror>,
-    /// The time until a response must begin; default 15 s. Each attempt tells its host how much of it is left,
-    /// in `x-envoy-expected-rq-timeout-ms`.
+    /// The time until a response must begin, from when the request has come as a whole; default 15 s. Each attempt
+    /// tells its host how much of it is left, in `x-envoy-expected-rq-timeout-ms`.
     pub deadline: Span,
     /// How much its requests matter.
     pub tier: TierRule,

@@ -26,7 +26,8 @@
 //! than ours. An attempt that the call's own deadline cut short is blamed on the host only if it had
 //! at least the upstream's usual time (the 95th percentile) or, while that is not known, 100 ms and a
 //! quarter of the call's time: deadlines of a millisecond say nothing of a host. Only what may be
-//! sent again is hedged.
+//! sent again is hedged. While a client still sends its request, no time for the answer passes
+//! ([`Call::received`]).
 //!
 //! ```
 //! use seawall_core::call::{Call, Config, Hosts, Parts, Repeat, Settings, Shared, Step, Verdict};
@@ -156,6 +157,8 @@ pub struct Call {
     request: Request,
     repeat: Repeat,
     begun: Time,
+    /// Until when its deadline may be put off.
+    latest: Time,
     /// Attempts sent, hedges too.
     attempts: u32,
     hedges: u32,
@@ -180,6 +183,7 @@ impl Call {
             request,
             repeat,
             begun: now,
+            latest: Time::MAX,
             attempts: 0,
             hedges: 0,
             hedged: true,
@@ -203,6 +207,25 @@ impl Call {
     /// It is not hedged, although other calls to its upstream are.
     pub fn unhedge(&mut self) {
         self.hedged = false;
+    }
+
+    /// Its deadline is put off until then at most, however long its client takes to send it; default without a bound.
+    pub fn end_by(&mut self, latest: Time) {
+        self.latest = latest;
+    }
+
+    /// At `at` the whole request had come, or it still comes and that is now: from then on its time counts, and
+    /// that of the attempts under way. Say it before the first poll or outcome behind the deadline that it had.
+    pub fn received(&mut self, at: Time) {
+        if at <= self.begun {
+            return;
+        }
+        let whole = self.request.deadline.since(self.begun);
+        let deadline = self.request.deadline.max((at + whole).min(self.latest));
+        (self.begun, self.request.deadline) = (at, deadline);
+        for flight in self.flights.iter_mut() {
+            flight.until = given_up_at(flight.begun.max(at), self.config.per_attempt, deadline);
+        }
     }
 
     /// How it ended; `None` while there is still something to do.
@@ -355,8 +378,7 @@ impl Call {
     /// When an attempt that begins now is given up.
     #[inline]
     fn until(&self, now: Time) -> Time {
-        let longest = self.config.per_attempt.map_or(Time::MAX, |span| now + span);
-        longest.min(self.request.deadline)
+        given_up_at(now, self.config.per_attempt, self.request.deadline)
     }
 
     /// The attempt that has just taken off.
@@ -537,6 +559,12 @@ impl Call {
     fn over(&mut self, verdict: Verdict) -> State {
         core::mem::replace(&mut self.state, State::Over(verdict))
     }
+}
+
+/// When an attempt is given up whose time begins at `begun`.
+#[inline]
+fn given_up_at(begun: Time, longest: Option<Span>, deadline: Time) -> Time {
+    longest.map_or(Time::MAX, |span| begun + span).min(deadline)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ mod blame;
 mod chain;
 mod hedging;
 mod leaks;
+mod received;
 mod table;
 mod tail;
 

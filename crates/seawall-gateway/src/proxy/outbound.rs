@@ -4,18 +4,23 @@
 //! breaks off. So does one whose client sends nothing for too long while the upstream waits for it.
 //! Whoever holds the [`Arrival`] learns that it was the client's doing and not the upstream's. While the
 //! answer goes on nobody waits for the body: what goes both ways may rest, and the answer's silence bounds it.
+//!
+//! No time for the answer passes while the client is waited for, but while the upstream takes nothing of what is
+//! there. So that nobody holds a place with a few bytes now and then, a client is given up that sends less than a
+//! byte in a millisecond, from the time on at which a request without a body would be over.
 
 use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
+use seawall::core::time::{Span, Time};
+use seawall::{instant, now};
+use tokio::time::Sleep;
 
 use super::headers;
 use super::replay::Cursor;
@@ -34,9 +39,16 @@ pub(crate) enum Fault {
     Slow,
 }
 
-/// Learns what is wrong with a body, once that is known.
+/// Learns how a body comes: what is wrong with it, once that is known, and since when nothing is owed of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Arrival(Arc<AtomicU8>);
+pub(crate) struct Arrival(Arc<Learnt>);
+
+#[derive(Debug, Default)]
+struct Learnt {
+    word: AtomicU8,
+    /// When a part of it came last or, while the client is waited for, until when it is; in nanoseconds.
+    owed_until: AtomicU64,
+}
 
 /// Nothing is wrong, and the answer goes on.
 const ANSWERING: u8 = 4;
@@ -62,16 +74,26 @@ impl Arrival {
 
     /// What is wrong already stays.
     fn turn(&self, from: u8, to: u8) {
-        let _ = self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.0.word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn is_answering(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == ANSWERING
+        self.0.word.load(Ordering::Relaxed) == ANSWERING
+    }
+
+    /// Nothing of it is owed any longer than until then.
+    fn owe(&self, until: Time) {
+        self.0.owed_until.store(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Since when its client has not been waited for: `now` while it is.
+    pub(super) fn received(&self, now: Time) -> Time {
+        now.min(Time::from_nanos(self.0.owed_until.load(Ordering::Relaxed)))
     }
 
     /// What is wrong, as far as is known.
     pub(crate) fn known(&self) -> Option<Fault> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.word.load(Ordering::Relaxed) {
             1 => Some(Fault::TooLong),
             2 => Some(Fault::Broken),
             3 => Some(Fault::Slow),
@@ -86,7 +108,7 @@ impl Arrival {
             Fault::Broken => 2,
             Fault::Slow => 3,
         };
-        self.0.store(word, Ordering::Relaxed);
+        self.0.word.store(word, Ordering::Relaxed);
     }
 }
 
@@ -94,17 +116,30 @@ impl Arrival {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     /// For the next part of it.
-    pub(crate) stall: Duration,
-    /// For all of it.
-    pub(crate) until: Instant,
+    pub(crate) stall: Span,
+    /// For all of it, if it is sent at less than [`PACE`].
+    pub(crate) until: Time,
+    /// For all of it, however it is sent.
+    pub(crate) latest: Time,
+}
+
+/// How long a byte may take, on average.
+const PACE: Span = Span::from_millis(1);
+
+impl Patience {
+    /// Until when the next part is waited for after so many bytes.
+    fn ends(&self, now: Time, came: u64) -> Time {
+        (now + self.stall).min(self.until + PACE.times(came)).min(self.latest)
+    }
 }
 
 /// A body as it comes from the client.
 #[derive(Debug)]
 pub(crate) struct Live {
     body: Incoming,
-    /// How much may still come.
-    left: u64,
+    came: u64,
+    /// How much may come.
+    most: u64,
     arrival: Arrival,
     patience: Option<Patience>,
     waits: Option<Waits>,
@@ -125,21 +160,23 @@ impl Live {
 
     /// Nothing has come: ready when nobody waits for it any longer.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(Patience { stall, until }) = self.patience else { return Poll::Pending };
-        let end = || until.min(Instant::now() + stall);
-        let waits = self
-            .waits
-            .get_or_insert_with(|| Waits { over: Box::pin(tokio::time::sleep_until(end())), runs: true });
-        if !waits.runs {
-            waits.over.as_mut().reset(end());
-            waits.runs = true;
+        let Some(patience) = self.patience else { return Poll::Pending };
+        let ends = || patience.ends(now(), self.came);
+        let waits = self.waits.get_or_insert_with(|| {
+            let over = Box::pin(tokio::time::sleep_until(instant(Time::ZERO)));
+            Waits { over, runs: false }
+        });
+        if !std::mem::replace(&mut waits.runs, true) {
+            let ends = ends();
+            self.arrival.owe(ends);
+            waits.over.as_mut().reset(instant(ends));
         }
         loop {
             ready!(waits.over.as_mut().poll(cx));
             if !self.arrival.is_answering() {
                 return Poll::Ready(());
             }
-            waits.over.as_mut().reset(Instant::now() + stall);
+            waits.over.as_mut().reset(instant(now() + patience.stall));
         }
     }
 }
@@ -156,12 +193,10 @@ impl Body for Live {
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
-                match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64) {
-                    Some(rest) => self.left = rest,
-                    None => {
-                        self.arrival.note(Fault::TooLong);
-                        return Poll::Ready(Some(Err("the body is longer than its route allows".into())));
-                    }
+                self.came += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if self.came > self.most {
+                    self.arrival.note(Fault::TooLong);
+                    return Poll::Ready(Some(Err("the body is longer than its route allows".into())));
                 }
             }
             Poll::Ready(Some(Err(_))) => self.arrival.note(Fault::Broken),
@@ -173,6 +208,7 @@ impl Body for Live {
                 });
             }
         }
+        self.arrival.owe(now());
         self.waits.iter_mut().for_each(|waits| waits.runs = false);
         polled.map_err(Into::into)
     }
@@ -204,8 +240,8 @@ impl Outbound {
         if body.is_end_stream() {
             return Outbound::Nothing;
         }
-        let (left, arrival) = (u64::MAX, Arrival::default());
-        Outbound::Passing(Box::new(Live { body, left, arrival, patience: None, waits: None }))
+        let (came, most, arrival) = (0, u64::MAX, Arrival::default());
+        Outbound::Passing(Box::new(Live { body, came, most, arrival, patience: None, waits: None }))
     }
 
     /// Lets at most so many bytes pass, and in this time. An error when it is known already that there are
@@ -213,8 +249,8 @@ impl Outbound {
     pub(crate) fn bound(&mut self, most: Option<u64>, patience: Patience) -> Result<(), Fault> {
         let Outbound::Passing(live) = self else { return Ok(()) };
         live.patience = Some(patience);
-        live.left = most.unwrap_or(u64::MAX);
-        if live.body.size_hint().lower() > live.left { Err(Fault::TooLong) } else { Ok(()) }
+        live.most = most.unwrap_or(u64::MAX);
+        if live.body.size_hint().lower() > live.most { Err(Fault::TooLong) } else { Ok(()) }
     }
 
     /// Keeps it as it passes, up to so many bytes; whether it may fit.

@@ -24,6 +24,7 @@ use super::outbound::{Arrival, Broken, Live};
 struct Recording {
     /// What comes from the client; `None` when that has ended.
     live: Option<Live>,
+    arrival: Arrival,
     hint: SizeHint,
     kept: Vec<Bytes>,
     trailers: Option<HeaderMap>,
@@ -47,9 +48,10 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// At the beginning of this body, of which at most so many bytes are kept.
     pub(super) fn new(live: Live, most: u64) -> Cursor {
-        let hint = live.size_hint();
+        let (hint, arrival) = (live.size_hint(), live.arrival());
         Cursor::at_start(Recording {
             live: Some(live),
+            arrival,
             hint,
             kept: Vec::new(),
             trailers: None,
@@ -95,6 +97,7 @@ impl Cursor {
         is_whole.then(|| {
             Cursor::at_start(Recording {
                 live: None,
+                arrival: Arrival::default(),
                 hint: SizeHint::with_exact(length as u64),
                 kept: recording.kept.clone(),
                 trailers: recording.trailers.clone(),
@@ -106,9 +109,9 @@ impl Cursor {
         })
     }
 
-    /// Who learns what is wrong with it on the client's side.
+    /// Who learns how it comes.
     pub(super) fn arrival(&self) -> Arrival {
-        self.lock().live.as_ref().map(Live::arrival).unwrap_or_default()
+        self.lock().arrival.clone()
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use seawall::call::{Ended, Exchange, Judgement};
 use seawall::core::call::{Attempt, Repeat, Verdict};
 use seawall::core::outcome::Outcome;
-use seawall::core::time::Span;
+use seawall::core::time::{Span, Time};
 
 use super::envoy::{RetryOn, Unanswered};
 use super::grpc;
@@ -92,6 +92,10 @@ impl Exchange for Sending {
 
     fn spared(&self, answer: &Answer) -> Span {
         answer.as_ref().map_or(Span::ZERO, |answered| answered.connection.connecting().into())
+    }
+
+    fn received(&self, now: Time) -> Option<Time> {
+        self.arrival.as_ref().map(|arrival| arrival.received(now))
     }
 
     fn can_send(&self) -> bool {

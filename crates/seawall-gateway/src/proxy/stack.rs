@@ -9,11 +9,10 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use seawall::call::{Drive, Ended};
 use seawall::core::call::{Repeat, Verdict};
@@ -23,7 +22,7 @@ use seawall::core::outcome::Outcome;
 use seawall::core::request::{self, Key};
 use seawall::core::time;
 use seawall::http::{Full, Held};
-use seawall::{Guard, enter, instant, now};
+use seawall::{Guard, enter, now};
 
 use super::access::{self, AccessLog};
 use super::connection::Secure;
@@ -43,8 +42,9 @@ use super::upstream::{Answer, Answered, Failure, FailureKind, Pool, Target};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
-/// How long before the deadline a body that has not come is given up: then it is not the upstream that is late.
-const LAST_WORD: Duration = Duration::from_millis(5);
+/// How long before the end of a client's own time its body is given up that has not come: then it is not the upstream
+/// that is late.
+const LAST_WORD: time::Span = time::Span::from_millis(5);
 
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// The host of a request that names none.
@@ -155,9 +155,15 @@ impl Stack {
     pub(super) async fn pass(
         self: &Rc<Self>,
         route: &Route,
-        seen: request::Request,
+        mut seen: request::Request,
         mut request: Outgoing,
     ) -> (Response<Plain>, Option<Standing>) {
+        let (kept, arrival) = (request.body().kept(), request.body().arrival());
+        if let Some(arrival) = &arrival {
+            // Not the first upstream may be asked, and the body have come meanwhile.
+            let deadline = arrival.received(now()) + route.deadline;
+            seen.deadline = seen.deadline.max(deadline.min(given(request.extensions(), &seen)));
+        }
         let front = match enter(&route.gate, seen).await {
             Ok(front) => Box::new(front),
             Err(rejection) => return (refuse(route, &rejection), None),
@@ -168,7 +174,6 @@ impl Stack {
         {
             dim(request.headers_mut(), header, route);
         }
-        let (kept, arrival) = (request.body().kept(), request.body().arrival());
         // In a box, because it is large: whoever waits for this would be. Made there, because most of it is
         // yet to be set.
         let place = Box::new_uninit();
@@ -189,6 +194,7 @@ impl Stack {
         let may_hedge = route.matching.hedge.is_some() && arrival.is_none();
         let asked = request.extensions().get::<envoy::Asked>().copied();
         let config = asked.map_or(route.call, |asked| asked.over(route.call));
+        let latest = arrival.as_ref().map(|_| given(request.extensions(), &seen));
         let sending = Sending {
             counts: asked.is_some(),
             retry_on: asked.and_then(|asked| asked.retry_on),
@@ -205,6 +211,7 @@ impl Stack {
         if !may_hedge {
             drive.unhedge();
         }
+        latest.into_iter().for_each(|latest| drive.end_by(latest));
         drive
     }
 }
@@ -331,8 +338,8 @@ fn bound(
         return Ok(());
     }
     let streams = &route.matching.streams;
-    let until = instant(seen.deadline) - LAST_WORD;
-    let patience = Patience { stall: streams.stall.into(), until };
+    let latest = given(request.extensions(), seen) - LAST_WORD;
+    let patience = Patience { stall: streams.stall, until: seen.deadline, latest };
     request.body_mut().bound(route.matching.max_body, patience)?;
     let may_repeat = route.may_repeat(request);
     if is_copied || may_repeat || route.may_return() {
@@ -340,6 +347,16 @@ fn bound(
         route.stats.bodies_not_kept.inc_by(u64::from(may_repeat && !fits));
     }
     Ok(())
+}
+
+/// When the time is over that the client itself gives: its body, too, has to come in that.
+fn given(extensions: &Extensions, seen: &request::Request) -> time::Time {
+    let is_asked = extensions.get::<envoy::Asked>().is_some_and(|asked| asked.time.is_some());
+    match extensions.get::<grpc::Given>() {
+        _ if is_asked => seen.deadline,
+        Some(grpc::Given(until)) => *until,
+        None => time::Time::MAX,
+    }
 }
 
 /// Who is asking: the first source that is present.

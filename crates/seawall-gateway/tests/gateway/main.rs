@@ -18,6 +18,7 @@ mod secure;
 mod streams;
 mod strict;
 mod throttle;
+mod uploads;
 mod wire;
 
 use std::io::Write as _;

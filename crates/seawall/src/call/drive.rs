@@ -98,6 +98,12 @@ pub trait Exchange {
         Span::ZERO
     }
 
+    /// Since when the client owes nothing of its request: `now` while it still sends it. The time of the call,
+    /// and of its attempts, counts from then on. `None` where nothing came after the call began.
+    fn received(&self, _now: Time) -> Option<Time> {
+        None
+    }
+
     /// Whether there is something left to make an attempt of. A retry is asked for only after a
     /// judgement that allows it, a hedge at any time.
     fn can_send(&self) -> bool {
@@ -246,6 +252,11 @@ impl<X: Exchange> Drive<X> {
         self.course.call.unhedge();
     }
 
+    /// Its deadline is put off until then at most, however long its client takes to send it.
+    pub fn end_by(&mut self, latest: Time) {
+        self.course.call.end_by(latest);
+    }
+
     /// Takes in the answer of an attempt, if one is there; says when that was.
     fn hear(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Time> {
         let this = self.project();
@@ -257,6 +268,9 @@ impl<X: Exchange> Drive<X> {
         let Course { call, upstream, rng } = this.course;
         if spared > Span::ZERO {
             call.spare(lane, spared);
+        }
+        if let Some(at) = this.exchange.received(now) {
+            call.received(at);
         }
         call.on_outcome(now, lane, outcome, repeat, &upstream.parts(), rng);
         Some(now)
@@ -287,6 +301,12 @@ impl<X: Exchange> Drive<X> {
         loop {
             let this = self.as_mut().project();
             let Course { call, upstream, rng } = this.course;
+            // Before that, it does not matter yet.
+            if now >= *this.armed
+                && let Some(at) = this.exchange.received(now)
+            {
+                call.received(at);
+            }
             match call.poll(now, &upstream.parts(), rng) {
                 Step::Send(attempt) => {
                     self.as_mut().send(now, attempt);
