@@ -5,7 +5,7 @@
 //! address as it is. A client has the time of a head for all of this.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +23,8 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const LINE_MAX: usize = 107;
 /// The longest part behind the head of version 2 that is read: addresses and some extensions.
 const PART_MAX: usize = 4_096;
+/// How long the name of a socket of this machine is in version 2.
+const UNIX: usize = 108;
 
 /// What a listener expects before the first request.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +92,7 @@ fn line_of(line: &[u8]) -> Option<Option<SocketAddr>> {
         return Some(None);
     }
     let (source, target): (IpAddr, IpAddr) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    let (port, _) = (words.next()?.parse().ok()?, words.next()?.parse::<u16>().ok()?);
+    let (port, _) = (port(words.next()?)?, port(words.next()?)?);
     let fits = match family {
         "TCP4" => source.is_ipv4() && target.is_ipv4(),
         "TCP6" => source.is_ipv6() && target.is_ipv6(),
@@ -99,27 +101,32 @@ fn line_of(line: &[u8]) -> Option<Option<SocketAddr>> {
     (fits && words.next().is_none()).then_some(Some(SocketAddr::new(source, port)))
 }
 
-/// The source in the addresses of version 2.
+/// A port as version 1 writes it: without a sign, and without zeros that could make it octal.
+fn port(word: &str) -> Option<u16> {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
+    if is_plain { word.parse().ok() } else { None }
+}
+
+/// The source in the addresses of version 2: two of them and then their ports, for a stream or for datagrams.
 fn addresses(family: u8, part: &[u8]) -> io::Result<Option<SocketAddr>> {
-    let port = |at: usize| part.get(at..at + 2).map(|port| u16::from_be_bytes([port[0], port[1]]));
+    if family & 0xf > 2 {
+        return Err(nonsense());
+    }
     let source = match family >> 4 {
-        1 => part
-            .get(..4)
-            .and_then(|ip| <[u8; 4]>::try_from(ip).ok())
-            .map(Ipv4Addr::from)
-            .map(IpAddr::from)
-            .zip(port(8)),
-        2 => part
-            .get(..16)
-            .and_then(|ip| <[u8; 16]>::try_from(ip).ok())
-            .map(Ipv6Addr::from)
-            .map(IpAddr::from)
-            .zip(port(32)),
+        1 => part.first_chunk::<12>().map(|part| {
+            let [a, b, c, d, _, _, _, _, high, low, _, _] = *part;
+            (IpAddr::from([a, b, c, d]), [high, low])
+        }),
+        2 => part.first_chunk::<36>().and_then(|part| {
+            let (ip, rest) = part.split_first_chunk::<16>()?;
+            Some((IpAddr::from(*ip), [rest[16], rest[17]]))
+        }),
         // Sockets of one machine, and what is not specified, have no address that could be used.
-        0 | 3 => return Ok(None),
+        0 => return Ok(None),
+        3 if part.len() >= 2 * UNIX => return Ok(None),
         _ => None,
     };
-    source.map(|(ip, port)| Some(SocketAddr::new(ip, port))).ok_or_else(nonsense)
+    source.map(|(ip, port)| Some(SocketAddr::new(ip, u16::from_be_bytes(port)))).ok_or_else(nonsense)
 }
 
 /// A client's socket.
@@ -217,13 +224,24 @@ mod tests {
             read(&v2(1, 0x11, &[192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 0, 80])).await,
             of("192.0.2.1:5000")
         );
+        let six = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[1], &[0; 16], &[0x13, 0x88, 0, 80]].concat();
+        assert_eq!(read(&v2(1, 0x21, &six)).await, of("[2001:db8::1]:5000"));
         assert_eq!(read(&v2(0, 0, &[])).await, Ok((None, 3)));
+        assert_eq!(read(&v2(1, 0x31, &[0; 216])).await, Ok((None, 3)));
         let wrong = [
             &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
             b"PROXY TCP4 2001:db8::1 ::1 5000 80\r\n",
             b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80 1\r\n",
             b"PROXY TCP4 192.0.2.1 192.0.2.2 70000 80\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 +5000 80\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 080\r\n",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 \r\n",
             &v2(1, 0x11, &[192, 0, 2, 1]),
+            &v2(1, 0x11, &[192, 0, 2, 1, 192, 0, 2, 2, 0x13, 0x88, 0]),
+            &v2(1, 0x21, &six[..35]),
+            &v2(1, 0x31, &[0; 215]),
+            &v2(1, 0x41, &[0; 216]),
+            &v2(1, 0x13, &[0; 12]),
             &v2(5, 0x11, &[0; 12]),
             &[b'P'; 200],
         ];

@@ -248,4 +248,11 @@ fn a_proxy_says_who_the_client_is() {
     let answer = ask(stream);
     assert!(answer.contains("x-forwarded-for: 203.0.113.7"), "{answer}");
     assert_eq!(ask(TcpStream::connect(&gateway.address).unwrap()), "", "without a header there is no answer");
+    let short =
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0a"[..], &[203, 0, 113, 7, 192, 0, 2, 1, 0x13, 0x88]].concat();
+    for nonsense in [&b"PROXY TCP4 203.0.113.7 192.0.2.1 +5000 80\r\n"[..], &short] {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        stream.write_all(nonsense).unwrap();
+        assert_eq!(ask(stream), "", "{nonsense:?}");
+    }
 }
