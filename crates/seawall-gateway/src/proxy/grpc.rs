@@ -2,7 +2,7 @@
 //!
 //! A refusal is a Trailers-Only answer: HTTP 200 with `grpc-status` in the header. Throttled and too long are
 //! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, as is a body that does not come; one that breaks
-//! off is INTERNAL, everything else UNAVAILABLE.
+//! off is INTERNAL, a method that no route takes UNIMPLEMENTED, everything else UNAVAILABLE.
 //! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it: of the client's time, which is
 //! for the whole call. The route's own deadline ends where an answer begins, so it is not passed on as this.
 
@@ -68,6 +68,7 @@ pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> R
         Some(b"throttled" | b"too_large") => "8",
         Some(b"expired" | b"slow") => "4",
         Some(b"malformed") => "13",
+        Some(b"no_route") => "12",
         Some(_) if response.status() == StatusCode::GATEWAY_TIMEOUT => "4",
         Some(_) => "14",
     };
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(answer(503, None), (503, None));
         assert_eq!(answer(429, Some("throttled")), (200, Some("8".to_owned())));
         assert_eq!(answer(504, Some("expired")), (200, Some("4".to_owned())));
+        assert_eq!(answer(404, Some("no_route")), (200, Some("12".to_owned())));
         assert_eq!(answer(503, Some("shed")), (200, Some("14".to_owned())));
         assert_eq!(answer(502, Some("upstream")), (200, Some("14".to_owned())));
     }

@@ -72,14 +72,15 @@ impl Stack {
     }
 
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
-    fn begin(&self, client: &Client, mut request: Request<Incoming>) -> Result<Begun, Unfit> {
+    fn begin(&self, client: &Client, mut request: Request<Incoming>) -> Result<Begun, Astray> {
         let road = self.road.borrow_mut().load().clone();
-        let parent = found(&road, &request).inspect_err(|unfit| {
+        let parent = found(&road, &request).map_err(|unfit| {
             road.unrouted.inc(unfit.reason);
             if let Some(log) = &road.log {
                 let line = line(log, &road, client, &request);
                 log.tell(&line, None, unfit.status, (Some(unfit.reason), None));
             }
+            Astray { unfit, is_grpc: grpc::is_grpc(request.headers()) }
         })?;
         let route = parent.in_turn();
         route.stats.requests.inc();
@@ -122,10 +123,10 @@ impl Stack {
         Ok(Begun { route, at, seen, request: Outgoing::new(request), arrival, is_grpc, watched })
     }
 
-    async fn answer(self: Rc<Self>, begun: Result<Begun, Unfit>) -> Response<Payload> {
+    async fn answer(self: Rc<Self>, begun: Result<Begun, Astray>) -> Response<Payload> {
         let Begun { route, at, seen, request, arrival, is_grpc, watched } = match begun {
             Ok(begun) => begun,
-            Err(unfit) => return unfit_answer(unfit),
+            Err(astray) => return astray.answer(),
         };
         let fallback = route.fallback.as_ref().filter(|_| !headers::upgrades(request.headers()));
         let mut response = match fallback {
@@ -244,6 +245,23 @@ struct Begun {
     is_grpc: bool,
     /// In a box, because few are.
     watched: Option<Box<Watched>>,
+}
+
+/// A request without a route.
+struct Astray {
+    unfit: Unfit,
+    is_grpc: bool,
+}
+
+impl Astray {
+    fn answer(self) -> Response<Payload> {
+        let response = unfit_answer(self.unfit);
+        // What makes no sense is not gRPC either, whatever it calls itself.
+        if self.is_grpc && self.unfit == Unfit::NO_ROUTE {
+            return grpc::answered(response, || Payload::Plain(Held::full(Full::default())));
+        }
+        response
+    }
 }
 
 /// Who else is told how a request was answered.

@@ -142,3 +142,18 @@ async fn who_pushes_back_is_not_asked_again() {
     );
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_method_that_no_route_takes_is_not_implemented() {
+    let gateway = before("grpc-no-route.toml", &service(Arc::default()).await, "path = \"/s/*\"");
+    let request = call("/other/Echo", Full::from("x").map_err(|never| match never {}).boxed());
+    let response = connect(&gateway.address).await.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let headers = response.headers();
+    assert_eq!(
+        (&headers["grpc-status"], &headers["grpc-message"]),
+        (&"12".parse().unwrap(), &"no_route".parse().unwrap())
+    );
+    assert_eq!(headers["content-type"], "application/grpc");
+    assert!(response.into_body().frame().await.is_none());
+}
