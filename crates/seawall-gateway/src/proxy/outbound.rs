@@ -22,6 +22,7 @@ use seawall::core::time::{Span, Time};
 use seawall::{instant, now};
 use tokio::time::Sleep;
 
+use super::connection::HEADER_BYTES_MAX;
 use super::headers;
 use super::replay::Cursor;
 
@@ -48,6 +49,8 @@ struct Learnt {
     word: AtomicU8,
     /// When a part of it came last or, while the client is waited for, until when it is; in nanoseconds.
     owed_until: AtomicU64,
+    /// How much is still to come at most, in bytes.
+    left: AtomicU64,
 }
 
 /// Nothing is wrong, and the answer goes on.
@@ -79,6 +82,21 @@ impl Arrival {
 
     fn is_answering(&self) -> bool {
         self.0.word.load(Ordering::Relaxed) == ANSWERING
+    }
+
+    /// Whether there is more of it to come than is read in vain: a connection on which nobody wants it is closed.
+    pub(super) fn is_left(&self) -> bool {
+        self.0.left.load(Ordering::Relaxed) > UNREAD_MAX
+    }
+
+    /// Its client waits to be asked for it.
+    pub(super) fn withheld(&self) {
+        self.leave(u64::MAX);
+    }
+
+    /// What is left of it.
+    fn leave(&self, left: u64) {
+        self.0.left.store(left, Ordering::Relaxed);
     }
 
     /// Nothing of it is owed any longer than until then.
@@ -131,6 +149,19 @@ impl Patience {
     fn ends(&self, now: Time, came: u64) -> Time {
         (now + self.stall).min(self.until + PACE.times(came)).min(self.latest)
     }
+}
+
+/// The most of a body that the HTTP/1 server reads in vain, to keep a connection: what is in its buffer already.
+const UNREAD_MAX: u64 = HEADER_BYTES_MAX as u64;
+
+/// How much of this body is still to come at most. It says its end itself if it has no length.
+fn left(body: &Incoming) -> u64 {
+    if body.is_end_stream() { 0 } else { body.size_hint().upper().unwrap_or(u64::MAX) }
+}
+
+/// Whether there is more of this body to come than is read in vain.
+pub(super) fn is_left(body: &Incoming) -> bool {
+    left(body) > UNREAD_MAX
 }
 
 /// A body as it comes from the client.
@@ -209,6 +240,7 @@ impl Body for Live {
             }
         }
         self.arrival.owe(now());
+        self.arrival.leave(if matches!(polled, Poll::Ready(None)) { 0 } else { left(&self.body) });
         self.waits.iter_mut().for_each(|waits| waits.runs = false);
         polled.map_err(Into::into)
     }
@@ -241,6 +273,7 @@ impl Outbound {
             return Outbound::Nothing;
         }
         let (came, most, arrival) = (0, u64::MAX, Arrival::default());
+        arrival.leave(left(&body));
         Outbound::Passing(Box::new(Live { body, came, most, arrival, patience: None, waits: None }))
     }
 

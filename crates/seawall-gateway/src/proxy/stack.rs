@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Extensions, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use seawall::call::{Drive, Ended};
 use seawall::core::call::{Repeat, Verdict};
 use seawall::core::decision::{Policy, Reason, Rejection, Standing};
@@ -33,7 +33,7 @@ use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
 use super::listen::Handler;
-use super::outbound::{Answering, Arrival, Fault, Outbound, Patience};
+use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
 use super::outgoing::{Outgoing, copy};
 use super::pools::Pools;
 use super::road::{Road, Route};
@@ -80,7 +80,9 @@ impl Stack {
                 let line = line(log, &road, client, &request);
                 log.tell(&line, None, unfit.status, (Some(unfit.reason), None));
             }
-            Astray { unfit, is_grpc: grpc::is_grpc(request.headers()) }
+            let (body, headers) = (request.body(), request.headers());
+            let is_left = is_left(body) || !body.is_end_stream() && headers::expects(headers);
+            Astray { unfit, is_grpc: grpc::is_grpc(headers), is_left }
         })?;
         let route = parent.in_turn();
         route.stats.requests.inc();
@@ -140,6 +142,9 @@ impl Stack {
         };
         if let Some(fault) = known(arrival.as_ref()) {
             response = unfit_answer(unfit(fault));
+        }
+        if arrival.is_some_and(|arrival| arrival.is_left()) && response.headers().contains_key(REASON) {
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         route.stats.answered(response.status(), now().since(at));
         if let Some(watched) = watched {
@@ -251,14 +256,19 @@ struct Begun {
 struct Astray {
     unfit: Unfit,
     is_grpc: bool,
+    /// Whether its body is not going to be read.
+    is_left: bool,
 }
 
 impl Astray {
     fn answer(self) -> Response<Payload> {
-        let response = unfit_answer(self.unfit);
+        let mut response = unfit_answer(self.unfit);
+        if self.is_left {
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
+        }
         // What makes no sense is not gRPC either, whatever it calls itself.
         if self.is_grpc && self.unfit == Unfit::NO_ROUTE {
-            return grpc::answered(response, || Payload::Plain(Held::full(Full::default())));
+            response = grpc::answered(response, || Payload::Plain(Held::full(Full::default())));
         }
         response
     }
@@ -427,7 +437,10 @@ fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &Hop<'_>) {
     }
     let upgrade = headers::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
     headers::strip_hop_by_hop(request.headers_mut());
-    headers::strip_expect(request.headers_mut());
+    if headers::expects(request.headers()) {
+        request.headers_mut().remove(header::EXPECT);
+        request.body().arrival().iter().for_each(Arrival::withheld);
+    }
     if let Some(protocol) = upgrade {
         headers::set_upgrade(request.headers_mut(), protocol);
     }
@@ -533,9 +546,14 @@ fn unfit_answer(Unfit { status, reason, text }: Unfit) -> Response<Payload> {
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
     if matches!(
         status,
-        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+        StatusCode::BAD_REQUEST
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::REQUEST_TIMEOUT
     ) {
-        // Whoever sends this may mean what follows otherwise, too: for the other end of a tunnel.
+        // Whoever sends this may mean what follows otherwise, too: for the other end of a tunnel. And what is left
+        // of a body is not read.
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {

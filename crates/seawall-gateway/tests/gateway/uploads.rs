@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Gateway, config};
+use crate::harness::{Gateway, config, origin_silent};
 
 /// What an answer has to begin in.
 const DEADLINE: Duration = Duration::from_millis(200);
@@ -150,4 +150,50 @@ fn a_client_that_sends_next_to_nothing_is_given_up_when_an_answer_would_be() {
     stream.write_all(b"1\r\nx\r\n").unwrap();
     told.recv().unwrap();
     assert_eq!(answer(stream), "HTTP/1.1 408 Request Timeout");
+}
+
+/// What is said to bytes on a connection of their own, until the gateway closes it or says no more.
+fn exchange(gateway: &Gateway, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    let _ = stream.write_all(bytes.as_bytes());
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn who_sends_a_body_that_is_not_read_is_told_that_this_was_the_last_answer() {
+    let address = origin_silent();
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{address}\"]\n\
+         [route.small]\npath = \"/small\"\nupstream = \"u\"\nmax_body = \"4B\"\n\
+         [route.slow]\npath = \"/slow\"\nupstream = \"u\"\nstreams = {{ stall = \"20ms\" }}\n\
+         [route.held]\npath = \"/held\"\nupstream = \"u\"\n"
+    );
+    let file = config("unread.toml", &file);
+    let _ = std::fs::remove_file(format!("{file}.state"));
+    let gateway = Gateway::start(&[&file]);
+    assert!(gateway.command(&["block", "held"]).0);
+    let chunks = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let long = "content-length: 100000\r\n\r\nhello";
+    for (path, body, status) in [
+        ("/small", "content-length: 5\r\n\r\nhello", 413),
+        ("/small", chunks, 413),
+        ("/slow", chunks, 408),
+        ("/held", chunks, 503),
+        ("/held", long, 503),
+        ("/held", "expect: 100-continue\r\ncontent-length: 5\r\n\r\n", 503),
+        ("/none", chunks, 404),
+        ("/none", long, 404),
+    ] {
+        let answer = exchange(&gateway, &format!("POST {path} HTTP/1.1\r\nhost: a\r\n{body}"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}, {body:?}: {answer:?}");
+        assert!(answer.contains("connection: close\r\n"), "{path}, {body:?}: {answer:?}");
+    }
+    // What has come already is passed over.
+    let post = "POST /held HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+    let answers =
+        exchange(&gateway, &format!("{post}GET /held HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
+    assert_eq!(answers.matches("HTTP/1.1 503 ").count(), 2, "{answers:?}");
+    assert_eq!(answers.matches("connection: close\r\n").count(), 1, "{answers:?}");
 }

@@ -172,11 +172,9 @@ fn is_other(protocol: &str) -> bool {
     is_token(name) && is_token(version) && !is_http
 }
 
-/// Removes the client's wish to be asked for its body: that is met when it is read.
-pub(crate) fn strip_expect(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| *name == header::EXPECT) {
-        headers.remove(header::EXPECT);
-    }
+/// Whether the client wishes to be asked for its body: that is met when it is read.
+pub(crate) fn expects(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| *name == header::EXPECT)
 }
 
 /// Asks for another protocol, or agrees on it, after what belonged to the last hop was removed.
