@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version};
 
 use super::connection::HEADER_BYTES_MAX;
+use super::headers;
 
 /// Why a request is answered here, with the word for it in `x-seawall-reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +69,18 @@ impl Unfit {
     }
 }
 
-/// The host of a request that may be routed, perhaps with a port.
-pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
-    let Said { host, hosts, lengths, codings } = said(request.headers())?;
+/// A request that may be routed.
+#[derive(Debug)]
+pub(super) struct Fit<'a> {
+    /// Its host, perhaps with a port.
+    pub(super) host: &'a str,
+    /// Whether it has fields that gateways tell each other.
+    pub(super) tells: bool,
+}
+
+/// What is asked of every request.
+pub(super) fn check<B>(request: &Request<B>) -> Result<Fit<'_>, Unfit> {
+    let Said { host, hosts, lengths, codings, tells } = said(request.headers())?;
     if lengths + codings > 1 {
         return Err(Unfit::malformed("a request has one length\n"));
     }
@@ -100,22 +110,25 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<&str, Unfit> {
         return Err(Unfit::malformed("a target is a path, or a whole address of http or https\n"));
     }
     let named = host.and_then(|host| host.to_str().ok());
-    Ok(authority.or(named).unwrap_or_default())
+    Ok(Fit { host: authority.or(named).unwrap_or_default(), tells })
 }
 
-/// What a head says of its host, and of how its body is framed.
+/// What a head says of its host, of how its body is framed, and to gateways.
 #[derive(Default)]
 struct Said<'a> {
     host: Option<&'a HeaderValue>,
     hosts: usize,
     lengths: usize,
     codings: usize,
+    tells: bool,
 }
 
 fn said(headers: &HeaderMap) -> Result<Said<'_>, Unfit> {
     let (mut said, mut bytes) = (Said::default(), 0);
     for (name, value) in headers {
-        bytes += name.as_str().len() + value.len();
+        let text = name.as_str();
+        bytes += text.len() + value.len();
+        said.tells |= headers::is_told(text);
         if *name == header::HOST {
             said.host = Some(value);
             said.hosts += 1;

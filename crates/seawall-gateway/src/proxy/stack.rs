@@ -28,7 +28,7 @@ use super::access::{self, AccessLog};
 use super::connection::Secure;
 use super::envoy;
 use super::fallback::{self, Payload, Plain};
-use super::fitness::{self, Unfit};
+use super::fitness::{self, Fit, Unfit};
 use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
@@ -74,7 +74,7 @@ impl Stack {
     /// Finds the route of a request and makes it what the upstream shall see, or answers it here.
     fn begin(&self, client: &Client, mut request: Request<Incoming>) -> Result<Begun, Astray> {
         let road = self.road.borrow_mut().load().clone();
-        let parent = found(&road, &request).map_err(|unfit| {
+        let (parent, tells) = found(&road, &request).map_err(|unfit| {
             road.unrouted.inc(unfit.reason);
             if let Some(log) = &road.log {
                 let line = line(log, &road, client, &request);
@@ -102,6 +102,9 @@ impl Stack {
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
         let line = road.log.as_ref().map(|log| line(log, &road, client, &request));
+        if tells && !trusted {
+            headers::strip_told(request.headers_mut());
+        }
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
         let hop = Hop { client, trusted, scheme, says_forwarded: road.forwarded };
@@ -336,11 +339,11 @@ fn settled(
     }
 }
 
-/// The route of a request, or why it has none.
-fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<&'a Arc<Route>, Unfit> {
-    let host = fitness::check(request)?;
+/// The route of a request, and whether it has fields that gateways tell each other; or why there is none.
+fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<(&'a Arc<Route>, bool), Unfit> {
+    let Fit { host, tells } = fitness::check(request)?;
     let found = road.route(host, request.uri().path(), request.method(), request.headers());
-    found.ok_or(Unfit::NO_ROUTE)
+    Ok((found.ok_or(Unfit::NO_ROUTE)?, tells))
 }
 
 /// What the log says of a request: of its client, who a trusted proxy says it is.

@@ -149,6 +149,41 @@ fn envoy_fields_of_trusted_clients_count() {
 }
 
 #[test]
+fn what_gateways_tell_each_other_is_believed_of_nobody_else() {
+    let names = [
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+        "x-envoy-retry-on",
+        "x-envoy-retry-grpc-on",
+        "x-envoy-max-retries",
+        "x-envoy-attempt-count",
+        "x-envoy-internal",
+        "x-envoy-force-trace",
+        "x-envoy-decorator-operation",
+        "x-envoy-downstream-service-cluster",
+        "x-envoy-hedge-on-per-try-timeout",
+        "x-seawall-mirror",
+    ];
+    let fields: String = names.iter().map(|name| format!("{name}: 7\r\n")).collect();
+    let said = format!("x-envoys: 7\r\n{fields}x-envoy-expected-rq-timeout-ms: 777777\r\n");
+    for (obeys, trusts) in [(false, false), (true, false), (false, true)] {
+        let trusted = if trusts { "127.0.0.0/8" } else { "192.0.2.0/24" };
+        let rest =
+            format!("[headers]\nenvoy_requests = {obeys}\n[identity]\ntrusted_proxies = [\"{trusted}\"]");
+        let gateway = before(&format!("told-{obeys}-{trusts}.toml"), &origin(), &rest);
+        let seen = gateway.get("/", &said).body.to_ascii_lowercase();
+        assert!(seen.contains("x-envoys: 7\r\n") && !seen.contains("777777"), "{seen}");
+        for name in names {
+            // Its own, in place of the client's.
+            let is_counted = obeys && name == "x-envoy-attempt-count";
+            let (passes, line) =
+                (trusts || is_counted, format!("{name}: {}\r\n", if is_counted { 1 } else { 7 }));
+            assert_eq!(seen.contains(&line), passes, "{name}: {seen}");
+        }
+    }
+}
+
+#[test]
 fn an_upstream_is_told_where_a_request_came_from() {
     let said = "forwarded: for=203.0.113.7\r\nx-forwarded-host: a.example\r\n";
     let seen = |name: &str, rest: &str| {

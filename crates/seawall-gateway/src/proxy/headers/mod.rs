@@ -46,6 +46,18 @@ fn is_origin(name: &HeaderName) -> bool {
     matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded")
 }
 
+/// Whether this is the name of a field in which gateways tell each other what to do.
+pub(super) fn is_told(name: &str) -> bool {
+    // Few others begin so.
+    name.strip_prefix("x-").is_some_and(|name| name.starts_with("envoy-") || name.starts_with("seawall-"))
+}
+
+/// Removes what gateways tell each other: a client may not.
+pub(crate) fn strip_told(headers: &mut HeaderMap) {
+    let told: Vec<HeaderName> = headers.keys().filter(|name| is_told(name.as_str())).cloned().collect();
+    told.into_iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// Removes what may not come behind a body: what belongs to one hop, frames, routes, or says who is asking.
 pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
     let is_of_heads = |name: &HeaderName| {
