@@ -10,7 +10,7 @@
 //! and maps that serving needs, which are most of what it holds.
 //!
 //! **Edges.** Only who is certainly between two requests is told to rest, once until more comes: behind a
-//! request with a body the scan of the heads does not tell. In a drain, an HTTP/2 connection is told at once to
+//! request with a body it could be that this is not yet read to its end. In a drain, an HTTP/2 connection is told at once to
 //! finish, which it can do without a loss. On HTTP/1.1 only an answer can say that it is the last; a connection
 //! that waits is closed when no request has come for [`DRAIN_TICKS`].
 
@@ -111,13 +111,11 @@ impl Pulse {
         if self.multiplexed.get() || bytes.is_empty() {
             return;
         }
-        let mut scan = self.scan.borrow_mut();
         if self.stage.get() == Stage::Waiting {
             self.enter(Stage::Head);
             self.rests.set(false);
-            scan.resume(self.begun.get());
         }
-        scan.feed(bytes);
+        self.scan.borrow_mut().feed(bytes);
     }
 
     /// What came is refused for this reason, before it was a request.

@@ -151,6 +151,22 @@ fn what_follows_a_refused_request_is_not_read() {
 }
 
 #[test]
+fn what_is_ambiguous_is_refused_behind_a_body_too() {
+    let gateway = before(&origin());
+    let smuggled = "POST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n\
+                    GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    for body in
+        ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    {
+        let first = format!("POST /1 HTTP/1.1\r\nhost: a\r\n{body}");
+        let answers = exchange(&gateway, format!("{first}{smuggled}").as_bytes());
+        assert_eq!(status(&answers), 200, "{answers:?}");
+        assert!(answers.contains("HTTP/1.1 400 ") && !answers.contains("POST /2"), "{answers:?}");
+        assert!(!answers.contains("smuggled"), "{answers:?}");
+    }
+}
+
+#[test]
 fn what_follows_a_refused_tunnel_is_not_read() {
     let gateway = before(&origin());
     let asking = "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
