@@ -49,13 +49,25 @@ impl AccessLog {
         status: StatusCode,
         (reason, policy): (Option<&str>, Option<&str>),
     ) {
-        let refused = reason.is_some() && is_chosen(&self.refusals, self.config.refusals);
-        if !refused && !is_chosen(&self.requests, self.config.access) {
+        if !self.is_told(reason.is_some()) {
             return;
         }
         let ms = seen.began.elapsed().as_secs_f64() * 1e3;
         let (client, method, path, status) = (seen.client, &seen.method, &seen.path, status.as_u16());
         tracing::info!(%client, %method, path, route, status, reason, policy, ms, "request");
+    }
+
+    /// Something was refused that could not be read as a request.
+    pub(super) fn tell_unread(&self, client: IpAddr, status: StatusCode, reason: &str) {
+        if self.is_told(true) {
+            tracing::info!(%client, status = status.as_u16(), reason, "request");
+        }
+    }
+
+    /// Whether the next answer is one of those that are told.
+    fn is_told(&self, is_refusal: bool) -> bool {
+        let refused = is_refusal && is_chosen(&self.refusals, self.config.refusals);
+        refused || is_chosen(&self.requests, self.config.access)
     }
 }
 

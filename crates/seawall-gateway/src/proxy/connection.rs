@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use super::belled::Belled;
 use super::greeting::{Greeting, Stream};
 use super::headers::Client;
-use super::listen::{Handler, Local};
+use super::listen::{Handler, Local, Refusal};
 use super::outbound::Broken;
 use super::pulse::{Busy, Order, Pulse};
 use super::tunnel::{self, Agreed};
@@ -36,6 +36,11 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nx-seawall-reason: slow\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// A request did not come to its end in time.
+const SLOW: Refusal = Refusal { status: StatusCode::REQUEST_TIMEOUT, reason: "slow" };
+/// A request could be read in two ways.
+const AMBIGUOUS: Refusal = Refusal { status: StatusCode::BAD_REQUEST, reason: "malformed" };
 
 /// How connections are served: the same for all of a worker.
 pub(super) struct Protocols {
@@ -90,7 +95,7 @@ pub(super) async fn run<H: Handler>(
     let agreed = Agreed::default();
     // The service keeps it.
     let counts = Rc::downgrade(&handler);
-    let service = service(pulse.clone(), client, wire.is_secure(), handler, agreed.clone());
+    let service = service(pulse.clone(), client.clone(), wire.is_secure(), handler, agreed.clone());
     if is_h2 {
         pulse.multiplex();
         let mut connection = pin!(protocols.http2.serve_connection(Belled::new(TokioIo::new(wire)), service));
@@ -107,8 +112,8 @@ pub(super) async fn run<H: Handler>(
     }
     loop {
         let over = serve(wire, &pulse, service.clone(), &agreed, protocols).await;
-        if let (Some(reason), Some(handler)) = (pulse.refusal(), counts.upgrade()) {
-            handler.refused(reason);
+        if let (Some(refusal), Some(handler)) = (pulse.refusal(), counts.upgrade()) {
+            handler.refused(&client, refusal);
         }
         let Some(waiting) = over else { return };
         wire = waiting;
@@ -173,7 +178,7 @@ where
             Some(io.into_inner().into_inner().unread(&read_buf))
         }
         (None, Over::Late) => {
-            pulse.refuse("slow");
+            pulse.refuse(SLOW);
             connection.into_parts().io.into_inner().inner().try_say(REQUEST_TIMEOUT);
             None
         }
@@ -220,7 +225,7 @@ fn service<H: Handler>(
                     response.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
                 }
                 None => {
-                    pulse.refuse("malformed");
+                    pulse.refuse(AMBIGUOUS);
                     ambiguous()
                 }
             })
@@ -231,8 +236,8 @@ fn service<H: Handler>(
 /// The answer to a request that could be read in two ways; the connection is not read on.
 fn ambiguous<B>() -> Response<Tracked<B>> {
     let mut response = Response::new(Tracked { body: None, _busy: None });
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert("x-seawall-reason", HeaderValue::from_static("malformed"));
+    *response.status_mut() = AMBIGUOUS.status;
+    response.headers_mut().insert("x-seawall-reason", HeaderValue::from_static(AMBIGUOUS.reason));
     response.headers_mut().insert(header::CONNECTION, CLOSE);
     response
 }
@@ -285,7 +290,7 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Hello(Cell<Option<&'static str>>);
+    struct Hello(Cell<Option<Refusal>>);
 
     impl Handler for Hello {
         type Body = Full<Bytes>;
@@ -294,8 +299,8 @@ mod tests {
             Response::new(Full::from(request.uri().path().to_owned()))
         }
 
-        fn refused(&self, reason: &'static str) {
-            self.0.set(Some(reason));
+        fn refused(&self, _: &Client, refusal: Refusal) {
+            self.0.set(Some(refusal));
         }
     }
 
@@ -378,7 +383,7 @@ mod tests {
             scene.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
             scene.wait(0, 3).await;
             scene.wait(HEAD_TICKS, 1).await;
-            assert_eq!(scene.handler.0.get(), Some("slow"));
+            assert_eq!(scene.handler.0.get(), Some(SLOW));
             let mut answer = String::new();
             scene.client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seawall::core::time::{Span, Time};
@@ -92,6 +92,15 @@ impl Phase {
     }
 }
 
+/// How something is refused that could not be read as a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The status of the answer.
+    pub(crate) status: StatusCode,
+    /// The word for it in `x-seawall-reason`.
+    pub(crate) reason: &'static str,
+}
+
 /// What the workers serve: one handler for each, made on its thread.
 pub(crate) trait Handler: 'static {
     /// The body of a response.
@@ -104,8 +113,8 @@ pub(crate) trait Handler: 'static {
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 
-    /// Something was refused for this reason that could not be read as a request.
-    fn refused(&self, _reason: &'static str) {}
+    /// Something of this client was refused that could not be read as a request.
+    fn refused(&self, _client: &Client, _refusal: Refusal) {}
 }
 
 /// Workers that serve an address.

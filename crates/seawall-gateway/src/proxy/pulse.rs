@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use super::head::HeadScan;
+use super::listen::Refusal;
 
 /// How long a head may take to arrive, the first or any other.
 pub(super) const HEAD_TICKS: u32 = 10;
@@ -71,8 +72,8 @@ pub(super) struct Pulse {
     rests: Cell<bool>,
     scan: RefCell<HeadScan>,
     order: Cell<Order>,
-    /// Why the connection ends with a refusal that no request was read for.
-    refused: Cell<Option<&'static str>>,
+    /// The refusal with which the connection ends, and for which no request was read.
+    refused: Cell<Option<Refusal>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -118,13 +119,13 @@ impl Pulse {
         self.scan.borrow_mut().feed(bytes);
     }
 
-    /// What came is refused for this reason, before it was a request.
-    pub(super) fn refuse(&self, reason: &'static str) {
-        self.refused.set(Some(reason));
+    /// What came is refused before it was a request.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.refused.set(Some(refusal));
     }
 
-    /// The reason of that refusal, once.
-    pub(super) fn refusal(&self) -> Option<&'static str> {
+    /// That refusal, once.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
         self.refused.take()
     }
 

@@ -32,7 +32,7 @@ use super::fitness::{self, Fit, Unfit};
 use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
-use super::listen::Handler;
+use super::listen::{Handler, Refusal};
 use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
 use super::outgoing::{Outgoing, copy};
 use super::pools::Pools;
@@ -228,8 +228,10 @@ impl Stack {
 impl Handler for Stack {
     type Body = Payload;
 
-    fn refused(&self, reason: &'static str) {
-        self.road.borrow_mut().load().unrouted.inc(reason);
+    fn refused(&self, client: &Client, Refusal { status, reason }: Refusal) {
+        let road = self.road.borrow_mut().load().clone();
+        road.unrouted.inc(reason);
+        road.log.iter().for_each(|log| log.tell_unread(client.ip(), status, reason));
     }
 
     /// What can be done at once is: what is done by a future is carried by it.

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dialling;
 use super::greeting::Stream;
+use super::listen::Refusal;
 use super::pulse::Pulse;
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -131,16 +133,20 @@ pub(super) fn poll_send<S: AsyncWrite>(
 }
 
 /// What the parser says by itself of a head that it cannot read, with the reason that every refusal gives.
-fn explained(answer: &[u8]) -> Option<(&'static str, Vec<u8>)> {
-    let reason = match answer.get(..13)? {
-        b"HTTP/1.1 400 " => "malformed",
-        b"HTTP/1.1 414 " | b"HTTP/1.1 431 " => "too_large",
+fn explained(answer: &[u8]) -> Option<(Refusal, Vec<u8>)> {
+    let (status, reason) = match answer.get(..13)? {
+        b"HTTP/1.1 400 " => (StatusCode::BAD_REQUEST, "malformed"),
+        b"HTTP/1.1 414 " => (StatusCode::URI_TOO_LONG, "too_large"),
+        b"HTTP/1.1 431 " => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"),
         _ => return None,
     };
     let (line, fields) = answer.split_at(memchr::memchr(b'\r', answer)?);
     // In this order, and before anything else, nobody else says so.
     let is_parsers = fields.starts_with(b"\r\nconnection: close\r\ncontent-length: 0\r\ndate: ");
-    is_parsers.then(|| (reason, [line, b"\r\nx-seawall-reason: ", reason.as_bytes(), fields].concat()))
+    is_parsers.then(|| {
+        let explained = [line, b"\r\nx-seawall-reason: ", reason.as_bytes(), fields].concat();
+        (Refusal { status, reason }, explained)
+    })
 }
 
 impl Wire {
@@ -151,8 +157,8 @@ impl Wire {
         match explained(answer) {
             None => stream.poll_write(cx, answer),
             // The last of its connection: what the socket does not take of it at once is lost.
-            Some((reason, explained)) => {
-                this.pulse.refuse(reason);
+            Some((refusal, explained)) => {
+                this.pulse.refuse(refusal);
                 stream.poll_write(cx, &explained).map_ok(|_| answer.len())
             }
         }
@@ -230,13 +236,15 @@ mod tests {
     #[test]
     fn only_what_the_parser_says_is_explained() {
         let explained = |answer: &str| {
-            explained(answer.as_bytes()).map(|(reason, text)| (reason, String::from_utf8(text).unwrap()))
+            explained(answer.as_bytes())
+                .map(|(refusal, text)| (refusal.status, refusal.reason, String::from_utf8(text).unwrap()))
         };
         let fields = "connection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
         let said = |status: &str| format!("HTTP/1.1 {status}\r\n{fields}");
         for (status, reason) in [("400 Bad Request", "malformed"), ("431 Too Large", "too_large")] {
             let wanted = format!("HTTP/1.1 {status}\r\nx-seawall-reason: {reason}\r\n{fields}");
-            assert_eq!(explained(&said(status)), Some((reason, wanted)));
+            let code = status[..3].parse().unwrap();
+            assert_eq!(explained(&said(status)), Some((code, reason, wanted)));
         }
         for other in ["200 OK", "404 Not Found", "400 Bad Request\r\nx-from: origin"] {
             assert_eq!(explained(&said(other)), None, "{other}");

@@ -345,6 +345,32 @@ fn what_is_the_clients_own_fault_is_logged_and_counted_too() {
     assert!(metrics.contains("seawall_unrouted_total{reason=\"no_route\"} 1"), "{metrics}");
 }
 
+#[test]
+fn what_cannot_be_read_as_a_request_is_logged() {
+    let gateway = |name: &str, log: &str| {
+        Gateway::start(&[&config(name, &format!("{}[log]\n{log}\n", quota(&origin(), "1/h", 9)))])
+    };
+    let nonsense = |gateway: &Gateway, text: &str| {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        let _ = stream.write_all(text.as_bytes());
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    let logging = gateway("unread-log.toml", "refusals = \"100%\"");
+    nonsense(&logging, "GET / HTTP/1.1\r\nno field\r\n\r\n");
+    logging.await_log("request client=127.0.0.1 status=400 reason=\"malformed\"");
+    nonsense(&logging, &format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(300)));
+    logging.await_log("request client=127.0.0.1 status=431 reason=\"too_large\"");
+    // As many of them as of other refusals.
+    let sampling = gateway("unread-share.toml", "refusals = \"50%\"");
+    (0..4).for_each(|_| nonsense(&sampling, "nonsense\r\n\r\n"));
+    sampling.get("/", "");
+    let malformed = || get(&sampling.admin, "/metrics", "").body.contains("{reason=\"malformed\"} 4");
+    while !malformed() {}
+    sampling.signal("-KILL");
+    let lines = sampling.log.iter().filter(|line| line.contains("status=400")).count();
+    assert_eq!(lines, 2);
+}
+
 /// A collector that notes what it is sent, by path; says its address.
 fn collector() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
