@@ -33,7 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::admin::auth::Auth;
 use crate::admin::events::Readers;
 use crate::admin::{self, Order, Waits};
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, Notice};
 use crate::cli::{Addresses, RunArgs, Target};
 use crate::handover::{Offer, Successor};
 use crate::otlp::Exports;
@@ -485,11 +485,17 @@ impl Control {
     }
 
     fn log_events(&self) {
-        for (about, event) in self.road.load().events() {
+        let road = self.road.load();
+        for (about, event) in road.events() {
             tracing::info!(about, change = ?event.change, "{}", event.change.name());
             self.readers.tell(&about, &event);
         }
-        self.blocks.tidy(&self.road.load());
+        for notice in self.blocks.tidy(&road) {
+            let Notice { route, change, percent, who, why } = &notice;
+            let (who, why) = (who.name(), why.as_deref());
+            tracing::info!(route, percent, who, why, "{}", change.name());
+            self.readers.notice(&notice);
+        }
     }
 }
 

@@ -11,8 +11,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::Frame;
 use seawall::core::event::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+use crate::blocks::Notice;
 
 const READERS_MAX: usize = 64;
 const AHEAD_MAX: usize = 256;
@@ -35,15 +37,32 @@ impl Readers {
         Some(Events(events))
     }
 
-    /// Tells everybody.
+    /// Tells everybody what happened inside a gate.
     pub(crate) fn tell(&self, about: &str, event: &Event) {
+        let change = event.change;
+        self.send(
+            change.name(),
+            || json!({ "about": about, "change": change.name(), "detail": format!("{change:?}") }),
+        );
+    }
+
+    /// Tells everybody how a route is blocked or let in.
+    pub(crate) fn notice(&self, notice: &Notice) {
+        let Notice { route, change, percent, who, why } = notice;
+        self.send(change.name(), || {
+            json!({
+                "about": route, "change": change.name(), "detail": format!("{change:?}"),
+                "route": route, "percent": percent, "who": who.name(), "why": why.as_deref(),
+            })
+        });
+    }
+
+    fn send(&self, name: &str, data: impl FnOnce() -> Value) {
         let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.is_empty() {
             return;
         }
-        let name = event.change.name();
-        let data = json!({ "about": about, "change": name, "detail": format!("{:?}", event.change) });
-        let text = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
+        let text = Bytes::from(format!("event: {name}\ndata: {}\n\n", data()));
         readers.retain(|reader| {
             !matches!(reader.try_send(text.clone()), Err(mpsc::error::TrySendError::Closed(_)))
         });

@@ -19,11 +19,12 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use seawall::core::gate::BlockMode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::blocks::{ALL, Blocks, OVER, Word};
+use crate::blocks::{ALL, Blocks, OVER, Said, Word};
 use crate::handover::Successor;
 use crate::proxy::listen::Phase;
 use crate::proxy::road::Road;
@@ -229,15 +230,15 @@ fn say(view: &View, name: &str, word: Word) -> Response {
         return draining();
     }
     let road = view.road.load();
-    let remembered = match view.blocks.say(&road, name, word) {
-        None => return (StatusCode::NOT_FOUND, "there is no such route\n").into_response(),
-        Some(Ok(())) => true,
-        Some(Err(error)) => {
-            tracing::error!(route = name, %error, "cannot remember this over a restart");
-            false
-        }
+    let Some(Said { was, remembered }) = view.blocks.say(&road, name, word) else {
+        return (StatusCode::NOT_FOUND, "there is no such route\n").into_response();
     };
+    if let Err(error) = &remembered {
+        tracing::error!(route = name, %error, "cannot remember this over a restart");
+    }
     let route = road.routes.iter().find(|route| route.matching.name == name);
     let block = route.map(|route| telemetry::block(&route.gate.snapshot(seawall::now()).block));
-    axum::Json(json!({ "route": name, "block": block, "remembered": remembered })).into_response()
+    let was = was.map_or("gone", BlockMode::name);
+    axum::Json(json!({ "route": name, "was": was, "block": block, "remembered": remembered.is_ok() }))
+        .into_response()
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use seawall::call::Upstream;
 use seawall::core::call::{self, HostSnapshot, Hosts, HostsConfig, HostsSnapshot, Member};
 use seawall::core::enforcement::Enforcement;
-use seawall::core::event::Event;
+use seawall::core::event::{Change, Event};
 use seawall::core::gate::{Gate, Lane, Own as _, Rule, Shared};
 use seawall::core::pressure::Reading;
 use seawall::core::request::Key;
@@ -117,13 +117,16 @@ impl Road {
         }
     }
 
-    /// The events that nobody has seen, with the name of what they are about.
+    /// The events that nobody has seen, with the name of what they are about. Not those of blocks: the gate, which
+    /// routes share, does not know of which route.
     pub(crate) fn events(&self) -> Vec<(String, Event)> {
         let mut events = Vec::new();
         for (name, upstream) in &self.upstreams {
             let route = self.way_to(name);
             while let Some(event) = route.and_then(|route| route.gate.event()) {
-                events.push((name.clone(), event));
+                if !matches!(event.change, Change::Blocked | Change::Admitting | Change::Admitted) {
+                    events.push((name.clone(), event));
+                }
             }
             for (host, gate) in &upstream.hosts {
                 while let Some(event) = gate.event() {
