@@ -49,6 +49,8 @@ struct Learnt {
     word: AtomicU8,
     /// When a part of it came last or, while the client is waited for, until when it is; in nanoseconds.
     owed_until: AtomicU64,
+    /// How long its client was waited for, in nanoseconds.
+    waited: AtomicU64,
     /// How much is still to come at most, in bytes.
     left: AtomicU64,
 }
@@ -97,6 +99,11 @@ impl Arrival {
     /// What is left of it.
     fn leave(&self, left: u64) {
         self.0.left.store(left, Ordering::Relaxed);
+    }
+
+    /// How long its client was waited for so far, which says nothing of the host.
+    pub(super) fn waited(&self) -> Span {
+        Span::from_nanos(self.0.waited.load(Ordering::Relaxed))
     }
 
     /// Nothing of it is owed any longer than until then.
@@ -180,8 +187,8 @@ pub(crate) struct Live {
 #[derive(Debug)]
 struct Waits {
     over: Pin<Box<Sleep>>,
-    /// Whether the clock runs: it is kept when it does not.
-    runs: bool,
+    /// Since when; the clock is kept while it does not run.
+    since: Option<Time>,
 }
 
 impl Live {
@@ -192,15 +199,16 @@ impl Live {
     /// Nothing has come: ready when nobody waits for it any longer.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(patience) = self.patience else { return Poll::Pending };
-        let ends = || patience.ends(now(), self.came);
         let waits = self.waits.get_or_insert_with(|| {
             let over = Box::pin(tokio::time::sleep_until(instant(Time::ZERO)));
-            Waits { over, runs: false }
+            Waits { over, since: None }
         });
-        if !std::mem::replace(&mut waits.runs, true) {
-            let ends = ends();
-            self.arrival.owe(ends);
+        if waits.since.is_none() {
+            let now = now();
+            let ends = patience.ends(now, self.came);
+            waits.since = Some(now);
             waits.over.as_mut().reset(instant(ends));
+            self.arrival.owe(ends);
         }
         loop {
             ready!(waits.over.as_mut().poll(cx));
@@ -239,9 +247,12 @@ impl Body for Live {
                 });
             }
         }
-        self.arrival.owe(now());
+        let now = now();
+        self.arrival.owe(now);
+        if let Some(since) = self.waits.as_mut().and_then(|waits| waits.since.take()) {
+            self.arrival.0.waited.fetch_add(now.since(since).as_nanos(), Ordering::Relaxed);
+        }
         self.arrival.leave(if matches!(polled, Poll::Ready(None)) { 0 } else { left(&self.body) });
-        self.waits.iter_mut().for_each(|waits| waits.runs = false);
         polled.map_err(Into::into)
     }
 

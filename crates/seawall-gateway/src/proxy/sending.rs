@@ -47,6 +47,8 @@ pub(super) struct Sending {
     /// Whether the upstream is told which attempt it sees.
     pub(super) counts: bool,
     pub(super) arrival: Option<Arrival>,
+    /// How long the client was waited for before the last attempt.
+    pub(super) waited: Span,
     /// After what another attempt is made, where the client says so.
     pub(super) retry_on: Option<RetryOn>,
     /// Whether nothing of the body has gone out yet.
@@ -75,6 +77,7 @@ impl Exchange for Sending {
         let request = if again { self.request.clone() } else { self.request.take() };
         request.iter().for_each(|request| request.body().claim());
         self.unsent = false;
+        self.waited = waited(self.arrival.as_ref());
         let number = self.counts.then_some(attempt.number);
         let told = Told { until: Some(attempt.deadline), given: self.given, number };
         let pool = self.worker.pool(&self.targets, attempt.host);
@@ -91,7 +94,9 @@ impl Exchange for Sending {
     }
 
     fn spared(&self, answer: &Answer) -> Span {
-        answer.as_ref().map_or(Span::ZERO, |answered| answered.connection.connecting().into())
+        let connecting =
+            answer.as_ref().map_or(Span::ZERO, |answered| answered.connection.connecting().into());
+        connecting + waited(self.arrival.as_ref()).minus(self.waited)
     }
 
     fn received(&self, now: Time) -> Option<Time> {
@@ -155,4 +160,9 @@ impl Exchange for Sending {
 /// What is wrong with a body on the client's side, as far as is known.
 pub(super) fn known(arrival: Option<&Arrival>) -> Option<Fault> {
     arrival.and_then(Arrival::known)
+}
+
+/// How long the client was waited for.
+pub(super) fn waited(arrival: Option<&Arrival>) -> Span {
+    arrival.map_or(Span::ZERO, Arrival::waited)
 }

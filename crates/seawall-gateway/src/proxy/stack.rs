@@ -37,7 +37,7 @@ use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
 use super::outgoing::{Outgoing, copy};
 use super::pools::Pools;
 use super::road::{Road, Route};
-use super::sending::{Sending, known, outcome};
+use super::sending::{Sending, known, outcome, waited};
 use super::upstream::{Answer, Answered, Failure, FailureKind, Pool, Target};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
@@ -210,6 +210,7 @@ impl Stack {
             given: request.extensions().get::<grpc::Given>().copied(),
             arrival,
             unsent: true,
+            waited: time::Span::ZERO,
             worker: self.clone(),
             targets: route.targets.clone(),
             request: Some(request),
@@ -327,7 +328,7 @@ fn settled(
     if ended.hedges > 0 {
         front.hedged();
     }
-    front.report(outcome(ended), ended.waited + connecting);
+    front.report(outcome(ended), ended.waited + connecting + waited(arrival));
     match (&ended.verdict, ended.answer.take()) {
         (Verdict::Rejected(rejection), _) => refuse(route, rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {

@@ -152,6 +152,24 @@ fn a_client_that_sends_next_to_nothing_is_given_up_when_an_answer_would_be() {
     assert_eq!(answer(stream), "HTTP/1.1 408 Request Timeout");
 }
 
+#[test]
+fn a_host_is_not_slow_because_its_client_is() {
+    let (address, told) = origin(Then::Answer);
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{address}\"]\n\
+         breaker = {{ slow = \"100ms\", slow_rate = \"1%\", window = 9, min_calls = 1 }}\n[route.r]\nupstream = \"u\"\n"
+    );
+    let gateway = Gateway::start(&[&config("upload-slow.toml", &file)]);
+    let mut stream = begin(&gateway, "");
+    stream.write_all(b"1\r\nx\r\n").unwrap();
+    told.recv().unwrap();
+    // Nothing comes, and the origin says so.
+    assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    assert_eq!(answer(stream), "HTTP/1.1 200 OK");
+    assert!(gateway.state().contains("\"opened\":0,"), "{}", gateway.state());
+}
+
 /// What is said to bytes on a connection of their own, until the gateway closes it or says no more.
 fn exchange(gateway: &Gateway, bytes: &str) -> String {
     let mut stream = TcpStream::connect(&gateway.address).unwrap();
