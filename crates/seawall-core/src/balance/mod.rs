@@ -12,6 +12,15 @@
 //! went away, and hedges that lost, took at least as long as they took: they can raise the mean,
 //! never lower it.
 //!
+//! **Hosts whose latencies are within a tenth of each other count as equally fast** while they have as
+//! much in flight: then the one that was drawn first is asked, which is chance. Without this band, calls that
+//! come one at a time, and so always find nothing in flight, go where the mean is lowest by however little:
+//! of two hosts that differed by a twentieth the slower one got 1 in 4 000. Where something is in flight
+//! that tells the hosts apart, the whole cost decides, so the band takes nothing from the figures below: it makes
+//! none of them worse by 1 %, and where several balancers share the hosts it makes them better, because those do
+//! not run after the same small difference. A band of a quarter does as well there, but with six of ten hosts ten
+//! times as slow, of which five are ejected, it cost 1.7 % of the goodput over 24 seeds; a tenth cost nothing.
+//!
 //! *In turn* knows nothing of the hosts.
 //!
 //! **Measured** by `examples/balancing.rs`, mean and 99th percentile of the sojourn in service times:
@@ -19,9 +28,9 @@
 //! | pool | load | balancers | random | two, in flight alone | two, this cost | two, peak EWMA | probing |
 //! |---|---|---|---|---|---|---|---|
 //! | 100 equal hosts | .9 | 1 | 10.2, 48.3 | 2.65, 8.9 | 2.65, 8.9 | 2.69, 9.1 | 2.08, 7.5 |
-//! | 100 equal hosts | .9 | 20 | 10.2, 48.3 | 5.0, 16.7 | 5.3, 17.2 | 5.9, 18.8 | 2.35, 8.7 |
+//! | 100 equal hosts | .9 | 20 | 10.2, 48.3 | 5.0, 16.7 | 5.2, 17.2 | 5.9, 18.8 | 2.35, 8.7 |
 //! | 1 of 10 ten times as slow | .6 | 1 | no end | 2.1, 22.0 | 1.7, 7.2 | 1.8, 7.5 | 1.9, 7.6 |
-//! | 10 of 20 three times as slow | .5 | 10 | no end | 12.1, 60.9 | 4.6, 24.6 | 4.8, 27.3 | 3.2, 15.4 |
+//! | 10 of 20 three times as slow | .5 | 10 | no end | 12.1, 60.9 | 4.5, 24.5 | 4.8, 27.3 | 3.2, 15.4 |
 //! | 1 of 10 fails at once: failed | .6 | 1 | 10 % | 16 % | .01 % | 20 % | 56 % |
 //!
 //! Probing (Prequal) is better where many balancers share the hosts and each sees a part of the load. But
@@ -50,6 +59,8 @@ const DECAY: Span = Span::from_secs(5);
 const RISE: f64 = 2.0;
 /// What is typical, in seconds, before anybody answered.
 const UNKNOWN: f64 = 1e-3;
+/// Up to how many times another one's a latency counts as equal to it.
+const BAND: f64 = 1.1;
 /// Draws that may meet a host that cannot be used, before the hosts are looked through in order.
 const DRAWS_MAX: u32 = 8;
 
@@ -172,8 +183,10 @@ impl Balance {
         let Some(other) = draw(count, |candidate| candidate != one && place(candidate).is_some(), rng) else {
             return Some(one);
         };
-        let cost = |candidate: usize| place(candidate).map_or(f64::MAX, |place| self.cost(now, place, decay));
-        Some(if cost(other) < cost(one) { other } else { one })
+        let cost = |candidate: usize| place(candidate).map(|place| self.cost(now, place, decay));
+        let (Some(of_one), Some(of_other)) = (cost(one), cost(other)) else { return Some(one) };
+        // Which of them was drawn first is chance, so it decides between those that are close.
+        Some(if of_other.is_below(of_one) { other } else { one })
     }
 
     /// An attempt goes to the host at this place.
@@ -235,11 +248,30 @@ impl Balance {
         self.typical.map_or(UNKNOWN, |typical| typical.mean)
     }
 
-    fn cost(&self, now: Time, place: usize, decay: Span) -> f64 {
+    fn cost(&self, now: Time, place: usize, decay: Span) -> Cost {
         let Load { in_flight, latency } = self.loads[place];
         let typical = self.typical();
-        let latency = latency.map_or(typical, |latency| faded(now, latency, typical, decay));
-        (f64::from(in_flight) + 1.0) * latency
+        Cost { in_flight, latency: latency.map_or(typical, |latency| faded(now, latency, typical, decay)) }
+    }
+}
+
+/// What asking a host costs.
+#[derive(Clone, Copy)]
+struct Cost {
+    in_flight: u32,
+    /// In seconds.
+    latency: f64,
+}
+
+impl Cost {
+    /// Whether it is below another one; where both have as much in flight, clearly below.
+    fn is_below(self, other: Cost) -> bool {
+        let band = if self.in_flight == other.in_flight { BAND } else { 1.0 };
+        self.product() * band < other.product()
+    }
+
+    fn product(self) -> f64 {
+        (f64::from(self.in_flight) + 1.0) * self.latency
     }
 }
 

@@ -137,6 +137,46 @@ fn another_config_keeps_what_is_known() {
     );
 }
 
+/// The second host's share of 20 000 calls of which each begins when the one before has ended, 10 ms apart: the
+/// first host answers in about a millisecond, the second in so many times that, each a little earlier or later.
+fn share_alone(outcome: Outcome, times: f64) -> f64 {
+    let mut balance = balance(Config::default(), 2);
+    let (mut rng, mut chance) = (Rng::new(5, 1), Rng::new(5, 2));
+    let mut count = 0;
+    for call in 0..20_000 {
+        let begun = at(call * 10);
+        let host = balance.pick(begun, 2, Some, &mut rng).unwrap();
+        balance.begin(host);
+        let (outcome, times) = if host == 1 { (outcome, times) } else { (Outcome::Success, 1.0) };
+        let elapsed = Span::from_micros(950 + chance.below(101)).scaled(times);
+        balance.report(begun + elapsed, host, outcome, elapsed);
+        count += host;
+    }
+    count as f64 / 20_000.0
+}
+
+#[test]
+fn hosts_that_are_nearly_equal_share_calls_that_come_one_at_a_time() {
+    for times in [0.95, 1.0, 1.05] {
+        let share = share_alone(Outcome::Success, times);
+        assert!((0.35..0.65).contains(&share), "{share} at {times}");
+    }
+}
+
+#[test]
+fn a_host_that_is_clearly_slower_gets_less_of_calls_that_come_one_at_a_time() {
+    let share = share_alone(Outcome::Success, 2.0);
+    assert!(share < 0.1, "{share}");
+    let share = share_alone(Outcome::Success, 0.5);
+    assert!(share > 0.9, "{share}");
+}
+
+#[test]
+fn a_host_that_fails_gets_few_of_calls_that_come_one_at_a_time() {
+    let share = share_alone(Outcome::Failure, 0.1);
+    assert!(share < 0.01, "{share}");
+}
+
 #[test]
 fn two_choices_reach_the_mean_field() {
     // Mitzenmacher: Σ ρ^(2^i − 2) for i ≥ 1 at ρ = 0.9; one choice is M/M/1.
