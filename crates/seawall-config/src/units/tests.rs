@@ -1,14 +1,45 @@
+use regex::Regex;
 use seawall_core::measure::bucket::Rate;
 use seawall_core::time::Span;
+use serde_json::Value;
 
-use super::{Malformed, duration, percentage, rate};
+use super::{Malformed, duration, percentage, rate, size};
 
-/// What each text is read as, or the error with its help.
+/// The patterns of the schema's values of this kind.
+fn patterns<'a>(schema: &'a Value, kind: &str, found: &mut Vec<&'a str>) {
+    let described = schema["description"].as_str().is_some_and(|text| text.starts_with(kind));
+    if described && schema["type"] == "string" {
+        found.push(schema["pattern"].as_str().expect(kind));
+    }
+    let inner: &mut dyn Iterator<Item = &Value> = match schema {
+        Value::Object(object) => &mut object.values(),
+        Value::Array(items) => &mut items.iter(),
+        _ => return,
+    };
+    inner.for_each(|inner| patterns(inner, kind, found));
+}
+
+/// The one pattern that the schema has for this kind of value.
+fn pattern(kind: &str) -> Regex {
+    let (schema, mut found) = (serde_json::from_str(crate::SCHEMA).unwrap(), Vec::new());
+    patterns(&schema, kind, &mut found);
+    found.dedup();
+    assert_eq!(found.len(), 1, "{kind}: {found:?}");
+    Regex::new(found[0]).unwrap()
+}
+
+/// What each text is read as, or the error with its help. The schema's pattern for this kind of value takes
+/// whatever is read, and none of the texts that are wrong by form, not by size.
 fn check<T: PartialEq + std::fmt::Debug>(
+    kind: &str,
     parse: fn(&str) -> Result<T, Malformed>,
     table: &[(&str, Result<T, &str>)],
 ) {
+    let pattern = pattern(kind);
     for (text, expected) in table {
+        let is_bounded =
+            expected.as_ref().is_err_and(|help| help.contains("above the") || help.contains("not from 1"));
+        assert!(pattern.is_match(text) == expected.is_ok() || is_bounded, "{pattern} {text:?}");
         let read = parse(text).map_err(|malformed| malformed.to_string());
         assert_eq!(
             read.as_ref().map_err(String::as_str),
@@ -21,6 +52,7 @@ fn check<T: PartialEq + std::fmt::Debug>(
 #[test]
 fn durations() {
     check(
+        "A duration such as",
         duration,
         &[
             ("90us", Ok(Span::from_micros(90))),
@@ -37,6 +69,7 @@ fn durations() {
             (".5s", Err("`.5s` is not a duration; write a number and a unit, as in `250ms`")),
             ("5.s", Err("`5.s` is not a duration; write a number and a unit, as in `250ms`")),
             ("1.2.3s", Err("`1.2.3s` is not a duration; write a number and a unit, as in `250ms`")),
+            ("5 parsecs", Err("` parsecs` is not one of the units `us`, `ms`, `s`, `m`, `h`")),
             ("15", Err("`15` has no unit; write `15s`, or with another of `us`, `ms`, `s`, `m`, `h`")),
             ("1.5s", Err("`1.5` is not a whole number; write it in a smaller unit, as in `1500ms`")),
             ("2 s", Err("` s` is not one of the units `us`, `ms`, `s`, `m`, `h`; write `2s`")),
@@ -59,6 +92,7 @@ fn durations() {
 fn rates() {
     let per = |count, seconds| Ok(Rate { count, per: Span::from_secs(seconds) });
     check(
+        "A rate such as",
         rate,
         &[
             ("50/s", per(50, 1)),
@@ -89,6 +123,7 @@ fn rates() {
 #[test]
 fn percentages() {
     check(
+        "A percentage such as",
         percentage,
         &[
             ("0%", Ok(0)),
@@ -108,4 +143,36 @@ fn percentages() {
             ("0.00001%", Err("`0.00001%` has more than four decimals")),
         ],
     );
+}
+
+#[test]
+fn sizes() {
+    let malformed = "is not a whole number from 1 B to 1 TiB";
+    check(
+        "A size such as",
+        size,
+        &[
+            ("1B", Ok(1)),
+            ("64KiB", Ok(65_536)),
+            ("1MiB", Ok(1 << 20)),
+            ("1024GiB", Ok(1 << 40)),
+            ("007KiB", Ok(7 << 10)),
+            ("", Err("`` is not a size; write a number and a unit, as in `64KiB`")),
+            ("64", Err("`64` has no unit; write `64B`, or with `KiB`, `MiB` or `GiB`")),
+            ("64kb", Err("`kb` is not one of the units `B`, `KiB`, `MiB`, `GiB`; write `64KiB`")),
+            ("64 KiB", Err("` KiB` is not one of the units `B`, `KiB`, `MiB`, `GiB`")),
+            ("0KiB", Err(&format!("`0KiB` {malformed}"))),
+            ("1.5KiB", Err(&format!("`1.5KiB` {malformed}"))),
+        ],
+    );
+}
+
+#[test]
+fn percentiles_and_slopes() {
+    let after = pattern("A percentile such as");
+    assert!(["p50", "p99.9", "p9.5e1", "50ms"].iter().all(|text| after.is_match(text)));
+    assert!(["p", "95", "50", "5 parsecs", "q95"].iter().all(|text| !after.is_match(text)));
+    let slope = pattern("A duration for each request inside");
+    assert!(["10ms", "10ms/inflight"].iter().all(|text| slope.is_match(text)));
+    assert!(!slope.is_match("10ms/s"));
 }
