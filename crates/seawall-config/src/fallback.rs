@@ -81,6 +81,11 @@ fn step(mut section: Section<'_>, upstreams: &[&str], read: &mut Fallback) -> Op
         let malformed = Malformed::new("a step is one of `stale`, `upstream` and `status` with `body`");
         section.reject(malformed.help("write one table for each step, in the order in which they are tried"));
     }
+    let has_none = |status: &StatusCode| matches!(status.as_u16(), 204 | 205 | 304);
+    if let (Some(status), Some(_)) = (status.filter(has_none), &body) {
+        let malformed = Malformed::new(format!("an answer with status {} has no body", status.as_u16()));
+        section.reject(malformed.help("leave `body` out, or write `status = 200`"));
+    }
     section.finish();
     if let Some(window) = stale {
         read.unmarked = unmarked;

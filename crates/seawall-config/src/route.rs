@@ -34,6 +34,28 @@ pub const OBJECTIVE: u32 = 999_000;
 /// The time until a response must begin when nothing else is said.
 const DEADLINE: Span = Span::from_secs(15);
 
+/// Headers by which a request finds its way, is framed, or belongs to one hop.
+const TAKEN: [&str; 18] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
 /// The most methods of a route.
 const METHODS_MAX: usize = 16;
 
@@ -256,7 +278,7 @@ impl Route {
         }
         route.fallback = section.value("fallback", route.fallback, |field| fallback::read(field, upstreams));
         route.shadow = shadow::stance(section, &shadow::OF_ROUTE);
-        route.dimmer = section.optional("dimmer", |field| field.parsed("the name of a header", header));
+        route.dimmer = section.optional("dimmer", |field| field.parsed("the name of a header", own_header));
         route.objective = section.value("objective", OBJECTIVE, percentage);
         route.max_body =
             section.optional("max_body", |field| field.parsed("a size such as `1MiB`", units::size));
@@ -294,12 +316,28 @@ fn methods(field: &Field<'_>) -> Result<Vec<Method>, Malformed> {
     let wanted = "a method such as `GET`";
     let method = |field: &Field<'_>| {
         let text = field.text().filter(|text| text.bytes().all(|byte| byte.is_ascii_uppercase()));
-        text.and_then(|text| Method::from_bytes(text.as_bytes()).ok()).ok_or_else(|| field.is_not(wanted))
+        match text.and_then(|text| Method::from_bytes(text.as_bytes()).ok()) {
+            Some(method @ (Method::CONNECT | Method::TRACE)) => {
+                let refused = format!("no request with {method} reaches a route: it is answered with 405");
+                Err(Malformed::new(refused).help("leave it out"))
+            }
+            method => method.ok_or_else(|| field.is_not(wanted)),
+        }
     };
     if field.text().is_some() {
         return method(field).map(|method| vec![method]);
     }
     field.items(1..=METHODS_MAX)?.iter().map(method).collect()
+}
+
+/// The name of a header that nobody else gives a meaning to.
+fn own_header(text: &str) -> Result<HeaderName, Malformed> {
+    let name = header(text)?;
+    if !TAKEN.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    let taken = format!("{} says where a request goes or how it is framed", quoted(text));
+    Err(Malformed::new(taken).help("give it a name of its own, such as `x-dimmer`"))
 }
 
 fn header_value(name: &str, field: &Field<'_>) -> Result<(HeaderName, HeaderValue), Malformed> {

@@ -158,14 +158,7 @@ impl Upstream {
     /// Reads `[upstream.NAME]`; `None` without usable hosts, which are then reported.
     pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
         let hosts = section.required("hosts", "[\"http://127.0.0.1:3000\"]", hosts).flatten();
-        let protocols = [("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("h2", Protocol::H2c)];
-        let protocol = section.value("protocol", Protocol::default(), |field| {
-            field.word(&protocols).map_err(|malformed| match field.text() {
-                // The closest word by letters would be the wrong one.
-                Some("http2") => malformed.help("that is `h2c` without TLS, `h2` with it"),
-                _ => malformed,
-            })
-        });
+        let protocol = section.value("protocol", Protocol::default(), |field| protocol(field, &hosts));
         let connect_timeout = section.value("connect_timeout", CONNECT_TIMEOUT, duration);
         let idle_timeout = section.value("idle_timeout", IDLE_TIMEOUT, duration);
         let tls = section.section("tls").map(upstream_tls).unwrap_or_default();
@@ -230,6 +223,30 @@ fn hosts(field: &Field<'_>) -> Result<Option<Hosts>, Malformed> {
         }
     }
     Ok((urls.len() == items.len()).then_some(Hosts(urls)))
+}
+
+/// How these hosts are spoken to: the word says whether with TLS, and so do they.
+fn protocol(field: &Field<'_>, hosts: &Option<Hosts>) -> Result<Protocol, Malformed> {
+    let protocols = [("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("h2", Protocol::H2c)];
+    let protocol = field.word(&protocols).map_err(|malformed| match field.text() {
+        // The closest word by letters would be the wrong one.
+        Some("http2") => malformed.help("that is `h2c` without TLS, `h2` with it"),
+        _ => malformed,
+    })?;
+    let (is_secure, other) = match field.text() {
+        Some("h2c") => (false, "h2"),
+        Some("h2") => (true, "h2c"),
+        _ => return Ok(protocol),
+    };
+    let mut hosts = hosts.iter().flat_map(Hosts::as_slice);
+    match hosts.find(|host| host.is_secure() != is_secure) {
+        None => Ok(protocol),
+        Some(host) => {
+            let with = if is_secure { "with" } else { "without" };
+            let malformed = Malformed::new(format!("that is HTTP/2 {with} TLS, and a host is `{host}`"));
+            Err(malformed.help(format!("write `{other}`, or another scheme in `hosts`")))
+        }
+    }
 }
 
 /// A duration such as `250ms`.

@@ -1500,3 +1500,68 @@ on_full = "sahre""#,
               = help: did you mean `share`?"#]],
     );
 }
+
+#[test]
+fn what_can_never_work_by_itself() {
+    check(
+        &route(r#"dimmer = "Host""#),
+        expect![[r#"
+        error: `dimmer`: `Host` says where a request goes or how it is framed
+         --> seawall.toml:2:10
+          |
+        2 | dimmer = "Host"
+          |          ^^^^^^
+          |
+          = help: give it a name of its own, such as `x-dimmer`"#]],
+    );
+    check(
+        &route(r#"method = ["GET", "CONNECT"]"#),
+        expect![[r#"
+        error: `method`: no request with CONNECT reaches a route: it is answered with 405
+         --> seawall.toml:2:10
+          |
+        2 | method = ["GET", "CONNECT"]
+          |          ^^^^^^^^^^^^^^^^^^
+          |
+          = help: leave it out"#]],
+    );
+    check(
+        &route(r#"fallback = [{ status = 204, body = "x" }]"#),
+        expect![[r#"
+        error: an answer with status 204 has no body
+         --> seawall.toml:2:13
+          |
+        2 | fallback = [{ status = 204, body = "x" }]
+          |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: leave `body` out, or write `status = 200`"#]],
+    );
+    let secure = |protocol: &str, host: &str| {
+        let hosts = format!("hosts = [\"http{host}://h:1\"]");
+        upstream(&format!("protocol = \"{protocol}\"")).replace("hosts = [\"http://h:1\"]", &hosts)
+    };
+    check(
+        &secure("h2c", "s"),
+        expect![[r#"
+        error: `protocol`: that is HTTP/2 without TLS, and a host is `https://h:1`
+         --> seawall.toml:2:12
+          |
+        2 | protocol = "h2c"
+          |            ^^^^^
+          |
+          = help: write `h2`, or another scheme in `hosts`"#]],
+    );
+    check(
+        &secure("h2", ""),
+        expect![[r#"
+        error: `protocol`: that is HTTP/2 with TLS, and a host is `http://h:1`
+         --> seawall.toml:2:12
+          |
+        2 | protocol = "h2"
+          |            ^^^^
+          |
+          = help: write `h2c`, or another scheme in `hosts`"#]],
+    );
+    assert!(parse(&secure("h2", "s")).is_ok() && parse(&secure("h2c", "")).is_ok());
+    assert!(parse(&route("fallback = [{ status = 204 }]")).is_ok());
+}

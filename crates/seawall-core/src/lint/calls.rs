@@ -213,6 +213,15 @@ fn hedged(composition: &Composition, hedge: Hedge, findings: &mut Vec<Finding>) 
             change: "set `budget`, such as 10 %, which hedges share with retries".into(),
         });
     }
+    if composition.hosts == 1 {
+        findings.push(Finding {
+            rule: Rule::HedgeAlone,
+            severity: Severity::Advice,
+            happens: "there is one host: what is slow there is sent there again, unless several stand behind its name"
+                .into(),
+            change: "add a host, or leave `hedge` out".into(),
+        });
+    }
     let Hedge::After(after) = hedge else { return };
     let per_attempt = composition.retry.as_ref().and_then(|retry| retry.per_attempt);
     if let Some(deadline) = composition.deadline.filter(|deadline| after >= *deadline) {

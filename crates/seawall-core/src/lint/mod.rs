@@ -116,6 +116,8 @@ rules! {
     HedgePastTimeout = "hedge-past-timeout", "hedge";
     /// Hedges that nothing bounds.
     HedgeWithoutBudget = "hedge-without-budget", "budget";
+    /// The hedge goes where the call went.
+    HedgeAlone = "hedge-alone", "hedge";
     /// Most calls are hedged.
     HedgeTooEarly = "hedge-too-early", "hedge";
     /// It needs more calls than its window holds.
@@ -373,7 +375,7 @@ pub struct Composition {
     pub guards: Guards,
     /// Requests each second, when known.
     pub rate: Option<f64>,
-    /// How many hosts share them; 0 counts as 1.
+    /// How many hosts share them; 0 for not known, which counts as 1.
     pub hosts: u32,
     /// What the upstream is like, when known.
     pub model: Option<Model>,

@@ -701,3 +701,17 @@ fn shadow_everything() {
     "#]],
     );
 }
+
+#[test]
+fn a_hedge_with_one_host() {
+    fires(
+        |c| {
+            c.hosts = 1;
+            c.rate = None;
+        },
+        |c| c.rate = None,
+        expect![[r#"
+            advice [hedge-alone]: there is one host: what is slow there is sent there again, unless several stand behind its name; add a host, or leave `hedge` out
+        "#]],
+    );
+}

@@ -22,7 +22,7 @@ const NOISE: f64 = 0.05;
 /// Something that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    /// The scenario or the route.
+    /// The scenario, or what a finding is about.
     pub(super) about: String,
     pub(super) worse: bool,
     pub(super) what: String,
@@ -94,18 +94,19 @@ fn of_config(about: &str, before: &Value, config: &seawall_lab::experiment::Conf
 fn of_findings(base: &Value, checked: &Checked) -> Vec<Change> {
     let known = base["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut changes = Vec::new();
-    for (route, finding) in &checked.findings {
-        let same = |other: &Value| other["route"] == *route && other["rule"] == finding.rule.code();
-        if finding.severity > Severity::Advice && !known.iter().any(same) {
-            let what = format!("[{}] is new", finding.rule.code());
-            changes.push(Change { about: format!("route {route}"), worse: true, what });
+    for found in &checked.findings {
+        let about = found.about.to_string();
+        let same = |other: &Value| other["about"] == about && other["rule"] == found.rule;
+        if found.severity > Severity::Advice && !known.iter().any(same) {
+            let what = format!("[{}] is new", found.rule);
+            changes.push(Change { about, worse: true, what });
         }
     }
     for gone in known.iter().filter(|known| known["severity"] != Severity::Advice.name()) {
-        let (Some(route), Some(rule)) = (gone["route"].as_str(), gone["rule"].as_str()) else { continue };
-        if !checked.findings.iter().any(|(other, finding)| other == route && finding.rule.code() == rule) {
+        let (Some(about), Some(rule)) = (gone["about"].as_str(), gone["rule"].as_str()) else { continue };
+        if !checked.findings.iter().any(|found| found.about.to_string() == about && found.rule == rule) {
             let what = format!("[{rule}] is gone");
-            changes.push(Change { about: format!("route {route}"), worse: false, what });
+            changes.push(Change { about: about.to_owned(), worse: false, what });
         }
     }
     changes

@@ -2,23 +2,36 @@
 
 use seawall_core::decision::Policy;
 use seawall_core::enforcement::Enforcement;
-use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quota, Scope};
+use seawall_core::fallback::Step;
+use seawall_core::lint::{self, Breaker, Composition, Finding, Guards, Hedge, Quota, Scope, Severity};
 use seawall_core::throttle::Per;
 use seawall_core::{breaker, hedge};
 
 use seawall_config::{Config, Route, Throttle, Upstream};
 
-/// What is to be found fault with, by route. What concerns the quotas of the gateway alone is told once.
+/// What is to be found fault with, by route. What concerns the quotas of the gateway alone is told once, and
+/// advice about what stands nowhere in the file is not given.
 pub(super) fn findings(config: &Config) -> impl Iterator<Item = (&str, Finding)> {
     let throttles = config.throttle.iter().map(plain_quota).collect();
     let of_gateway = lint::check(&Composition { throttles, ..Composition::default() });
-    config.routes.iter().enumerate().flat_map(move |(place, route)| {
-        let upstream = config.upstreams.get(&route.upstream);
-        let mut found =
-            upstream.map(|upstream| lint::check(&composition(config, route, upstream))).unwrap_or_default();
+    let routes = config.routes.iter().enumerate();
+    let found = routes.filter_map(move |(place, route)| {
+        let upstream = config.upstreams.get(&route.upstream)?;
+        let mut found = lint::check(&composition(config, route, upstream));
         found.retain(|finding| place == 0 || !of_gateway.contains(finding));
-        found.into_iter().map(|finding| (route.name.as_str(), finding))
-    })
+        let unwritten = of_defaults(upstream);
+        found.retain(|finding| finding.severity > Severity::Advice || !unwritten.contains(finding));
+        Some(found.into_iter().map(|finding| (route.name.as_str(), finding)))
+    });
+    found.flatten()
+}
+
+/// What is found of a route and an upstream for these hosts when nothing else is written.
+fn of_defaults(upstream: &Upstream) -> Vec<Finding> {
+    let config = Config::for_upstreams(upstream.hosts.clone());
+    let bare =
+        (config.routes.first()).and_then(|route| Some((route, config.upstreams.get(&route.upstream)?)));
+    bare.map(|(route, upstream)| lint::check(&composition(&config, route, upstream))).unwrap_or_default()
 }
 
 /// A route and its upstream in plain numbers.
@@ -48,6 +61,17 @@ fn composition(config: &Config, route: &Route, upstream: &Upstream) -> Compositi
         plain.retry(&route.retry);
     }
     plain.limit(&upstream.limit).lane(&route.limit).fallback(&route.fallback.chain);
+    let asks_itself = |step: &Step| match step {
+        Step::Upstream(place) if route.weights.is_empty() => {
+            route.fallback.upstreams.get(usize::from(*place)) == Some(&route.upstream)
+        }
+        _ => false,
+    };
+    for (step, plain) in route.fallback.chain.steps().iter().zip(&mut plain.fallback) {
+        if asks_itself(step) {
+            *plain = lint::Fallback::SameUpstream;
+        }
+    }
     if let Some(shed) = &route.shed {
         plain.shed(shed);
     }

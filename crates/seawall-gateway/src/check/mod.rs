@@ -8,7 +8,9 @@ mod compare;
 mod composition;
 mod ground;
 mod views;
+mod wiring;
 
+use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,14 +31,62 @@ struct Played {
     report: Report,
 }
 
+/// What a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum About {
+    /// The quotas over all routes.
+    Gateway,
+    /// `[identity]`.
+    Identity,
+    Route(String),
+    Upstream(String),
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            About::Gateway => f.write_str("gateway"),
+            About::Identity => f.write_str("identity"),
+            About::Route(name) => write!(f, "route {name}"),
+            About::Upstream(name) => write!(f, "upstream {name}"),
+        }
+    }
+}
+
+/// What is to be found fault with, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    about: About,
+    /// The stable name of the rule.
+    rule: &'static str,
+    severity: Severity,
+    happens: String,
+    /// What to change.
+    change: String,
+}
+
+impl Found {
+    /// What the lint finds of a route.
+    fn of_route(name: &str, finding: Finding) -> Found {
+        let Finding { rule, severity, happens, change } = finding;
+        Found { about: About::Route(name.to_owned()), rule: rule.code(), severity, happens, change }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Found { about, rule, severity, happens, change } = self;
+        write!(f, "{about}: {} [{rule}]: {happens}; {change}", severity.name())
+    }
+}
+
 /// What came of a check.
 struct Checked {
     /// The config's path.
     config: String,
     routes: usize,
     upstreams: usize,
-    /// By route.
-    findings: Vec<(String, Finding)>,
+    findings: Vec<Found>,
     played: Vec<Played>,
     /// What was taken for granted, in sentences, by family.
     assumptions: Vec<(Family, Vec<String>)>,
@@ -48,7 +98,7 @@ struct Checked {
 
 impl Checked {
     fn outcome(&self) -> Outcome {
-        let lint = self.findings.iter().any(|(_, finding)| finding.severity == Severity::Error);
+        let lint = self.findings.iter().any(|found| found.severity == Severity::Error);
         let worse = self.changes.iter().any(|change| change.worse);
         let failed = if lint || worse { Outcome::Fails } else { Outcome::Ok };
         self.played.iter().map(|played| played.report.outcome()).fold(failed, Outcome::max)
@@ -61,12 +111,11 @@ pub(crate) fn run(args: &CheckArgs, colour: Colour) -> Result<(String, ExitCode)
     let text = Config::text(path)?;
     let config = Config::from_toml(&text, path)?;
     ground::stands(&config, &text, path)?;
-    let findings = composition::findings(&config).map(|(route, finding)| (route.to_owned(), finding));
     let mut checked = Checked {
         config: path.display().to_string(),
         routes: config.routes.len(),
         upstreams: config.upstreams.len(),
-        findings: findings.collect(),
+        findings: findings(&config),
         played: Vec::new(),
         assumptions: Vec::new(),
         changes: Vec::new(),
@@ -87,6 +136,12 @@ pub(crate) fn run(args: &CheckArgs, colour: Colour) -> Result<(String, ExitCode)
         Format::Github => views::github(&checked),
     };
     Ok((text, ExitCode::from(checked.outcome().exit_code())))
+}
+
+/// What is to be found fault with, without playing anything.
+fn findings(config: &Config) -> Vec<Found> {
+    let fit = composition::findings(config).map(|(route, finding)| Found::of_route(route, finding));
+    fit.chain(wiring::findings(config)).collect()
 }
 
 /// Plays the scenarios that are named, or the standard ones.
@@ -148,3 +203,6 @@ fn replay(args: &CheckArgs) -> String {
     }
     replay
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use seawall_lab::standard::Family;
 use seawall_lab::verdict::Interval;
 use serde_json::{Value, json};
 
-use super::{Checked, Played};
+use super::{About, Checked, Played};
 
 /// What stands beside a verdict that hangs on something assumed.
 fn assumed(played: &Played) -> String {
@@ -67,8 +67,8 @@ fn word(checked: &Checked) -> &'static str {
 /// The worst first, so that a table does not hide it.
 pub(super) fn text(checked: &Checked, colour: Colour) -> String {
     let mut text = String::new();
-    for (route, finding) in &checked.findings {
-        _ = writeln!(text, "route {route}: {finding}");
+    for found in &checked.findings {
+        _ = writeln!(text, "{found}");
     }
     _ = writeln!(text, "{}", summary(checked));
     let rows: Vec<Row<'_>> = rows(checked).collect();
@@ -124,8 +124,8 @@ pub(super) fn text(checked: &Checked, colour: Colour) -> String {
 
 pub(super) fn markdown(checked: &Checked) -> String {
     let mut text = format!("### seawall check: {}\n\n{}\n", word(checked), summary(checked));
-    for (route, finding) in &checked.findings {
-        _ = writeln!(text, "- route `{route}`: {finding}");
+    for found in &checked.findings {
+        _ = writeln!(text, "- {found}");
     }
     text += "\n| scenario | verdict | stays down (95 %) | before/s | during/s | after/s | back p95 | |\n";
     text += "|---|---|---|---|---|---|---|---|\n";
@@ -151,13 +151,15 @@ pub(super) fn markdown(checked: &Checked) -> String {
 }
 
 pub(super) fn json(checked: &Checked) -> Value {
-    let findings = checked.findings.iter().map(|(route, finding)| {
+    let findings = checked.findings.iter().map(|found| {
+        let route = if let About::Route(name) = &found.about { Some(name) } else { None };
         json!({
+            "about": found.about.to_string(),
             "route": route,
-            "severity": finding.severity.name(),
-            "rule": finding.rule.code(),
-            "happens": finding.happens,
-            "change": finding.change,
+            "severity": found.severity.name(),
+            "rule": found.rule,
+            "happens": found.happens,
+            "change": found.change,
         })
     });
     let scenarios = checked.played.iter().map(|played| {
@@ -188,9 +190,9 @@ pub(super) fn json(checked: &Checked) -> Value {
 /// As a JUnit file: the lint is a suite, and so is each scenario.
 pub(super) fn junit(checked: &Checked) -> String {
     let reports: Vec<report::Report> = checked.played.iter().map(named).collect();
-    let lint = checked.findings.iter().map(|(route, finding)| {
-        let failure = (finding.severity == Severity::Error).then(|| finding.to_string());
-        (format!("route {route}: {}", finding.rule.code()), failure)
+    let lint = checked.findings.iter().map(|found| {
+        let failure = (found.severity == Severity::Error).then(|| found.to_string());
+        (format!("{}: {}", found.about, found.rule), failure)
     });
     let changes = checked
         .changes
@@ -211,13 +213,13 @@ fn named(played: &Played) -> report::Report {
 
 pub(super) fn github(checked: &Checked) -> String {
     let mut text = String::new();
-    for (route, finding) in &checked.findings {
-        let level = match finding.severity {
+    for found in &checked.findings {
+        let level = match found.severity {
             Severity::Advice => "notice",
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        let what = report::workflow(&format!("route {route}: {finding}"));
+        let what = report::workflow(&found.to_string());
         _ = writeln!(
             text,
             "::{level} file={},title=seawall check::{what}",
