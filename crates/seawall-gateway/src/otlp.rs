@@ -7,7 +7,7 @@
 //! takes only one by one, the parts are counters.
 //!
 //! **Edges.** A collector that does not answer costs the spans that it would have got: what waits for it is
-//! bounded, and no request waits at all.
+//! bounded, and no request waits at all. What it does not take is counted and said ([`Deliveries`]).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +23,16 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
-use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+use opentelemetry_sdk::trace::{self, Sampler, SdkTracer, SdkTracerProvider, SpanData};
+use seawall::now;
 use seawall_config::Otlp;
 
 use crate::proxy::road::Road;
-use crate::telemetry;
+use crate::telemetry::{self, Deliveries, Signal};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -44,6 +48,7 @@ pub(crate) struct Exports {
     traces: SdkTracerProvider,
     metrics: SdkMeterProvider,
     meter: Meter,
+    deliveries: Arc<Deliveries>,
     /// The metrics that it knows already.
     known: Arc<Mutex<HashSet<String>>>,
 }
@@ -51,22 +56,29 @@ pub(crate) struct Exports {
 impl Exports {
     /// To the collector that the config names.
     pub(crate) fn new(config: &Otlp) -> Result<Exports, ExporterBuildError> {
+        let deliveries = Arc::<Deliveries>::default();
         let resource = || Resource::builder().with_service_name("seawall").build();
         let at = |path: &str| format!("{}/{path}", config.endpoint);
         let spans = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
         let spans = spans.with_endpoint(at("v1/traces")).with_timeout(TIMEOUT).build()?;
         let share = Sampler::TraceIdRatioBased(f64::from(config.traces) / 1e6);
         let traces = SdkTracerProvider::builder()
-            .with_batch_exporter(spans)
+            .with_batch_exporter(Watched { exporter: spans, deliveries: deliveries.clone() })
             .with_sampler(Sampler::ParentBased(Box::new(share)))
             .with_resource(resource())
             .build();
         let points = MetricExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
         let points = points.with_endpoint(at("v1/metrics")).with_timeout(TIMEOUT).build()?;
+        let points = Watched { exporter: points, deliveries: deliveries.clone() };
         let reader = PeriodicReader::builder(points).with_interval(config.metrics_every.into()).build();
         let metrics = SdkMeterProvider::builder().with_reader(reader).with_resource(resource()).build();
         let meter = metrics.meter("seawall");
-        Ok(Exports { traces, metrics, meter, known: Arc::default() })
+        Ok(Exports { traces, metrics, meter, deliveries, known: Arc::default() })
+    }
+
+    /// How the collector takes what it is sent.
+    pub(crate) fn deliveries(&self) -> Arc<Deliveries> {
+        self.deliveries.clone()
     }
 
     /// What begins spans.
@@ -107,6 +119,61 @@ impl Exports {
         for error in ended.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "the collector did not take the last of it");
         }
+    }
+}
+
+/// An exporter whose failures are counted and said.
+#[derive(Debug)]
+struct Watched<E> {
+    exporter: E,
+    deliveries: Arc<Deliveries>,
+}
+
+impl<E> Watched<E> {
+    fn note(&self, signal: Signal, result: OTelSdkResult) -> OTelSdkResult {
+        match &result {
+            Ok(()) => self.deliveries.succeeded(signal),
+            Err(error) => self.deliveries.failed(now(), signal, error),
+        }
+        result
+    }
+}
+
+impl trace::SpanExporter for Watched<SpanExporter> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.exporter.export(batch).await;
+        self.note(Signal::Traces, result)
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl PushMetricExporter for Watched<MetricExporter> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.exporter.export(metrics).await;
+        self.note(Signal::Metrics, result)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
     }
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     let exports = config.otlp.as_ref().map(Exports::new).transpose();
     let exports = exports.map_err(|error| system("cannot export by OTLP")(io::Error::other(error)))?;
     let mut kept = Kept::default();
+    kept.deliveries = exports.as_ref().map(Exports::deliveries);
     let road = kept.road(&config);
     if let Some(before) = sockets.predecessor.take() {
         before.take_over().map_err(system("cannot take over"))?;

@@ -3,6 +3,7 @@
 //! Counters live with their route and survive a reload; all else is read from the policies' own snapshots when
 //! somebody asks.
 
+mod deliveries;
 mod metrics;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,9 @@ use crate::dependability::{Answers, Outages};
 use crate::proxy::inbound::Streams;
 use crate::proxy::road::{Road, Route, UpstreamView};
 
+pub(crate) use deliveries::Deliveries;
+#[cfg(feature = "otlp")]
+pub(crate) use deliveries::Signal;
 pub(crate) use metrics::metrics;
 
 /// What a route counts.

@@ -31,7 +31,7 @@ use super::quotas::Quotas;
 pub(crate) use super::route::Route;
 use super::route::Shares;
 use super::upstream::Target;
-use crate::telemetry::{Reloads, RouteStats, Unrouted};
+use crate::telemetry::{Deliveries, Reloads, RouteStats, Unrouted};
 use crate::tls::{self, Secure, Stamps};
 use seawall_config::{self as config, Config, NormalPath, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
@@ -62,6 +62,8 @@ pub(crate) struct Road {
     pub(crate) unrouted: Arc<Unrouted>,
     /// How reloads went.
     pub(crate) reloads: Arc<Reloads>,
+    /// How the collector takes what it is sent, if there is one.
+    pub(crate) deliveries: Option<Arc<Deliveries>>,
     seed: u64,
 }
 
@@ -212,6 +214,7 @@ pub(crate) struct Kept {
     stats: HashMap<String, Arc<RouteStats>>,
     unrouted: Arc<Unrouted>,
     pub(crate) reloads: Arc<Reloads>,
+    pub(crate) deliveries: Option<Arc<Deliveries>>,
 }
 
 impl Default for Kept {
@@ -233,6 +236,7 @@ impl Default for Kept {
             stats: HashMap::new(),
             unrouted: Arc::default(),
             reloads: Arc::default(),
+            deliveries: None,
         }
     }
 }
@@ -283,6 +287,7 @@ impl Kept {
             log: AccessLog::new(config.log),
             unrouted: self.unrouted.clone(),
             reloads: self.reloads.clone(),
+            deliveries: self.deliveries.clone(),
             seed: self.seed,
         }
     }

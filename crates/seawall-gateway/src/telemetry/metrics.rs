@@ -20,6 +20,7 @@ use seawall::core::throttle;
 use seawall::core::time::Time;
 use seawall::now;
 
+use super::deliveries::Signal;
 use super::{Times, UNROUTED, own_throttles};
 use crate::proxy::road::{Road, Route, UpstreamView};
 
@@ -39,6 +40,7 @@ pub(crate) fn metrics(road: &Road) -> String {
     hosts(&mut registry, road, now);
     dependability(&mut registry, road);
     reloads(&mut registry, road);
+    deliveries(&mut registry, road);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &registry);
@@ -303,6 +305,14 @@ fn reloads(registry: &mut Registry, road: &Road) {
     registry.register("config_reload_ok", "0 while the last config that was read was refused", ok);
     let help = "When a config was last put in force, in seconds since 1970";
     registry.register("config_reload_seconds", help, at);
+}
+
+fn deliveries(registry: &mut Registry, road: &Road) {
+    let Some(deliveries) = &road.deliveries else { return };
+    let failures = family(registry, "otlp_failures", "Batches that the collector did not take");
+    for signal in Signal::ALL {
+        set(&failures, vec![("signal", signal.name().to_owned())], deliveries.failures(signal));
+    }
 }
 
 fn flag(is_so: bool) -> f64 {

@@ -1,7 +1,10 @@
 //! What operators do to a running gateway.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::harness::{Gateway, ask, config, get, origin, quota, token};
 
@@ -68,7 +71,7 @@ fn writes_need_the_token_and_a_name_of_this_machine() {
 
 #[test]
 fn probes_have_a_listener_without_a_token_that_serves_nothing_else() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let file = config(
         "probes.toml",
         &format!(
@@ -269,7 +272,8 @@ fn silent_clients_take_no_descriptor_from_probes_and_requests() {
 fn all_metrics(name: &str) -> String {
     let route = "mirror = { upstream = \"orders\" }\nhedge = { after = \"1s\" }\n\
                  fallback = [{ status = 200, body = \"[]\", content_type = \"application/json\" }]\n";
-    let text = format!("{}{route}", quota(&origin(), "1/s", 9))
+    let otlp = "[otlp]\nendpoint = \"http://127.0.0.1:1\"\n";
+    let text = format!("{}{route}{otlp}", quota(&origin(), "1/s", 9))
         .replace("[route.orders]\n", "health = { every = \"1s\", within = \"1s\" }\n[route.orders]\n");
     let gateway = Gateway::start(&[&config(name, &text)]);
     get(&gateway.admin, "/metrics", "").body
@@ -371,15 +375,17 @@ fn what_cannot_be_read_as_a_request_is_logged() {
     assert_eq!(lines, 2);
 }
 
-/// A collector that notes what it is sent, by path; says its address.
-fn collector() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+/// A collector that refuses so many batches, and notes what it is sent, by path; says its address.
+fn collector(refused: usize) -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let count = Arc::new(AtomicUsize::new(0));
+    thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, tell) = (BufReader::new(stream.unwrap()), tell.clone());
-            std::thread::spawn(move || {
+            let count = count.clone();
+            thread::spawn(move || {
                 loop {
                     let mut head = String::new();
                     while !head.ends_with("\r\n\r\n") {
@@ -392,7 +398,9 @@ fn collector() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
                     let mut body = vec![0; length.parse().unwrap()];
                     stream.read_exact(&mut body).unwrap();
                     let _ = tell.send((head.split(' ').nth(1).unwrap().to_owned(), body));
-                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                    let is_taken = count.fetch_add(1, Ordering::Relaxed) >= refused;
+                    let status = if is_taken { "200 OK" } else { "503 Service Unavailable" };
+                    write!(stream.get_mut(), "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").unwrap();
                 }
             });
         }
@@ -402,7 +410,7 @@ fn collector() -> (String, std::sync::mpsc::Receiver<(String, Vec<u8>)>) {
 
 #[test]
 fn a_collector_gets_traces_and_metrics_and_the_upstream_its_parent() {
-    let (address, told) = collector();
+    let (address, told) = collector(0);
     let text = format!(
         "[otlp]\nendpoint = \"http://{address}\"\ntraces = \"0%\"\nmetrics_every = \"50ms\"\n{}",
         quota(&origin(), "1/s", 9).replace("listen = \"127.0.0.1:0\"\n", "")
@@ -425,4 +433,36 @@ fn a_collector_gets_traces_and_metrics_and_the_upstream_its_parent() {
     let (_, traces) = told.iter().find(|(path, _)| path == "/v1/traces").unwrap();
     let id: Vec<u8> = (0..8).map(|at| u8::from_str_radix(&span[2 * at..2 * at + 2], 16).unwrap()).collect();
     assert!(has(&traces, &id) && has(&traces, b"GET orders") && has(&traces, b"http.response.status_code"));
+}
+
+#[test]
+fn a_collector_that_is_down_is_counted_and_said() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "[otlp]\nendpoint = \"http://{closed}\"\nmetrics_every = \"50ms\"\n{}",
+        quota(&origin(), "1/s", 9).replace("listen = \"127.0.0.1:0\"\n", "")
+    );
+    let gateway = Gateway::start(&[&config("otlp-down.toml", &text)]);
+    gateway.await_log("the collector does not take metrics");
+    let failures = || {
+        let metrics = get(&gateway.admin, "/metrics", "").body;
+        let wanted = "seawall_otlp_failures_total{signal=\"metrics\"} ";
+        metrics.lines().find_map(|line| line.strip_prefix(wanted)?.parse::<u32>().ok()).unwrap()
+    };
+    while failures() < 3 {}
+    let said = gateway.log.try_iter().filter(|line| line.contains("the collector"));
+    assert_eq!(said.collect::<Vec<_>>(), Vec::<String>::new(), "once a minute is enough");
+}
+
+#[test]
+fn a_collector_that_is_back_is_said_once() {
+    // More than are tried again for one batch.
+    let (address, _told) = collector(20);
+    let text = format!(
+        "[otlp]\nendpoint = \"http://{address}\"\nmetrics_every = \"50ms\"\n{}",
+        quota(&origin(), "1/s", 9).replace("listen = \"127.0.0.1:0\"\n", "")
+    );
+    let gateway = Gateway::start(&[&config("otlp-back.toml", &text)]);
+    gateway.await_log("the collector does not take metrics");
+    gateway.await_log("the collector takes metrics again");
 }
