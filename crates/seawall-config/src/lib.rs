@@ -47,7 +47,7 @@ use route::Around;
 use throttle::Throttles;
 
 pub use address::{admin as admin_address, listen as listen_address};
-pub use fallback::{Fallback, Static};
+pub use fallback::{Fallback, Room, Static};
 pub use identity::{Identity as UserIdentity, UserSource};
 pub use path::NormalPath;
 pub use pattern::{HostPattern, PathPattern};

@@ -18,7 +18,7 @@ use super::identity::Identity;
 use super::replicas::HealthCheck;
 use super::route::TierRule;
 use super::{Colour, Config, ConfigError, Headers, Hosts, NormalPath, Protocol, Question, Route, Upstream};
-use super::{Throttle, UpstreamTls, Url, UserSource};
+use super::{Room, Throttle, UpstreamTls, Url, UserSource};
 
 mod refusals;
 
@@ -652,4 +652,14 @@ proptest! {
         let read = read_route(&format!("deadline = \"{millis}ms\""));
         assert_eq!(read.deadline, Span::from_millis(millis));
     }
+}
+
+#[test]
+fn the_room_of_a_fallback() {
+    let room = |keys: &str| read_route(&format!("fallback = [{{ stale = \"5m\"{keys} }}]")).fallback.room;
+    let default = Room { body: 256 << 10, bytes: 64 << 20, entries: 10_000 };
+    assert_eq!(room(""), default);
+    assert_eq!(room(", max_entries = 9"), Room { entries: 9, ..default });
+    assert_eq!(room(", max_bytes = \"1KiB\""), Room { body: 1 << 10, bytes: 1 << 10, ..default });
+    assert_eq!(room(", max_body = \"64MiB\""), Room { body: 64 << 20, ..default });
 }

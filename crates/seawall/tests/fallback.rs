@@ -512,6 +512,7 @@ async fn what_is_large_streams_through_and_what_breaks_off_falls_back() {
     let bench = Bench::with(&origin, stale(), settings, vec![]);
     assert_eq!(bench.get(&[]).await.text.len(), 2_100);
     assert_eq!(bench.get(&[]).await.text.len(), 2_100);
+    assert_eq!(bench.layer.adapter().too_large(), 2);
     assert_eq!(bench.get(&[]).await.text.len(), 400);
     assert_eq!((bench.get(&[]).await.text.len(), origin.calls()), (400, 3));
     pass(61).await;

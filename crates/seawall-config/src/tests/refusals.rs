@@ -1565,3 +1565,34 @@ fn what_can_never_work_by_itself() {
     assert!(parse(&secure("h2", "s")).is_ok() && parse(&secure("h2c", "")).is_ok());
     assert!(parse(&route("fallback = [{ status = 204 }]")).is_ok());
 }
+
+#[test]
+fn the_room_of_a_fallback() {
+    check(
+        &route(r#"fallback = [{ stale = "5m", max_body = "2MiB", max_bytes = "1MiB" }]"#),
+        expect![[r#"
+        error: `max_body`: it is above `max_bytes`, so that none so large would be kept
+         --> seawall.toml:2:40
+          |
+        2 | fallback = [{ stale = "5m", max_body = "2MiB", max_bytes = "1MiB" }]
+          |                                        ^^^^^^"#]],
+    );
+    check(
+        &route(r#"fallback = [{ status = 200, max_entries = 9 }]"#),
+        expect![[r#"
+        error: what bounds the kept answers belongs to a `stale` step
+         --> seawall.toml:2:13
+          |
+        2 | fallback = [{ status = 200, max_entries = 9 }]
+          |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#]],
+    );
+    check(
+        &route(r#"fallback = [{ stale = "5m", max_entries = 0 }]"#),
+        expect![[r#"
+        error: `max_entries`: the number `0` is not from 1 to 100000000
+         --> seawall.toml:2:43
+          |
+        2 | fallback = [{ stale = "5m", max_entries = 0 }]
+          |                                           ^"#]],
+    );
+}

@@ -70,11 +70,13 @@ pub(crate) struct Seeing(HttpFallback<Seen, ()>);
 
 /// The layer for this chain, dimmed by the gate behind it.
 pub(crate) fn layer(fallback: &config::Fallback, gate: Arc<Gate<Threads>>) -> Layer {
-    let settings = Settings { unmarked: fallback.unmarked, ..Settings::default() };
+    let config::Room { body, bytes, entries } = fallback.room;
+    let settings = Settings { body_max: body, unmarked: fallback.unmarked, addresses: entries };
     // Never asked: what the policies may know comes along.
     let seen: Seen = |_, _| request::Request::new(request::Key(0));
     let adapter = Seeing(HttpFallback::new(seen, settings, (), answers(fallback)));
-    let cache = Cache::new(store::Config::default(), fallback.chain.window());
+    let bounds = store::Config { entries, bytes, ..store::Config::default() };
+    let cache = Cache::new(bounds, fallback.chain.window());
     FallbackLayer::new(fallback.chain.clone(), cache, Dimmer::of(gate), adapter)
 }
 
@@ -115,6 +117,11 @@ pub(super) async fn answer(
     HERE.with_borrow_mut(|here| *here = Rc::downgrade(worker));
     let passed = Ok(Passed::new(response, standing));
     replied(route, &seen, fallback.go_on(asking, alone.into(), Some(passed)).await)
+}
+
+/// Answers that a layer was to keep and that were too large.
+pub(crate) fn too_large(layer: &Layer) -> u64 {
+    layer.adapter().0.too_large()
 }
 
 /// What comes out of the layer. What is kept needs no place, but it spends the quotas.

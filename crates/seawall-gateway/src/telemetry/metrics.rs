@@ -22,6 +22,7 @@ use seawall::now;
 
 use super::deliveries::Signal;
 use super::{Times, UNROUTED, own_throttles};
+use crate::proxy::fallback;
 use crate::proxy::road::{Road, Route, UpstreamView};
 
 type Labels = Vec<(&'static str, String)>;
@@ -208,6 +209,7 @@ fn stand_ins(registry: &mut Registry, road: &Road, now: Time) {
         family(registry, "fallback", "Answers that a route's fallback gave, by where they came from");
     let entries = family(registry, "cache_entries", "Answers that a route's fallback keeps");
     let bytes = family(registry, "cache_bytes", "Bytes of what a route's fallback keeps");
+    let too_large = family(registry, "cache_too_large", "Answers too large for a route's fallback to keep");
     let dimmer = family(registry, "dimmer", "How much less work each request of a route should be given");
     for route in &road.routes {
         show(&dimmer, &of_route(route), route.gate.dimmer(now));
@@ -231,6 +233,7 @@ fn stand_ins(registry: &mut Registry, road: &Road, now: Time) {
         let kept: Vec<_> = layers.iter().map(|layer| layer.cache().snapshot()).collect();
         show(&entries, &of_route(route), kept.iter().map(|kept| kept.entries as f64).sum());
         show(&bytes, &of_route(route), kept.iter().map(|kept| kept.bytes as f64).sum());
+        set(&too_large, of_route(route), layers.iter().map(|layer| fallback::too_large(layer)).sum());
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::harness::{Gateway, config, origin_that_says};
+use crate::harness::{Answer, Gateway, config, get, origin_that_says};
 
 /// An origin whose one answer must be confirmed each time; its body is a number that grows when it is sent whole.
 fn confirming() -> String {
@@ -33,6 +33,26 @@ fn confirming() -> String {
         }
     });
     address
+}
+
+#[test]
+fn what_is_larger_than_a_route_keeps_is_passed_on_and_counted() {
+    let says = "HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: max-age=60\r\ncontent-length: 20\r\n\r\n\
+                twenty bytes of text";
+    for (bound, hits, too_large) in [("max_body = \"19B\"", 0, 3), ("max_body = \"20B\"", 2, 0)] {
+        let file = format!(
+            "[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\nupstream = \"u\"\nfallback = [{{ stale = \"5m\", {bound} }}]\n",
+            origin_that_says(says)
+        );
+        let gateway = Gateway::start(&[&config("cache-room.toml", &file)]);
+        let got: Vec<_> = (0..3).map(|_| gateway.get("/", "")).collect();
+        assert!(got.iter().all(|answer| answer.body == "twenty bytes of text"));
+        let is_hit = |answer: &&Answer| answer.field("cache-status").starts_with("seawall; hit");
+        assert_eq!(got.iter().filter(is_hit).count(), hits, "{bound}");
+        let metrics = get(&gateway.admin, "/metrics", "").body;
+        let counted = format!("seawall_cache_too_large_total{{route=\"r\"}} {too_large}");
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
 }
 
 #[test]

@@ -5,11 +5,10 @@
 
 use ::http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body::Body;
 use seawall_core::fallback::{Freshness, Stale};
 use seawall_core::time::Span;
 
-use super::{Settings, validate};
+use super::validate;
 use crate::fallback::{Left, Terms};
 
 /// The most fields that may tell answers apart.
@@ -132,20 +131,19 @@ pub(super) fn age(headers: &HeaderMap) -> Span {
     }
 }
 
-/// Whether an ordinary answer to this request is to be kept, as its head says: how long, and what tells it from
-/// others.
-pub(super) fn keeps<RB: Body>(
+/// Whether an ordinary answer to this request is to be kept, whatever its size: how long, and what tells it from
+/// others. `unmarked` is how long an answer is fresh that does not say.
+pub(super) fn keeps<RB>(
     request: &HeaderMap,
     response: &Response<RB>,
-    settings: &Settings,
+    unmarked: Option<Span>,
 ) -> Result<(Freshness, Vec<HeaderName>), Left> {
     let (status, headers) = (response.status(), response.headers());
     if status.is_server_error() || matches!(status.as_u16(), 206 | 304 | 408 | 429) {
         return Err(Left::Unrelated);
     }
-    let freshness = freshness(request, status, headers, settings.unmarked);
-    let kept = freshness.and_then(|freshness| Some((freshness, vary(headers)?)));
-    kept.filter(|_| response.body().size_hint().lower() <= settings.body_max).ok_or(Left::Apart)
+    let freshness = freshness(request, status, headers, unmarked);
+    freshness.and_then(|freshness| Some((freshness, vary(headers)?))).ok_or(Left::Apart)
 }
 
 /// How long an answer to this request may be kept by a cache that many share, and used; `None` when

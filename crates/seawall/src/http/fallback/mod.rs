@@ -53,18 +53,18 @@
 mod address;
 mod body;
 mod control;
+mod read;
 mod validate;
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::http::header::{AGE, CONTENT_LENGTH, CONTENT_LOCATION, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use seawall_core::fallback::Freshness;
 use seawall_core::fallback::store::{self, Fill, Kept};
@@ -77,12 +77,13 @@ use tower_service::Service;
 
 pub use body::Replayed;
 
-use crate::clock::{instant, now};
+use crate::clock::now;
 use crate::fallback::{Adapter, Left, Seek, Sending, Source, Taken, Terms};
 use crate::identity::UserKeys;
 use crate::threads::Locks;
 use address::Address;
 use control::Control;
+use read::{Read, read};
 use validate::{conditional, kept_fields};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -248,6 +249,7 @@ struct Shared {
     known: Locks<Store<Arc<Address>, Known, ()>>,
     /// Whether there is anything in it: mostly nothing varies, and nothing changed.
     knows: AtomicBool,
+    too_large: AtomicU64,
     keys: UserKeys,
 }
 
@@ -270,6 +272,7 @@ impl<F, H> HttpFallback<F, H> {
                 fixed,
                 known,
                 knows: AtomicBool::new(false),
+                too_large: AtomicU64::new(0),
                 keys: UserKeys::new(),
             }),
         }
@@ -283,7 +286,12 @@ impl<F, H> HttpFallback<F, H> {
         if is_error(response.status().as_u16()) {
             return None;
         }
-        control::keeps(request.headers(), response, &self.shared.settings).err()
+        self.shared.keeps(request.headers(), response).err()
+    }
+
+    /// How many answers were not kept because their body is larger than [`Settings::body_max`].
+    pub fn too_large(&self) -> u64 {
+        self.shared.too_large.load(Ordering::Relaxed)
     }
 }
 
@@ -324,6 +332,21 @@ impl Shared {
         Resource::new(request, address, &known)
     }
 
+    /// Whether an ordinary answer to this request is to be kept, as its head says: how long, and what tells it from
+    /// others.
+    fn keeps<RB: Body>(
+        &self,
+        request: &HeaderMap,
+        response: &Response<RB>,
+    ) -> Result<(Freshness, Vec<HeaderName>), Left> {
+        let kept = control::keeps(request, response, self.settings.unmarked)?;
+        if response.body().size_hint().lower() <= self.settings.body_max {
+            return Ok(kept);
+        }
+        self.too_large.fetch_add(1, Ordering::Relaxed);
+        Err(Left::Apart)
+    }
+
     /// Takes an answer in. Most are not kept, which their head says: only one that is read is worth an
     /// allocation.
     fn take<'a, B: Sync, RB>(
@@ -341,7 +364,7 @@ impl Shared {
         if let (StatusCode::NOT_MODIFIED, Some(held)) = (response.status(), held) {
             return Err(Box::pin(self.confirmed(request, sought, held, response, until)));
         }
-        let (freshness, names) = match control::keeps(request.headers(), &response, &self.settings) {
+        let (freshness, names) = match self.keeps(request.headers(), &response) {
             Ok(kept) => kept,
             Err(Left::Apart) => return Ok(Taken::Apart(response.map(Replayed::untouched))),
             Err(Left::Unrelated) => return Ok(Taken::Unrelated(response.map(Replayed::untouched))),
@@ -361,6 +384,8 @@ impl Shared {
                     Taken::Keep { key, fill, response: conditional(request, response) }
                 }
                 Read::Partly(frames, rest) => {
+                    let is_large = frames.back().is_some_and(Frame::is_data);
+                    self.too_large.fetch_add(u64::from(is_large), Ordering::Relaxed);
                     Taken::Apart(Response::from_parts(head, Replayed::resumed(frames, rest)))
                 }
                 Read::Late(frames, rest) => {
@@ -611,45 +636,4 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 fn weight(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
-}
-
-/// What reading a body came to.
-enum Read<B> {
-    Whole(Bytes),
-    /// It is too large, or has trailers.
-    Partly(VecDeque<Frame<Bytes>>, Option<Pin<Box<B>>>),
-    Late(VecDeque<Frame<Bytes>>, Option<Pin<Box<B>>>),
-    Broken,
-}
-
-async fn read<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>, most: u64, until: Time) -> Read<B> {
-    let mut frames = VecDeque::new();
-    let mut length = 0_u64;
-    loop {
-        let next = poll_fn(|cx| body.as_mut().poll_frame(cx));
-        let frame = match tokio::time::timeout_at(instant(until), next).await {
-            Err(_) => return Read::Late(frames, Some(body)),
-            Ok(None) => return Read::Whole(whole(frames)),
-            Ok(Some(Err(_))) => return Read::Broken,
-            Ok(Some(Ok(frame))) => frame,
-        };
-        length += frame.data_ref().map_or(0, |data| data.len() as u64);
-        let trailers = frame.is_trailers();
-        frames.push_back(frame);
-        if trailers || length > most {
-            return Read::Partly(frames, Some(body));
-        }
-    }
-}
-
-fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
-    let mut data = frames.drain(..).filter_map(|frame| frame.into_data().ok());
-    let first = data.next().unwrap_or_default();
-    let mut rest = data.peekable();
-    if rest.peek().is_none() {
-        return first;
-    }
-    let mut all = BytesMut::from(&first[..]);
-    rest.for_each(|chunk| all.extend_from_slice(&chunk));
-    all.freeze()
 }
