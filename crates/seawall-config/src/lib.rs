@@ -145,6 +145,18 @@ pub struct Log {
     pub access: u32,
     /// Of those that were refused; default none.
     pub refusals: u32,
+    /// What a line looks like; default text.
+    pub format: LogFormat,
+}
+
+/// What a line about a request looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Names and values, as in all other lines, when the answer begins.
+    #[default]
+    Text,
+    /// A JSON object with more of them, when the answer is over.
+    Json,
 }
 
 /// The collector that gets traces and metrics.
@@ -350,6 +362,9 @@ fn log_in(mut section: Section<'_>) -> Log {
     let log = Log {
         access: section.value("access", 0, upstream::percentage),
         refusals: section.value("refusals", 0, upstream::percentage),
+        format: section.value("format", LogFormat::default(), |field| {
+            field.word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
+        }),
     };
     section.finish();
     log

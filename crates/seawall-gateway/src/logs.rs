@@ -7,9 +7,9 @@
 //! there is room.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The most lines that wait to be written.
@@ -22,6 +22,9 @@ enum Word {
     /// Tell when everything before this is written.
     Flush(SyncSender<()>),
 }
+
+/// That of this process, once it has begun.
+static LOG: OnceLock<Log> = OnceLock::new();
 
 /// The log on standard error.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ impl Log {
         if let Err(error) = std::thread::Builder::new().name("log".to_owned()).spawn(writes) {
             eprintln!("error: there is no log: {error}");
         }
-        Log { words, lost }
+        LOG.get_or_init(|| Log { words, lost }).clone()
     }
 
     /// Waits until everything is written, or nobody reads it.
@@ -49,6 +52,14 @@ impl Log {
         if self.words.try_send(Word::Flush(done)).is_ok() {
             let _ = is_done.recv_timeout(LAST);
         }
+    }
+}
+
+/// Writes a line, with its end, beside those of `tracing`.
+pub(crate) fn line(line: &str) {
+    if let Some(mut log) = LOG.get().cloned() {
+        // It never fails: what cannot be written is counted.
+        let _ = log.write(line.as_bytes());
     }
 }
 

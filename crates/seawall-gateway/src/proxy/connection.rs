@@ -19,7 +19,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 
 use super::belled::Belled;
-use super::greeting::{Greeting, Stream};
+use super::greeting::{Greeting, Secure, Stream};
 use super::headers::Client;
 use super::listen::{Handler, Local, Refusal};
 use super::outbound::Broken;
@@ -95,7 +95,7 @@ pub(super) async fn run<H: Handler>(
     let agreed = Agreed::default();
     // The service keeps it.
     let counts = Rc::downgrade(&handler);
-    let service = service(pulse.clone(), client.clone(), wire.is_secure(), handler, agreed.clone());
+    let service = service(pulse.clone(), client.clone(), wire.secure(), handler, agreed.clone());
     if is_h2 {
         pulse.multiplex();
         let mut connection = pin!(protocols.http2.serve_connection(Belled::new(TokioIo::new(wire)), service));
@@ -186,21 +186,17 @@ where
     }
 }
 
-/// In the extensions of a request that came over TLS.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Secure;
-
 fn service<H: Handler>(
     pulse: Rc<Pulse>,
     client: Client,
-    secure: bool,
+    secure: Option<Secure>,
     handler: Rc<H>,
     agreed: Agreed,
 ) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Clone + Unpin
 {
     service_fn(move |mut request: Request<Incoming>| {
-        if secure {
-            request.extensions_mut().insert(Secure);
+        if let Some(secure) = secure {
+            request.extensions_mut().insert(secure);
         }
         let answer = match pulse.begin() {
             // Boxed, because what is not is copied half a dozen times before its first poll; and made in its

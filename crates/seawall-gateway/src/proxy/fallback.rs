@@ -35,6 +35,7 @@ use send_wrapper::SendWrapper;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use super::access::Line;
 use super::inbound::Inbound;
 use super::outbound::{Broken, Outbound};
 use super::outgoing::Outgoing;
@@ -347,6 +348,15 @@ pub(crate) enum Payload {
     Plain(Plain),
     /// Through the fallback.
     Replayed(Replayed<OnThread>),
+    /// One that the log tells of when it is over. In a box, because few are.
+    Told(Box<(Payload, Line)>),
+}
+
+impl Payload {
+    /// A body of which this is told when it is over.
+    pub(super) fn told(body: Payload, line: Line) -> Payload {
+        Payload::Told(Box::new((body, line)))
+    }
 }
 
 impl From<Plain> for Payload {
@@ -363,6 +373,14 @@ impl Body for Payload {
         match self.get_mut() {
             Payload::Plain(body) => Pin::new(body).poll_frame(cx),
             Payload::Replayed(body) => Pin::new(body).poll_frame(cx),
+            Payload::Told(told) => {
+                let (body, line) = &mut **told;
+                let polled = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    line.went(frame.data_ref().map_or(0, Bytes::len));
+                }
+                polled
+            }
         }
     }
 
@@ -370,6 +388,7 @@ impl Body for Payload {
         match self {
             Payload::Plain(body) => body.is_end_stream(),
             Payload::Replayed(body) => body.is_end_stream(),
+            Payload::Told(told) => told.0.is_end_stream(),
         }
     }
 
@@ -377,6 +396,7 @@ impl Body for Payload {
         match self {
             Payload::Plain(body) => body.size_hint(),
             Payload::Replayed(body) => body.size_hint(),
+            Payload::Told(told) => told.0.size_hint(),
         }
     }
 }

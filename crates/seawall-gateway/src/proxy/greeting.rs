@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ProtocolVersion;
 use tokio_rustls::server::TlsStream;
 
 use crate::tls::Certificates;
@@ -25,6 +26,10 @@ const LINE_MAX: usize = 107;
 const PART_MAX: usize = 4_096;
 /// How long the name of a socket of this machine is in version 2.
 const UNIX: usize = 108;
+
+/// In the extensions of a request that came over TLS: its version.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Secure(pub(super) &'static str);
 
 /// What a listener expects before the first request.
 #[derive(Clone, Debug, Default)]
@@ -146,8 +151,12 @@ impl Stream {
     }
 
     /// Whether nobody on the way can read along.
-    pub(super) fn is_secure(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+    pub(super) fn secure(&self) -> Option<Secure> {
+        let Stream::Tls(stream) = self else { return None };
+        match stream.get_ref().1.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => Some(Secure("1.2")),
+            _ => Some(Secure("1.3")),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use seawall::core::time::{Span, Time};
 use seawall::{instant, now};
 use tokio::time::Sleep;
 
+use super::access::Trail;
 use super::connection::HEADER_BYTES_MAX;
 use super::headers;
 use super::replay::Cursor;
@@ -181,6 +182,8 @@ pub(crate) struct Live {
     arrival: Arrival,
     patience: Option<Patience>,
     waits: Option<Waits>,
+    /// Where it is noted how much has come, if somebody wants to know.
+    trail: Option<Arc<Trail>>,
 }
 
 /// The upstream waits for the client.
@@ -232,7 +235,9 @@ impl Body for Live {
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
-                self.came += frame.data_ref().map_or(0, Bytes::len) as u64;
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.trail.iter().for_each(|trail| trail.came(length));
+                self.came += length as u64;
                 if self.came > self.most {
                     self.arrival.note(Fault::TooLong);
                     return Poll::Ready(Some(Err("the body is longer than its route allows".into())));
@@ -285,7 +290,15 @@ impl Outbound {
         }
         let (came, most, arrival) = (0, u64::MAX, Arrival::default());
         arrival.leave(left(&body));
-        Outbound::Passing(Box::new(Live { body, came, most, arrival, patience: None, waits: None }))
+        let live = Live { body, came, most, arrival, patience: None, waits: None, trail: None };
+        Outbound::Passing(Box::new(live))
+    }
+
+    /// Has it noted there how much of it comes.
+    pub(super) fn count(&mut self, trail: &Arc<Trail>) {
+        if let Outbound::Passing(live) = self {
+            live.trail = Some(trail.clone());
+        }
     }
 
     /// Lets at most so many bytes pass, and in this time. An error when it is known already that there are

@@ -33,7 +33,7 @@ use super::route::Shares;
 use super::upstream::Target;
 use crate::telemetry::{Deliveries, Reloads, RouteStats, Unrouted};
 use crate::tls::{self, Secure, Stamps};
-use seawall_config::{self as config, Config, NormalPath, Question, UserSource};
+use seawall_config::{self as config, Config, LogFormat, NormalPath, Question, UserSource};
 use tokio_rustls::rustls::ClientConfig;
 
 /// A config at work. Requests hold on to the road that they began on.
@@ -183,6 +183,8 @@ struct Making<'a> {
     upstreams: &'a BTreeMap<String, UpstreamView>,
     calls: &'a HashMap<&'a str, Arc<Upstream>>,
     families: Families,
+    /// Whether the log wants to know what becomes of requests on their way.
+    is_told: bool,
     now: Time,
 }
 
@@ -267,7 +269,9 @@ impl Kept {
             calls.insert(name.as_str(), Arc::new(calls_of));
             upstreams.insert(name.clone(), view);
         }
-        let making = Making { upstreams: &upstreams, calls: &calls, families, now };
+        let log = AccessLog::new(config.log);
+        let is_told = log.is_some() && config.log.format == LogFormat::Json;
+        let making = Making { upstreams: &upstreams, calls: &calls, families, is_told, now };
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
         let (throttles, rules) = self.quotas.of("", &config.throttle, now);
         let throttles = throttles.into_iter().map(|throttle| throttle.name).zip(rules).collect();
@@ -284,7 +288,7 @@ impl Kept {
             keys: self.keys.clone(),
             envoy: config.headers.envoy_requests,
             forwarded: config.headers.forwarded,
-            log: AccessLog::new(config.log),
+            log,
             unrouted: self.unrouted.clone(),
             reloads: self.reloads.clone(),
             deliveries: self.deliveries.clone(),
@@ -386,7 +390,7 @@ impl Kept {
 
     /// A route through its upstream, and through cheaper ones.
     fn route(&mut self, route: &config::Route, making: &Making<'_>) -> Option<Route> {
-        let Making { upstreams, calls, families, now } = *making;
+        let Making { upstreams, calls, families, is_told, now } = *making;
         let upstream = calls.get(route.upstream.as_str())?.clone();
         let targets = upstreams.get(&route.upstream)?.targets.clone();
         let cheaper = route.fallback.upstreams.iter();
@@ -420,6 +424,7 @@ impl Kept {
             fallback,
             cheaper,
             mirror: None,
+            is_told,
             shares: Shares::default(),
             upstream,
             targets,

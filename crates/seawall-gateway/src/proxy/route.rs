@@ -13,10 +13,12 @@ use seawall::core::time::{Span, Time};
 use seawall::http::Refusals;
 use seawall_config as config;
 
+use super::access::Trail;
 use super::fallback;
 use super::headers::sought;
 use super::inbound::Bounds;
 use super::mirror::Mirror;
+use super::outgoing::Outgoing;
 use super::upstream::Target;
 use crate::telemetry::RouteStats;
 
@@ -49,6 +51,8 @@ pub(crate) struct Route {
     /// The same route with each of its upstreams, where there are several.
     pub(super) shares: Shares,
     pub(super) tier_header: Option<HeaderName>,
+    /// Whether the log wants to know what becomes of its requests on their way.
+    pub(super) is_told: bool,
 }
 
 /// The upstreams of a route that share its requests.
@@ -98,6 +102,13 @@ impl Route {
     pub(crate) fn with_shares(&self) -> impl Iterator<Item = &Route> {
         let shares = self.shares.routes.iter().map(|(_, route)| &**route);
         std::iter::once(self).filter(|route| route.shares.routes.is_empty()).chain(shares)
+    }
+
+    /// Where it is noted who is asked for this request, which goes its way; `None` if nobody wants to know.
+    pub(super) fn trail(&self, request: &Outgoing) -> Option<Arc<Trail>> {
+        let trail = if self.is_told { request.extensions().get::<Arc<Trail>>().cloned() } else { None };
+        trail.iter().for_each(|trail| trail.leads_to(&self.matching.upstream));
+        trail
     }
 
     /// Every way from here: its own, those that share its requests, cheaper ones and the mirror.

@@ -10,6 +10,7 @@ use seawall::core::call::{Attempt, Repeat, Verdict};
 use seawall::core::outcome::Outcome;
 use seawall::core::time::{Span, Time};
 
+use super::access::Trail;
 use super::envoy::{RetryOn, Unanswered};
 use super::grpc;
 use super::outbound::{Arrival, Fault};
@@ -49,6 +50,8 @@ pub(super) struct Sending {
     pub(super) arrival: Option<Arrival>,
     /// How long the client was waited for before the last attempt.
     pub(super) waited: Span,
+    /// Where it is noted who is asked, if somebody wants to know.
+    pub(super) trail: Option<Arc<Trail>>,
     /// After what another attempt is made, where the client says so.
     pub(super) retry_on: Option<RetryOn>,
     /// Whether nothing of the body has gone out yet.
@@ -81,9 +84,12 @@ impl Exchange for Sending {
         let number = self.counts.then_some(attempt.number);
         let told = Told { until: Some(attempt.deadline), given: self.given, number };
         let pool = self.worker.pool(&self.targets, attempt.host);
+        let host = self.targets.get(attempt.host);
+        let trying = self.trail.as_ref().zip(host).map(|(trail, host)| trail.tries(&host.authority));
         // Made in its box, because most of it is yet to be set.
         let place = Box::new_uninit();
         let sending = async move {
+            let _trying = trying;
             match request {
                 Some(request) => pool.send(request, told).await,
                 None => Err(Failure::new(FailureKind::Broken)),

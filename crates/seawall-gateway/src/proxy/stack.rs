@@ -21,14 +21,15 @@ use seawall::core::hedge::HEDGES_MAX;
 use seawall::core::outcome::Outcome;
 use seawall::core::request::{self, Key};
 use seawall::core::time;
+use seawall::http::fallback::Served;
 use seawall::http::{Full, Held};
 use seawall::{Guard, enter, now};
 
-use super::access::{self, AccessLog};
-use super::connection::Secure;
+use super::access::{self, AccessLog, Answered};
 use super::envoy;
 use super::fallback::{self, Payload, Plain};
 use super::fitness::{self, Fit, Unfit};
+use super::greeting::Secure;
 use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Inbound, Place, Riders};
@@ -38,7 +39,7 @@ use super::outgoing::{Outgoing, copy};
 use super::pools::Pools;
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome, waited};
-use super::upstream::{Answer, Answered, Failure, FailureKind, Pool, Target};
+use super::upstream::{self, Answer, Failure, FailureKind, Pool, Target};
 use crate::otlp::{Span, Tracer};
 use seawall_config::UserSource;
 
@@ -78,7 +79,10 @@ impl Stack {
             road.unrouted.inc(unfit.reason);
             if let Some(log) = &road.log {
                 let line = line(log, &road, client, &request);
-                log.tell(&line, None, unfit.status, (Some(unfit.reason), None));
+                let (status, reason) = (unfit.status, Some(unfit.reason));
+                let answered = Answered { route: None, status, reason, policy: None, source: None };
+                let told = log.tell(line, &answered);
+                told.into_iter().for_each(|mut line| line.went(unfit.text.len()));
             }
             let (body, headers) = (request.body(), request.headers());
             let is_left = is_left(body) || !body.is_end_stream() && headers::expects(headers);
@@ -101,7 +105,7 @@ impl Stack {
             plan: plan(&road, route, request.headers(), trusted),
             ..request::Request::new(user(&road, client.ip(), request.headers()))
         };
-        let line = road.log.as_ref().map(|log| line(log, &road, client, &request));
+        let mut line = road.log.as_ref().map(|log| line(log, &road, client, &request));
         if tells && !trusted {
             headers::strip_told(request.headers_mut());
         }
@@ -115,6 +119,7 @@ impl Stack {
             request.extensions_mut().insert(asked);
         }
         let span = self.tracer.as_ref().map(|tracer| begin(tracer, &mut request, route));
+        line.iter_mut().for_each(|line| line.follow(&mut request));
         let mirrored = parent.mirror.as_ref().filter(|mirror| mirror.is_due());
         if let Err(fault) = bound(route, &seen, &mut request, mirrored.is_some()) {
             request.body().arrival().iter().for_each(|arrival| arrival.note(fault));
@@ -151,7 +156,7 @@ impl Stack {
         }
         route.stats.answered(response.status(), now().since(at));
         if let Some(watched) = watched {
-            watched.tell(&self, &route, seen, &response);
+            response = watched.tell(&self, &route, seen, response);
         }
         if is_grpc {
             response = grpc::answered(response, || Payload::Plain(Held::full(Full::default())));
@@ -208,6 +213,7 @@ impl Stack {
             counts: asked.is_some(),
             retry_on: asked.and_then(|asked| asked.retry_on),
             given: request.extensions().get::<grpc::Given>().copied(),
+            trail: route.trail(&request),
             arrival,
             unsent: true,
             waited: time::Span::ZERO,
@@ -291,20 +297,31 @@ struct Watched {
 }
 
 impl Watched {
-    fn tell(self, worker: &Rc<Stack>, route: &Route, seen: request::Request, response: &Response<Payload>) {
+    fn tell(
+        self,
+        worker: &Rc<Stack>,
+        route: &Route,
+        seen: request::Request,
+        response: Response<Payload>,
+    ) -> Response<Payload> {
         let (status, headers) = (response.status(), response.headers());
         if let Some((parent, copied)) = self.copied
             && let Some(mirror) = &parent.mirror
         {
-            mirror.send(worker, copied, seen, response);
+            mirror.send(worker, copied, seen, &response);
         }
         if let Some(span) = self.span {
             span.end(status, headers);
         }
-        if let (Some(log), Some(line)) = (&self.road.log, &self.line) {
+        let told = self.road.log.as_ref().zip(self.line).and_then(|(log, line)| {
             let field = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-            let why = (field("x-seawall-reason"), field("x-seawall-policy"));
-            log.tell(line, Some(&route.matching.name), status, why);
+            let (reason, policy) = (field("x-seawall-reason"), field("x-seawall-policy"));
+            let source = response.extensions().get::<Served>().map(|served| served.0.name());
+            log.tell(line, &Answered { route: Some(&route.matching.name), status, reason, policy, source })
+        });
+        match told {
+            Some(line) => response.map(|body| Payload::told(body, line)),
+            None => response,
         }
     }
 }
@@ -352,7 +369,7 @@ fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<(&'a Arc<Rou
 /// What the log says of a request: of its client, who a trusted proxy says it is.
 fn line(log: &AccessLog, road: &Road, client: &Client, request: &Request<Incoming>) -> access::Seen {
     let address = headers::client_address(client.ip(), request.headers(), &road.trusted);
-    log.see(address, request.method(), request.uri().path())
+    log.see(address, request)
 }
 
 /// Begins the span of a request.
@@ -477,10 +494,10 @@ fn streamed(
     route: &Route,
     front: Box<Guard>,
     back: Option<Box<Guard>>,
-    answered: Box<Answered>,
+    answered: Box<upstream::Answered>,
     answering: Option<Answering>,
 ) -> Response<Plain> {
-    let Answered { mut response, connection, .. } = *answered;
+    let upstream::Answered { mut response, connection, .. } = *answered;
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };

@@ -11,7 +11,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dialling;
-use super::greeting::Stream;
+use super::greeting::{Secure, Stream};
 use super::listen::Refusal;
 use super::pulse::Pulse;
 
@@ -69,9 +69,9 @@ impl Wire {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Whether TLS is spoken.
-    pub(super) fn is_secure(&self) -> bool {
-        self.stream.is_secure()
+    /// Whether TLS is spoken, and which.
+    pub(super) fn secure(&self) -> Option<Secure> {
+        self.stream.secure()
     }
 
     /// Has the client asked now and then whether it is there.

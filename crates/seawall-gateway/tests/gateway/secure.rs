@@ -221,7 +221,8 @@ async fn http2_is_agreed_on_where_the_client_can() {
     let authority = Authority::new("alpn-ca.pem");
     let (cert, key) = authority.sign("alpn", "a.example");
     let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\" }}");
-    let gateway = start("alpn.toml", &tls, &format!("http://{}", origin()), "");
+    let log = "[log]\naccess = \"100%\"\nformat = \"json\"";
+    let gateway = start("alpn.toml", &tls, &format!("http://{}", origin()), log);
     let mut client = authority.config(None);
     client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
@@ -238,6 +239,8 @@ async fn http2_is_agreed_on_where_the_client_can() {
     let seen = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
     let seen = String::from_utf8(seen.to_vec()).unwrap().to_ascii_lowercase();
     assert!(seen.contains("x-forwarded-proto: https") && seen.contains("host: a.example"), "{seen}");
+    let told = crate::access::told(&gateway);
+    assert!(told["protocol"] == "HTTP/2" && told["tls"] == "1.3" && told["host"] == "a.example", "{told}");
 }
 
 #[test]
