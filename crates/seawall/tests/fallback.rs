@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use seawall::core::fallback::{Chain, Step, store};
 use seawall::core::outcome::Outcome;
@@ -296,9 +296,16 @@ async fn only_what_may_be_shared_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unmarked_answer_is_kept_for_errors_when_the_route_says_so_and_nobody_is_known() {
-    for (request, status) in [(&[][..], 200), (&[("cookie", "a=b")], 503), (&[("authorization", "x")], 503)] {
+    for (request, status) in [
+        (&[][..], 200),
+        (&[("x-other", "a")], 200),
+        (&[("cookie", "a=b")], 503),
+        (&[("authorization", "x")], 503),
+        (&[("x-api-key", "x")], 503),
+    ] {
         let origin = Origin::new(|call, _| if call < 2 { ok("", "kept") } else { error(503) });
-        let settings = Settings { unmarked: Some(Span::ZERO), ..Settings::default() };
+        let personal = vec![HeaderName::from_static("x-api-key")];
+        let settings = Settings { unmarked: Some(Span::ZERO), personal, ..Settings::default() };
         let bench = Bench::with(&origin, stale(), settings, vec![]);
         bench.get(request).await;
         bench.get(request).await;

@@ -69,10 +69,14 @@ pub(crate) struct Asking {
 #[derive(Clone)]
 pub(crate) struct Seeing(HttpFallback<Seen, ()>);
 
-/// The layer for this chain, dimmed by the gate behind it.
-pub(crate) fn layer(fallback: &config::Fallback, gate: Arc<Gate<Threads>>) -> Layer {
+/// The layer for this chain, dimmed by the gate behind it. These fields say who is asking.
+pub(crate) fn layer(
+    fallback: &config::Fallback,
+    personal: Vec<HeaderName>,
+    gate: Arc<Gate<Threads>>,
+) -> Layer {
     let config::Room { body, bytes, entries } = fallback.room;
-    let settings = Settings { body_max: body, unmarked: fallback.unmarked, addresses: entries };
+    let settings = Settings { body_max: body, unmarked: fallback.unmarked, personal, addresses: entries };
     // Never asked: what the policies may know comes along.
     let seen: Seen = |_, _| request::Request::new(request::Key(0));
     let adapter = Seeing(HttpFallback::new(seen, settings, (), answers(fallback)));

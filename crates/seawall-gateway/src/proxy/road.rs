@@ -183,6 +183,8 @@ struct Making<'a> {
     upstreams: &'a BTreeMap<String, UpstreamView>,
     calls: &'a HashMap<&'a str, Arc<Upstream>>,
     families: Families,
+    /// The fields that say who is asking.
+    personal: &'a [HeaderName],
     /// Whether the log wants to know what becomes of requests on their way.
     is_told: bool,
     now: Time,
@@ -209,7 +211,7 @@ pub(crate) struct Kept {
     /// By upstream, with what they were made of.
     clients: HashMap<String, (MadeOf, Stamps, Arc<ClientConfig>)>,
     /// By route and upstream, with what they were made of.
-    fallbacks: HashMap<(String, String), (config::Fallback, fallback::Layer)>,
+    fallbacks: HashMap<(String, String), (config::Fallback, Vec<HeaderName>, fallback::Layer)>,
     /// By route.
     mirrors: HashMap<String, Arc<MirrorStats>>,
     /// By route.
@@ -271,7 +273,13 @@ impl Kept {
         }
         let log = AccessLog::new(config.log);
         let is_told = log.is_some() && config.log.format == LogFormat::Json;
-        let making = Making { upstreams: &upstreams, calls: &calls, families, is_told, now };
+        let personal = config.identity.user.iter().filter_map(|source| match source {
+            UserSource::Header(name) => Some(name.clone()),
+            UserSource::ClientIp => None,
+        });
+        let personal: Vec<HeaderName> = personal.collect();
+        let making =
+            Making { upstreams: &upstreams, calls: &calls, families, personal: &personal, is_told, now };
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
         let (throttles, rules) = self.quotas.of("", &config.throttle, now);
         let throttles = throttles.into_iter().map(|throttle| throttle.name).zip(rules).collect();
@@ -390,7 +398,7 @@ impl Kept {
 
     /// A route through its upstream, and through cheaper ones.
     fn route(&mut self, route: &config::Route, making: &Making<'_>) -> Option<Route> {
-        let Making { upstreams, calls, families, is_told, now } = *making;
+        let Making { upstreams, calls, families, personal, is_told, now } = *making;
         let upstream = calls.get(route.upstream.as_str())?.clone();
         let targets = upstreams.get(&route.upstream)?.targets.clone();
         let cheaper = route.fallback.upstreams.iter();
@@ -418,7 +426,7 @@ impl Kept {
             .collect();
         let plans = throttle.iter().map(|throttle| throttle.config.plans.quotas()[1..].to_vec()).collect();
         let gate = Arc::new(gate);
-        let fallback = self.fallback(route, &gate);
+        let fallback = self.fallback(route, personal, &gate);
         Some(Route {
             gate,
             fallback,
@@ -438,18 +446,24 @@ impl Kept {
     }
 
     /// The fallback of a route, with what it keeps; a new one when it is another.
-    fn fallback(&mut self, route: &config::Route, gate: &Arc<Gate<Threads>>) -> Option<fallback::Layer> {
+    fn fallback(
+        &mut self,
+        route: &config::Route,
+        personal: &[HeaderName],
+        gate: &Arc<Gate<Threads>>,
+    ) -> Option<fallback::Layer> {
         if route.fallback.is_empty() {
             return None;
         }
         let key = (route.name.clone(), route.upstream.clone());
-        if let Some((config, layer)) = self.fallbacks.get(&key)
+        if let Some((config, before, layer)) = self.fallbacks.get(&key)
             && *config == route.fallback
+            && before == personal
         {
             return Some(layer.clone());
         }
-        let layer = fallback::layer(&route.fallback, gate.clone());
-        self.fallbacks.insert(key, (route.fallback.clone(), layer.clone()));
+        let layer = fallback::layer(&route.fallback, personal.to_vec(), gate.clone());
+        self.fallbacks.insert(key, (route.fallback.clone(), personal.to_vec(), layer.clone()));
         Some(layer)
     }
 

@@ -98,20 +98,23 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 const READING: Span = Span::from_secs(1);
 
 /// What is kept, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The largest body that is kept, in bytes; default 256 KiB.
     pub body_max: u64,
     /// How long a 200 is fresh that says nothing about it, where the request has neither
-    /// `Authorization` nor `Cookie`; zero keeps it for errors alone. Default `None`: it is not kept.
+    /// `Authorization` nor `Cookie` nor any of `personal`; zero keeps it for errors alone. Default `None`: it is
+    /// not kept.
     pub unmarked: Option<Span>,
+    /// The fields that say who is asking, besides those two; default none.
+    pub personal: Vec<HeaderName>,
     /// The most addresses whose `Vary` is remembered; default 10 000.
     pub addresses: u32,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { body_max: 256 << 10, unmarked: None, addresses: 10_000 }
+        Settings { body_max: 256 << 10, unmarked: None, personal: Vec::new(), addresses: 10_000 }
     }
 }
 
@@ -332,6 +335,12 @@ impl Shared {
         Resource::new(request, address, &known)
     }
 
+    /// How long an answer to this request is fresh that does not say.
+    fn unmarked(&self, request: &HeaderMap) -> Option<Span> {
+        let is_personal = || self.settings.personal.iter().any(|name| request.contains_key(name));
+        self.settings.unmarked.filter(|_| !is_personal())
+    }
+
     /// Whether an ordinary answer to this request is to be kept, as its head says: how long, and what tells it from
     /// others.
     fn keeps<RB: Body>(
@@ -339,7 +348,7 @@ impl Shared {
         request: &HeaderMap,
         response: &Response<RB>,
     ) -> Result<(Freshness, Vec<HeaderName>), Left> {
-        let kept = control::keeps(request, response, self.settings.unmarked)?;
+        let kept = control::keeps(request, response, self.unmarked(request))?;
         if response.body().size_hint().lower() <= self.settings.body_max {
             return Ok(kept);
         }
@@ -434,7 +443,7 @@ impl Shared {
         append(&mut head.headers, CACHE_STATUS, &format!("seawall; fwd={why}; fwd-status=304"));
         head.headers.insert(AGE, HeaderValue::from(age.as_nanos() / 1_000_000_000));
         let response = conditional(request, Response::from_parts(head, Replayed::whole(body.clone())));
-        let fresh_for = |request| control::freshness(request, status, &headers, self.settings.unmarked);
+        let fresh_for = |request| control::freshness(request, status, &headers, self.unmarked(request));
         match (fresh_for(request.headers()), control::vary(&headers)) {
             (Some(freshness), Some(names)) => {
                 let key = self.key_of(request, sought, names);
