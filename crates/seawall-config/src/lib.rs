@@ -84,7 +84,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where operators connect.
     pub admin: Admin,
-    /// Where blocked routes are remembered; default beside the file, `seawall.toml.state`.
+    /// Where blocked routes are remembered; default `seawall.toml.state`, in `$STATE_DIRECTORY` or beside the file.
     pub state: Option<PathBuf>,
     /// The socket file on which a new process takes over; default none.
     pub hand_over: Option<PathBuf>,

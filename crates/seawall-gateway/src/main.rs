@@ -68,7 +68,10 @@ fn main() -> ExitCode {
         Command::Schema(File::Scenario) => say(seawall_lab::scenario::SCHEMA.as_bytes()),
         Command::Completions(shell) => say(&cli::completions(shell)),
         Command::Ask { gateway, method, target } => match operate::ask(&gateway, method, &target) {
-            Ok(answer) => say(answer.as_bytes()),
+            Ok(answer) => {
+                operate::warning(&answer).into_iter().for_each(|warning| eprintln!("warning: {warning}"));
+                say(answer.as_bytes())
+            }
             Err(problem) => {
                 eprintln!("error: {problem}");
                 ExitCode::FAILURE

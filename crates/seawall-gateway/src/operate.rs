@@ -23,6 +23,15 @@ pub(crate) struct Gateway {
     pub(crate) token_file: Option<PathBuf>,
 }
 
+/// What an answer says that whoever asked should not overlook.
+pub(crate) fn warning(answer: &str) -> Option<&'static str> {
+    let answer: serde_json::Value = serde_json::from_str(answer).ok()?;
+    let is_forgotten = answer.get("remembered") == Some(&false.into());
+    is_forgotten.then_some(
+        "the gateway cannot remember this: a restart undoes it. Its log says why; `state` in its config says where",
+    )
+}
+
 /// Sends one request; the answer's body, or what went wrong.
 pub(crate) fn ask(gateway: &Gateway, method: &str, target: &str) -> Result<String, String> {
     let file = gateway.token_file.clone().or_else(|| default_token_file(gateway.admin.port()));
@@ -49,4 +58,16 @@ pub(crate) fn ask(gateway: &Gateway, method: &str, target: &str) -> Result<Strin
     let status =
         head.lines().next().unwrap_or_default().split_once(' ').map_or("no HTTP", |(_, status)| status);
     Err(format!("the gateway refuses ({status}): {}", body.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_remembered_is_warned_of() {
+        assert!(warning(r#"{"route":"r","remembered":false}"#).is_some());
+        assert_eq!(warning(r#"{"route":"r","remembered":true}"#), None);
+        assert_eq!(warning("as you like"), None);
+    }
 }

@@ -14,6 +14,7 @@
 //! finishes the request that it is serving, for `grace` at the most. Who presses Ctrl-C and who takes over need not
 //! be told: both begin with the second part. A second signal ends at once.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -228,14 +229,21 @@ fn listen(
     Ok((serving, certificates))
 }
 
-/// Where blocked routes are remembered.
+/// Where blocked routes are remembered: if the config does not say, under the name of its file, in the folder that a
+/// service manager gives for state or beside it.
 fn state_file(args: &RunArgs, config: &Config) -> Option<PathBuf> {
-    let beside = |path: PathBuf| {
-        let mut name = path.into_os_string();
-        name.push(".state");
-        PathBuf::from(name)
-    };
-    config.state.clone().or_else(|| file(args).map(beside))
+    config.state.clone().or_else(|| state_of(file(args)?, std::env::var_os("STATE_DIRECTORY")))
+}
+
+fn state_of(config: PathBuf, folders: Option<OsString>) -> Option<PathBuf> {
+    let mut name = config.file_name()?.to_owned();
+    name.push(".state");
+    // There may be several.
+    let folder = folders.and_then(|folders| std::env::split_paths(&folders).next());
+    Some(match folder.filter(|folder| folder.is_absolute()) {
+        Some(folder) => folder.join(name),
+        None => config.with_file_name(name),
+    })
 }
 
 /// The config that was asked for, its text, and the sample service if it stands in for an upstream.
@@ -548,5 +556,20 @@ fn watch_file(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::Recommen
             tracing::warn!(%error, "the file is not watched; reload with SIGHUP");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_stands_in_the_folder_for_it_or_beside_the_config() {
+        let of = |folders: Option<&str>| {
+            state_of("/etc/seawall/a.toml".into(), folders.map(OsString::from)).unwrap().display().to_string()
+        };
+        assert_eq!(of(None), "/etc/seawall/a.toml.state");
+        assert_eq!(of(Some("")), "/etc/seawall/a.toml.state");
+        assert_eq!(of(Some("/var/lib/seawall:/var/lib/other")), "/var/lib/seawall/a.toml.state");
     }
 }

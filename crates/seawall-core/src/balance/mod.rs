@@ -59,7 +59,7 @@ const DECAY: Span = Span::from_secs(5);
 const RISE: f64 = 2.0;
 /// What is typical, in seconds, before anybody answered.
 const UNKNOWN: f64 = 1e-3;
-/// Up to how many times another one's a latency counts as equal to it.
+/// Up to how many times another latency one counts as equal to it.
 const BAND: f64 = 1.1;
 /// Draws that may meet a host that cannot be used, before the hosts are looked through in order.
 const DRAWS_MAX: u32 = 8;
