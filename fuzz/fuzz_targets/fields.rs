@@ -23,7 +23,7 @@ use seawall::http::{grpc, retry_after};
 use tower_layer::Layer as _;
 use tower_service::Service;
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "x-forwarded-for",
     "forwarded",
     "connection",
@@ -36,6 +36,8 @@ const NAMES: [&str; 12] = [
     "vary",
     "age",
     "expires",
+    "content-length",
+    "transfer-encoding",
 ];
 
 /// A line each: the number of its name, then its value.
@@ -61,7 +63,13 @@ fuzz_target!(|bytes: &[u8]| {
     let mut stripped = fields.clone();
     headers::strip_hop_by_hop(&mut stripped);
     assert!(!stripped.contains_key("connection") && !stripped.contains_key("upgrade"));
-    let _ = (headers::upgrade(&fields), headers::ambiguous_length(&fields));
+    let mut framed = fields.clone();
+    headers::strip_framing(&mut framed);
+    assert!(!framed.contains_key("content-length") || !framed.contains_key("transfer-encoding"));
+    let mut trailers = fields.clone();
+    headers::strip_trailers(&mut trailers);
+    assert!(!trailers.contains_key("x-forwarded-for") && !trailers.contains_key("te"));
+    let _ = headers::upgrade(&fields);
     let _ = (retry_after(&fields), grpc::timeout(&fields), grpc::push_back(&fields));
 
     let response = ask(&fields);
