@@ -89,6 +89,8 @@ impl Road {
     ) -> Option<&Arc<Route>> {
         let digits = host.bytes().rev().take_while(u8::is_ascii_digit).count();
         let bare = host[..host.len() - digits].strip_suffix(':').unwrap_or(host);
+        // The dot at the end of a whole name is a matter of spelling.
+        let bare = bare.strip_suffix('.').unwrap_or(bare);
         let path = NormalPath::of(path);
         self.routes.iter().find(|route| route.matching.matches(bare, &path, method, headers))
     }

@@ -39,6 +39,21 @@ fn telling(answer: impl Fn(usize) -> &'static str + Send + 'static) -> (String, 
     (address, told)
 }
 
+#[test]
+fn a_route_of_a_host_takes_it_however_it_is_spelt() {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.api]\nhost = \"api.example\"\nupstream = \"u\"\n\
+         throttle = [{{ per = \"route\", rate = \"1/d\", burst = 1 }}]\n[route.other]\nupstream = \"u\"\n",
+        origin()
+    );
+    let gateway = Gateway::start(&[&config("spelt-hosts.toml", &file)]);
+    let status = |host: &str| ask(&gateway.address, "GET", "/", &format!("host: {host}\r\n"), "").status;
+    assert_eq!([status("api.example"), status("other.example")], [200, 200]);
+    for host in ["api.example", "API.example", "api.example:80", "api.example.", "api.example.:80"] {
+        assert_eq!(status(host), 429, "{host}");
+    }
+}
+
 fn put(gateway: &Gateway, headers: &str, body: &str) -> Answer {
     ask(&gateway.address, "PUT", "/", &format!("host: a\r\n{headers}"), body)
 }
