@@ -55,6 +55,7 @@ mod body;
 mod control;
 mod read;
 mod validate;
+mod weight;
 
 use std::future::{Future, poll_fn};
 use std::hash::{Hash, Hasher};
@@ -84,7 +85,7 @@ use crate::threads::Locks;
 use address::Address;
 use control::Control;
 use read::{Read, read};
-use validate::{conditional, kept_fields};
+use validate::{conditional, kept_fields, owned};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const FALLBACK: HeaderName = HeaderName::from_static("x-seawall-fallback");
@@ -161,14 +162,6 @@ impl Resource {
         };
         Resource { address, method: request.method().clone(), varying, changes: known.changes }
     }
-
-    fn bytes(&self) -> u64 {
-        let varying = |(name, value): &(HeaderName, Option<HeaderValue>)| {
-            name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len)
-        };
-        let fields: usize = self.varying.iter().map(varying).sum();
-        (self.address.text.len() + fields) as u64
-    }
 }
 
 /// Mostly a single number: the hash of the address has a secret, and a changed address is as good as another.
@@ -182,12 +175,12 @@ impl Hash for Resource {
     }
 }
 
-/// All values of a field as one, as a list field means it.
+/// All values of a field as one, as a list field means it, in memory of its own.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     if headers.get_all(name).iter().count() == 1 {
-        return Some(first.clone());
+        return Some(owned(first));
     }
     let all: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
@@ -199,7 +192,7 @@ type TakenIn<RB> = Taken<Resource, Arc<Copy>, Response<Replayed<RB>>>;
 /// An answer that is being read.
 type Reading<'a, RB> = Pin<Box<dyn Future<Output = TakenIn<RB>> + Send + 'a>>;
 
-/// A kept answer, whole.
+/// A kept answer, whole, in memory of its own.
 #[derive(Debug)]
 pub struct Copy {
     status: StatusCode,
@@ -459,7 +452,7 @@ impl Shared {
 
 /// What is kept of an answer.
 fn fill(key: &Resource, copy: Copy, age: Span, freshness: Freshness) -> Fill<Arc<Copy>> {
-    let bytes = copy.body.len() as u64 + key.bytes() + weight(&copy.headers);
+    let bytes = weight::of(key, &copy);
     let confirmable = validate::is_confirmable(&copy.headers);
     Fill { value: Arc::new(copy), bytes, age, freshness, confirmable }
 }
@@ -641,8 +634,4 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.append(name, value);
     }
-}
-
-fn weight(headers: &HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum()
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use seawall_core::time::Time;
 
@@ -12,6 +12,7 @@ use crate::clock::instant;
 
 /// What reading a body came to.
 pub(super) enum Read<B> {
+    /// All of it, in memory of its own.
     Whole(Bytes),
     /// It is too large, or has trailers.
     Partly(VecDeque<Frame<Bytes>>, Option<Pin<Box<B>>>),
@@ -27,7 +28,7 @@ pub(super) async fn read<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>, most: u64
         let next = poll_fn(|cx| body.as_mut().poll_frame(cx));
         let frame = match tokio::time::timeout_at(instant(until), next).await {
             Err(_) => return Read::Late(frames, Some(body)),
-            Ok(None) => return Read::Whole(whole(frames)),
+            Ok(None) => return Read::Whole(whole(&frames)),
             Ok(Some(Err(_))) => return Read::Broken,
             Ok(Some(Ok(frame))) => frame,
         };
@@ -40,14 +41,10 @@ pub(super) async fn read<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>, most: u64
     }
 }
 
-fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
-    let mut data = frames.drain(..).filter_map(|frame| frame.into_data().ok());
-    let first = data.next().unwrap_or_default();
-    let mut rest = data.peekable();
-    if rest.peek().is_none() {
-        return first;
-    }
-    let mut all = BytesMut::from(&first[..]);
-    rest.for_each(|chunk| all.extend_from_slice(&chunk));
-    all.freeze()
+/// All of it in one piece and in memory of its own: a frame is a slice of all that was read with it, and holds that.
+fn whole(frames: &VecDeque<Frame<Bytes>>) -> Bytes {
+    let data = || frames.iter().filter_map(Frame::data_ref);
+    let mut all = Vec::with_capacity(data().map(Bytes::len).sum());
+    data().for_each(|chunk| all.extend_from_slice(chunk));
+    all.into()
 }

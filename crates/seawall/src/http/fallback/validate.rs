@@ -21,7 +21,15 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// The fields that are kept: all but those of the connection and what is said anew.
+/// The same value in memory of its own: one that was read is a slice of all that was read with it, and holds that.
+/// (Names never are.)
+pub(super) fn owned(value: &HeaderValue) -> HeaderValue {
+    let Ok(mut owned) = HeaderValue::from_bytes(value.as_bytes()) else { return value.clone() };
+    owned.set_sensitive(value.is_sensitive());
+    owned
+}
+
+/// The fields that are kept, in memory of their own: all but those of the connection and what is said anew.
 pub(super) fn kept_fields(headers: &HeaderMap) -> HeaderMap {
     let named: Vec<String> = headers
         .get_all(CONNECTION)
@@ -34,7 +42,7 @@ pub(super) fn kept_fields(headers: &HeaderMap) -> HeaderMap {
     for (name, value) in headers {
         let hop = HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|other| other == name.as_str());
         if !hop && *name != AGE {
-            kept.append(name.clone(), value.clone());
+            kept.append(name.clone(), owned(value));
         }
     }
     kept
