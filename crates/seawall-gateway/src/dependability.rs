@@ -1,6 +1,7 @@
 //! Availability, error budget and time to recover of a route: computed from what it answered.
 //!
-//! **Mechanics.** Bad is what was answered with 5xx, refusals for want of capacity among them; who
+//! **Mechanics.** Bad is what was answered with 5xx, refusals for want of capacity among them, and what its
+//! upstream broke off; who
 //! was throttled, or took only what is kept, was served as agreed and counts on neither side. A second is bad when half of its answers
 //! were; an outage lasts from the first bad second to the first with answers that is not.
 //!

@@ -31,7 +31,8 @@
 //! off what the callee still serves, and of breakers in a row each would keep the one above it open. A call that
 //! was given up says nothing, unless it had taken as long as a slow one by then: then it is one, or
 //! callers who do not wait would never open the breaker of a callee that hangs. An override by
-//! hand holds in every state until it is reset, and is kept by a change of settings.
+//! hand holds in every state until it is reset, and is kept by a change of settings. A success whose answer
+//! breaks off turns into a failure ([`Breaker::broke`]), also in the shares; the row that it had ended stays ended.
 
 mod concurrent;
 mod keyed;
@@ -70,7 +71,7 @@ pub enum Forced {
 
 #[derive(Debug)]
 enum State {
-    Closed { window: Window, since: Time, failures_in_row: u32 },
+    Closed { window: Window, failures_in_row: u32 },
     Open { until: Time },
     HalfOpen { leases: Vec<Lease>, window: Window },
     Forced { how: Forced, window: Window },
@@ -149,6 +150,8 @@ pub struct Breaker {
     config: Config,
     state: State,
     epoch: u64,
+    /// When the epoch began.
+    since: Time,
     next_lease: NonZeroU64,
     rng: Rng,
     /// How often the open time has doubled, and the last one.
@@ -165,6 +168,7 @@ impl Breaker {
             config,
             state: State::closed(&config, now),
             epoch: 0,
+            since: now,
             next_lease: NonZeroU64::MIN,
             rng: Rng::new(config.0.seed.unwrap_or(0), 0),
             doublings: 0,
@@ -180,7 +184,7 @@ impl Breaker {
             && now >= until
         {
             let window = Window::new(Extent::Calls(self.config.0.probes), now);
-            self.enter(State::HalfOpen { leases: Vec::new(), window });
+            self.enter(now, State::HalfOpen { leases: Vec::new(), window });
             events.push(now, Change::BreakerHalfOpen);
         }
         let passed = match &mut self.state {
@@ -236,8 +240,7 @@ impl Breaker {
                     Outcome::Success => 0,
                     _ => *failures_in_row,
                 };
-                let in_row = settings.consecutive.is_some_and(|row| *failures_in_row >= row);
-                if in_row || is_reached(&settings, settings.min_calls, window.tally()) {
+                if is_spent(&settings, *failures_in_row, window.tally()) {
                     self.trip(now, events);
                 }
             }
@@ -255,6 +258,32 @@ impl Breaker {
                     return self.trip(now, events);
                 }
                 self.close(now, events);
+            }
+        }
+    }
+
+    /// Takes in that a call has failed which began then and was reported as a success: its answer broke off.
+    /// Of a call from before the present epoch it says nothing.
+    pub fn broke(&mut self, now: Time, begun: Time, events: &mut Events) {
+        if begun < self.since {
+            return;
+        }
+        let settings = self.config.0;
+        match &mut self.state {
+            State::Open { .. } | State::Forced { how: Forced::Open | Forced::Closed, .. } => {}
+            State::Forced { window, .. } => window.fail_one(now),
+            State::Closed { window, failures_in_row } => {
+                window.fail_one(now);
+                *failures_in_row = failures_in_row.saturating_add(1);
+                if is_spent(&settings, *failures_in_row, window.tally()) {
+                    self.trip(now, events);
+                }
+            }
+            State::HalfOpen { window, .. } => {
+                // A probe whose lease had run out was not counted.
+                if window.tally().failed < window.tally().calls {
+                    window.fail_one(now);
+                }
             }
         }
     }
@@ -288,10 +317,15 @@ impl Breaker {
         pass.epoch == self.epoch
     }
 
+    /// When the present epoch began.
+    pub(crate) fn since(&self) -> Time {
+        self.since
+    }
+
     /// Overrides it by hand, in whatever state it is.
     pub fn force(&mut self, now: Time, how: Forced, events: &mut Events) {
         let window = Window::new(self.config.0.window, now);
-        self.enter(State::Forced { how, window });
+        self.enter(now, State::Forced { how, window });
         events.push(now, Change::BreakerForced { mode: self.mode().name() });
     }
 
@@ -307,7 +341,7 @@ impl Breaker {
         let (from, to) = (self.config.0, config.0);
         if matches!(self.state, State::HalfOpen { .. }) && to.probes != from.probes {
             let window = Window::new(Extent::Calls(to.probes), now);
-            self.enter(State::HalfOpen { leases: Vec::new(), window });
+            self.enter(now, State::HalfOpen { leases: Vec::new(), window });
         }
         if let State::Closed { window, .. } | State::Forced { window, .. } = &mut self.state
             && to.window != from.window
@@ -364,14 +398,14 @@ impl Breaker {
     }
 
     fn close(&mut self, now: Time, events: &mut Events) {
-        self.enter(State::closed(&self.config, now));
+        self.enter(now, State::closed(&self.config, now));
         events.push(now, Change::BreakerClosed);
     }
 
     fn trip(&mut self, now: Time, events: &mut Events) {
         let failure_rate = self.snapshot().failure_rate;
         let relapsed = match &self.state {
-            State::Closed { since, .. } => now.since(*since) < self.open_time,
+            State::Closed { .. } => now.since(self.since) < self.open_time,
             _ => true,
         };
         self.doublings = if relapsed { (self.doublings + 1).min(DOUBLINGS_MAX) } else { 0 };
@@ -379,20 +413,27 @@ impl Breaker {
         self.open_time = open.times(1 << self.doublings).min(open_max);
         let drawn = if seed.is_some() { self.open_time.scaled(self.rng.unit() * SPREAD) } else { Span::ZERO };
         self.opened += 1;
-        self.enter(State::Open { until: now + self.open_time + drawn });
+        self.enter(now, State::Open { until: now + self.open_time + drawn });
         events.push(now, Change::BreakerOpened { failure_rate });
     }
 
-    fn enter(&mut self, state: State) {
+    fn enter(&mut self, now: Time, state: State) {
         self.epoch += 1;
+        self.since = now;
         self.state = state;
     }
 }
 
 impl State {
     fn closed(config: &Config, now: Time) -> State {
-        State::Closed { window: Window::new(config.0.window, now), since: now, failures_in_row: 0 }
+        State::Closed { window: Window::new(config.0.window, now), failures_in_row: 0 }
     }
+}
+
+/// Whether a closed breaker opens.
+fn is_spent(settings: &Settings, failures_in_row: u32, tally: Tally) -> bool {
+    let in_row = settings.consecutive.is_some_and(|row| failures_in_row >= row);
+    in_row || is_reached(settings, settings.min_calls, tally)
 }
 
 /// Whether so many calls are there that their shares count, and one of them is reached.

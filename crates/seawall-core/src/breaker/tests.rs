@@ -449,3 +449,29 @@ proptest! {
         prop_assert!(bench.call(at(now), Outcome::Success));
     }
 }
+
+#[test]
+fn successes_whose_answers_break_off_open_it_as_failures_do() {
+    let mut bench = Bench::new(settings());
+    for call in 1..=5 {
+        assert_eq!(bench.mode(), Mode::Closed, "before call {call}");
+        assert!(bench.call(at(0), Outcome::Success));
+        bench.breaker.broke(at(1), at(0), &mut bench.events);
+    }
+    assert_eq!(bench.mode(), Mode::Open);
+}
+
+#[test]
+fn an_answer_from_before_the_epoch_that_breaks_off_says_nothing() {
+    let mut bench = Bench::new(Settings { consecutive: Some(1), ..settings() });
+    bench.open(at(0));
+    let probe = bench.admit(at(5_000)).unwrap();
+    bench.report(at(5_000), &probe, Outcome::Success);
+    let rate = |bench: &Bench| bench.breaker.snapshot().failure_rate;
+    bench.breaker.broke(at(5_001), at(0), &mut bench.events);
+    assert_eq!((bench.mode(), rate(&bench)), (Mode::HalfOpen, 0.0));
+    bench.breaker.broke(at(5_001), at(5_000), &mut bench.events);
+    assert_eq!((bench.mode(), rate(&bench)), (Mode::HalfOpen, 1.0), "a probe counts as what became of it");
+    bench.breaker.broke(at(5_001), at(5_000), &mut bench.events);
+    assert_eq!(rate(&bench), 1.0, "whose lease had run out does not");
+}

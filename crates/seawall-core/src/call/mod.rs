@@ -91,7 +91,7 @@ use shared::Paid;
 use telling::{give_up, refund, report, settle, tell};
 
 pub use hosts::{
-    Config as HostsConfig, Forced as HostForced, Happening, HostSnapshot, Hosts, Member, Probe,
+    Called, Config as HostsConfig, Forced as HostForced, Happening, HostSnapshot, Hosts, Member, Probe,
     Snapshot as HostsSnapshot,
 };
 pub use shared::{Settings, Shared, Snapshot};
@@ -322,6 +322,11 @@ impl Call {
     /// The ticket of the answer that stands and its host: release it when the answer's body ends.
     pub fn take_ticket(&mut self) -> Option<(usize, Ticket)> {
         self.flights.take_answer().map(|flight| (flight.host, flight.ticket))
+    }
+
+    /// Who gave the answer that stands, until its ticket is taken.
+    pub fn called(&self) -> Option<Called> {
+        self.flights.answer().map(|flight| Called { host: flight.host, begun: flight.begun })
     }
 
     /// Whether the answer that stands holds a place at its host until its body ends. Without, its

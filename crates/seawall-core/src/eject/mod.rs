@@ -33,7 +33,8 @@
 //! host nobody is ejected. Without another host with calls there is nothing to compare with, and
 //! failures alone decide. Results of calls that began before the last change of a host's state are
 //! ignored. Local refusals, ignored outcomes and calls that were cut off (cancelled, superseded) are
-//! never failures; what was cut off took at least as long as it took, but alone it ejects nobody.
+//! never failures; what was cut off took at least as long as it took, but alone it ejects nobody. A success
+//! whose answer breaks off turns into a failure, also in the rate; the row that it had ended stays ended.
 
 mod record;
 
@@ -292,6 +293,18 @@ impl Eject {
         if now >= self.next_review {
             self.next_review = now + Span::from_nanos(settings.window.as_nanos() / REVIEWS);
             self.review(now);
+        }
+    }
+
+    /// Takes in that a call to the host at this place has failed which began then and was reported as a
+    /// success: its answer broke off.
+    pub fn broke(&mut self, now: Time, place: usize, begun: Time) {
+        let window = self.config.0.window;
+        let Some(record) = self.records.get_mut(place).and_then(Option::as_mut) else { return };
+        if record.broke(now, window, begun)
+            && let Some(cause) = self.failing(now, place)
+        {
+            self.eject(now, place, cause);
         }
     }
 

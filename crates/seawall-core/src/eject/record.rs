@@ -94,6 +94,27 @@ impl Record {
         true
     }
 
+    /// A call that began then and was added as a success has failed after all; says whether it counts.
+    pub(super) fn broke(&mut self, now: Time, window: Span, begun: Time) -> bool {
+        let State::In { since } = self.state else { return false };
+        if begun < since {
+            return false;
+        }
+        self.slice(now, window);
+        let oldest = (self.youngest + 1).saturating_sub(SLICES as u64);
+        let numbers = (oldest..=self.youngest).rev().map(|number| (number % SLICES as u64) as usize);
+        match numbers.into_iter().find(|slot| self.slices[*slot].failed < self.slices[*slot].calls) {
+            Some(slot) => self.slices[slot].failed += 1,
+            None => {
+                let slice = self.slice(now, window);
+                slice.calls += 1;
+                slice.failed += 1;
+            }
+        }
+        self.run = self.run.saturating_add(1);
+        true
+    }
+
     /// The slice of this time; those in between are emptied.
     #[inline]
     fn slice(&mut self, now: Time, window: Span) -> &mut Slice {

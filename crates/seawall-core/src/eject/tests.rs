@@ -399,3 +399,19 @@ proptest! {
         prop_assert_eq!(left, returned);
     }
 }
+
+#[test]
+fn a_host_whose_answers_break_off_is_ejected_for_its_rate() {
+    let mut eject = pool(2);
+    for step in 0..10 {
+        for place in 0..2 {
+            eject.report(at(step * 100 + 10), place, OK, ms(10));
+        }
+        assert!(!eject.is_out(1), "before answer {step} breaks off");
+        eject.broke(at(step * 100 + 20), 1, at(step * 100));
+    }
+    assert_eq!(turns(&mut eject), [Turn::Out { place: 1, cause: Cause::FailureRate }]);
+    eject.expire(at(20_000));
+    eject.broke(at(20_001), 1, at(950));
+    assert_eq!(eject.snapshot(at(20_001), 1).unwrap().calls, 0, "it began before the host came back");
+}

@@ -20,7 +20,7 @@
 //! [`Gate::admit`] once for each request, or [`Gate::spend`] for one that is served by what is kept. On [`Admit::Wait`], [`Gate::claim`] when polled, and
 //! [`Gate::leave`] if the waiting request goes away. On [`Admit::Ticket`], [`Gate::report`] when the
 //! outcome is known (at response headers) and [`Gate::release`] when the work is over (at the end of
-//! the body); exactly one release for each ticket. After any of these, and after [`Gate::configure`] and
+//! the body); exactly one release for each ticket. [`Gate::broke`] if the body of a success breaks off. After any of these, and after [`Gate::configure`] and
 //! [`Gate::configure_lane`], which may make room, [`Gate::turn`] until it is empty, waking each waiter, and
 //! [`Gate::event`] likewise.
 
@@ -397,6 +397,14 @@ impl<F: Ownership> Gate<F> {
             self.on(|shared| shared.report(now, ticket, outcome));
         }
         self.tell_barrier(now, ticket.entry, outcome);
+    }
+
+    /// An answer broke off whose request was admitted at `begun` and reported as a success at its head: to the
+    /// breaker, and the ramp behind it, it has failed. Needs no ticket; to be said once, at the end of the body.
+    pub fn broke(&self, now: Time, begun: Time) {
+        if self.switch.stance().of(Policy::Breaker) != Enforcement::Off {
+            self.on(|shared| shared.broke(now, begun));
+        }
     }
 
     /// The work is over: its place is free. A ticket that was never reported counts as cancelled.

@@ -329,7 +329,20 @@ impl<W> Shared<W> {
         }
         let before = breaker.mode();
         breaker.report(now, pass, outcome, &mut self.events);
-        match (before, breaker.mode()) {
+        self.follow(now, before, outcome);
+    }
+
+    /// An answer broke off whose call began then and was reported as a success.
+    pub(super) fn broke(&mut self, now: Time, begun: Time) {
+        let Some(breaker) = self.breaker.as_mut().filter(|breaker| begun >= breaker.since()) else { return };
+        let before = breaker.mode();
+        breaker.broke(now, begun, &mut self.events);
+        self.follow(now, before, Outcome::Failure);
+    }
+
+    /// The ramp follows the breaker, which was in this mode before it was told of this outcome.
+    fn follow(&mut self, now: Time, before: Mode, outcome: Outcome) {
+        match (before, self.breaker.as_ref().map_or(before, Breaker::mode)) {
             (Mode::HalfOpen, Mode::Closed) => self.begin_ramp(now),
             (_, Mode::Open) => self.ramp = None,
             _ => {}

@@ -380,8 +380,10 @@ impl Body for Payload {
             Payload::Told(told) => {
                 let (body, line) = &mut **told;
                 let polled = Pin::new(body).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    line.went(frame.data_ref().map_or(0, Bytes::len));
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => line.went(frame.data_ref().map_or(0, Bytes::len)),
+                    Poll::Ready(Some(Err(_))) => line.broke(),
+                    Poll::Ready(None) | Poll::Pending => {}
                 }
                 polled
             }

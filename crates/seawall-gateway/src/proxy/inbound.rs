@@ -10,7 +10,8 @@
 //!
 //! **Edges.** With no stream left, an upgrade or event stream is refused, and an answer that has become one
 //! keeps the place that it has. A client that takes nothing is not the upstream's fault: the clock runs
-//! only while the upstream is waited for. No timer is made for an answer that is there at once.
+//! only while the upstream is waited for. No timer is made for an answer that is there at once. An answer that
+//! its upstream breaks off was a success at its head: its host is told, and the route counts it as bad.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -24,6 +25,8 @@ use http::{HeaderMap, StatusCode, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use prometheus_client::metrics::counter::Counter;
 use seawall::Guard;
+use seawall::call::Upstream;
+use seawall::core::call::Called;
 use tokio::time::{Instant, Sleep};
 
 use super::headers;
@@ -37,6 +40,8 @@ pub(crate) struct Streams {
     open: AtomicU32,
     /// Answers whose upstream fell silent.
     pub(crate) cut: Counter,
+    /// Answers that were good at their heads, and that their upstream broke off.
+    pub(crate) broken: Counter,
 }
 
 impl Streams {
@@ -76,7 +81,15 @@ pub(crate) struct Riders {
     /// The place under the limit, or as a stream.
     pub(super) _place: Option<Place>,
     /// What lets the request's body rest meanwhile.
-    pub(super) _answering: Option<Answering>,
+    pub(super) answering: Option<Answering>,
+    /// Who hears if it breaks off; `None` when it failed at its head already.
+    pub(super) blame: Option<Blame>,
+}
+
+/// The host that an answer is from.
+pub(super) struct Blame {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) called: Called,
 }
 
 /// What an answer holds while it goes on.
@@ -128,6 +141,17 @@ impl Inbound {
 }
 
 impl Coming {
+    /// It ended before it was whole.
+    #[cold]
+    fn broke(&mut self) {
+        let Some(Riders { answering, blame: Some(blame), .. }) = self.riders.take() else { return };
+        // A client that breaks off what it sends takes the upstream's connection with it.
+        if answering.is_none_or(|answering| answering.known().is_none()) {
+            self.streams.broken.inc();
+            blame.upstream.broke(blame.called);
+        }
+    }
+
     /// Nothing has come: ready when the upstream is waited for no longer.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, now) = (self.bounds, Instant::now());
@@ -188,7 +212,8 @@ impl Body for Inbound {
                 frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
                 coming.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
             }
-            Poll::Ready(Some(Err(_)) | None) => coming.riders = None,
+            Poll::Ready(Some(Err(_))) => coming.broke(),
+            Poll::Ready(None) => coming.riders = None,
             Poll::Pending => {
                 ready!(coming.wait(cx));
                 coming.riders = None;

@@ -65,6 +65,13 @@ const ANSWERED: u8 = 5;
 #[derive(Debug)]
 pub(super) struct Answering(Arrival);
 
+impl Answering {
+    /// What is wrong with the request's body, as far as is known.
+    pub(super) fn known(&self) -> Option<Fault> {
+        self.0.known()
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.turn(ANSWERING, ANSWERED);

@@ -15,7 +15,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Extensions, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use seawall::call::{Drive, Ended};
-use seawall::core::call::{Repeat, Verdict};
+use seawall::core::call::{Called, Repeat, Verdict};
 use seawall::core::decision::{Policy, Reason, Rejection, Standing};
 use seawall::core::hedge::HEDGES_MAX;
 use seawall::core::outcome::Outcome;
@@ -32,7 +32,7 @@ use super::fitness::{self, Fit, Unfit};
 use super::greeting::Secure;
 use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
-use super::inbound::{self, Inbound, Place, Riders};
+use super::inbound::{self, Blame, Inbound, Place, Riders};
 use super::listen::{Handler, Refusal};
 use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
 use super::outgoing::{Outgoing, copy};
@@ -350,7 +350,7 @@ fn settled(
         (Verdict::Rejected(rejection), _) => refuse(route, rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {
             let answering = arrival.map(Arrival::answering);
-            streamed(route, front, ended.guard.take().map(Box::new), answered, answering)
+            streamed(route, front, (ended.guard.take().map(Box::new), ended.called), answered, answering)
         }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
@@ -493,11 +493,13 @@ pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
 fn streamed(
     route: &Route,
     front: Box<Guard>,
-    back: Option<Box<Guard>>,
+    (back, called): (Option<Box<Guard>>, Option<Called>),
     answered: Box<upstream::Answered>,
     answering: Option<Answering>,
 ) -> Response<Plain> {
-    let upstream::Answered { mut response, connection, .. } = *answered;
+    let upstream::Answered { mut response, connection, outcome } = *answered;
+    let called = called.filter(|_| outcome.get() == Outcome::Success);
+    let blame = called.map(|called| Blame { upstream: route.upstream.clone(), called });
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };
@@ -515,7 +517,7 @@ fn streamed(
         };
     }
     let mut response = response.map(|body| {
-        let riders = Riders { _connection: connection, _back: back, _place: place, _answering: answering };
+        let riders = Riders { _connection: connection, _back: back, _place: place, answering, blame };
         Held::new(Inbound::new(body, riders, bounds, streams.clone()), ())
     });
     headers::strip_hop_by_hop(response.headers_mut());

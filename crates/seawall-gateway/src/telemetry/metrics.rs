@@ -85,6 +85,7 @@ fn traffic(registry: &mut Registry, road: &Road) {
     let responses = family(registry, "responses", "Responses, by class of status");
     let streams = family(registry, "streams", "Answers that go on, and upgraded connections");
     let cut = family(registry, "streams_cut", "Answers whose upstream fell silent");
+    let broken = family(registry, "answers_broken", "Good answers that their upstream broke off");
     let not_kept = family(registry, "bodies_not_kept", "Bodies too long to be sent again");
     let mirrored = family(registry, "mirrored", "Requests that a mirror was to get, by what became of it");
     for (reason, counter) in UNROUTED.iter().zip(&road.unrouted.0) {
@@ -98,6 +99,7 @@ fn traffic(registry: &mut Registry, road: &Road) {
         }
         show(&streams, &of_route(route), f64::from(stats.streams.open()));
         set(&cut, of_route(route), stats.streams.cut.get());
+        set(&broken, of_route(route), stats.streams.broken.get());
         set(&not_kept, of_route(route), stats.bodies_not_kept.get());
         for (result, counter) in route.mirror.iter().flat_map(|mirror| mirror.stats.all()) {
             set(&mirrored, with(of_route(route), "result", result), counter.get());

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::harness::{Gateway, ask, config, origin, origin_saying};
+use crate::harness::{Gateway, ask, config, origin, origin_saying, origin_that_says};
 
 /// The next line of the log that is an object.
 pub(crate) fn told(gateway: &Gateway) -> Value {
@@ -55,6 +55,7 @@ fn everything_about_a_request_is_told() {
     for name in ["reason", "policy", "fallback", "tls"] {
         assert!(read[name].is_null(), "{name} of {read}");
     }
+    assert_eq!(read["broken"], false, "{read}");
     let millis = |name: &str| read[name].as_f64().unwrap();
     assert!(millis("upstream_ms") > 0.0 && millis("upstream_ms") <= millis("ms"), "{read}");
 }
@@ -117,6 +118,16 @@ fn a_line_is_one_line_whatever_is_sent() {
     assert!(!line.chars().any(|c| c.is_control() || c == '\u{2028}'), "{line}");
     let read: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(read["user_agent"], "\u{9b}31m\u{2028}\"}\\\t\u{fffd}");
+}
+
+#[test]
+fn an_answer_that_its_upstream_breaks_off_is_told_as_broken() {
+    let breaking = origin_that_says("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nfour");
+    let gateway = logging("access-broken.toml", &breaking, "");
+    assert!(gateway.get("/r/", "").body.ends_with("four"));
+    let read = told(&gateway);
+    assert_eq!((&read["status"], &read["bytes_out"]), (&200.into(), &4.into()), "{read}");
+    assert_eq!(read["broken"], true, "{read}");
 }
 
 #[test]

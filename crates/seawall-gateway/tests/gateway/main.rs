@@ -4,6 +4,7 @@
 
 mod access;
 mod blocks;
+mod broken;
 mod browser;
 mod cache;
 mod frames;

@@ -34,7 +34,7 @@ fn endless() -> String {
     address
 }
 
-fn before(name: &str, upstream: &str, route: &str) -> Gateway {
+pub(crate) fn before(name: &str, upstream: &str, route: &str) -> Gateway {
     let text = format!(
         "[upstream.u]\nhosts = [\"http://{}\"]\n{upstream}\n[route.r]\nupstream = \"u\"\n{route}\n",
         endless()
@@ -43,7 +43,7 @@ fn before(name: &str, upstream: &str, route: &str) -> Gateway {
 }
 
 /// Asks, and reads the first line of the answer. The connection stays open with what is returned.
-fn begin(gateway: &Gateway, path: &str) -> (String, BufReader<TcpStream>) {
+pub(crate) fn begin(gateway: &Gateway, path: &str) -> (String, BufReader<TcpStream>) {
     let mut stream = TcpStream::connect(&gateway.address).unwrap();
     let upgrade = if path == "/socket" { "connection: upgrade\r\nupgrade: websocket\r\n" } else { "" };
     write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n").unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use seawall_core::call::{Attempt, Call, Config, Lane, Repeat, Step, Stop, Verdict};
+use seawall_core::call::{Attempt, Call, Called, Config, Lane, Repeat, Step, Stop, Verdict};
 use seawall_core::decision::Rejection;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::{Key, Request};
@@ -36,6 +36,8 @@ pub struct Ended<T> {
     pub answer: Option<T>,
     /// The place of that answer at its host, to be kept until its body ends.
     pub guard: Option<Guard>,
+    /// Who gave it; for [`Upstream::broke`].
+    pub called: Option<Called>,
     /// Attempts sent, hedges too.
     pub attempts: u32,
     /// How many of them were hedges.
@@ -350,14 +352,17 @@ impl<X: Exchange> Drive<X> {
             verdict => *verdict,
         };
         let (attempts, hedges, waited) = (call.attempts(), call.hedges(), call.waited());
-        let answer = this.answer.take();
+        let (answer, called) = (this.answer.take(), call.called());
         // What holds no place has been reported, and there is nothing more to do for it.
         if !call.holds_a_place() {
-            return tell(this.exchange, Ended { verdict, answer, guard: None, attempts, hedges, waited });
+            return tell(
+                this.exchange,
+                Ended { verdict, answer, guard: None, called, attempts, hedges, waited },
+            );
         }
         let held = call.take_ticket();
         let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
-        tell(this.exchange, Ended { verdict, answer, guard, attempts, hedges, waited })
+        tell(this.exchange, Ended { verdict, answer, guard, called, attempts, hedges, waited })
     }
 }
 

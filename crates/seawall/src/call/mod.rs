@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall_core::backpressure::{self, Backpressure};
 use seawall_core::call::{
-    HostForced, Hosts, HostsConfig, HostsSnapshot, Member, Parts, Settings, Shared, Snapshot,
+    Called, HostForced, Hosts, HostsConfig, HostsSnapshot, Member, Parts, Settings, Shared, Snapshot,
 };
 use seawall_core::enforcement::{Stance, Switch};
 use seawall_core::gate::{Gate, Own as _};
@@ -119,6 +119,12 @@ impl Upstream {
     /// Its hosts.
     pub fn hosts(&self) -> &Hosts<Threads> {
         &self.hosts
+    }
+
+    /// The answer of a call that was judged a success broke off, and not because its client went away: see
+    /// [`Hosts::broke`]. To be said once, when the body ends.
+    pub fn broke(&self, called: Called) {
+        self.hosts.broke(now(), called);
     }
 
     /// Holds the host of this name out of the rotation, or in it, until [`Upstream::reset_host`]. `None`

@@ -113,6 +113,15 @@ impl<F: Ownership> Member<F> {
     }
 }
 
+/// Which host gave an answer, and when it was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// The host, by its place among the hosts.
+    pub host: usize,
+    /// When the attempt was sent.
+    pub begun: Time,
+}
+
 /// The hosts behind one name, each behind its back gate.
 pub struct Hosts<F: Ownership> {
     gates: Vec<Arc<Gate<F>>>,
@@ -233,6 +242,15 @@ impl<F: Ownership> Hosts<F> {
                 true => self.seats[0].end_alone(),
                 false => self.pool.with(ONE, |pool| pool.report(now, &self.seats[host], outcome, elapsed)),
             }
+        }
+    }
+
+    /// The answer of a call that was reported as a success broke off, and not because its client went away: the
+    /// host's back gate and the ejection take it for a failure instead. To be said once, when the body ends.
+    pub fn broke(&self, now: Time, called: Called) {
+        self.gates[called.host].broke(now, called.begun);
+        if !self.alone {
+            self.pool.with(ONE, |pool| pool.broke(now, &self.seats[called.host], called.begun));
         }
     }
 

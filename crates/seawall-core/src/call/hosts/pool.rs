@@ -168,6 +168,12 @@ impl Pool {
         }
     }
 
+    pub(super) fn broke(&mut self, now: Time, seat: &Seat, begun: Time) {
+        if let Some(place) = self.roster.place(seat) {
+            self.roster.broke(now, place, begun);
+        }
+    }
+
     pub(super) fn due(&mut self, now: Time, seats: &[Seat], rng: &mut Rng) -> Option<(usize, Probe)> {
         self.roster.due(now, seats, rng)
     }

@@ -375,6 +375,25 @@ impl Roster {
         }
     }
 
+    /// An answer broke off whose call began then and was reported as a success.
+    pub(super) fn broke(&mut self, now: Time, place: usize, begun: Time) {
+        if let Some(eject) = &mut self.eject {
+            eject.broke(now, place, begun);
+            if eject.has_turned() {
+                self.take_ejections(now, None);
+            }
+        }
+        if let Some((ramp, since)) = &mut self.sitters[place].ramp
+            && begun >= *since
+        {
+            let before = ramp.share();
+            ramp.report(now, Outcome::Failure, Strain::NONE);
+            if ramp.share() != before {
+                self.stand(now);
+            }
+        }
+    }
+
     /// Does what follows from ejections and their ends. Only [`Roster::expire`] meets ends.
     fn take_ejections(&mut self, now: Time, mut rng: Option<&mut Rng>) {
         let mut turned = false;

@@ -113,6 +113,30 @@ impl Window {
         }
     }
 
+    /// One of its calls that had not failed has failed after all: the youngest. When it holds none, it is a call
+    /// more.
+    pub fn fail_one(&mut self, now: Time) {
+        self.slide(now);
+        let held = self.total.calls;
+        let failed = match &mut self.ring {
+            Ring::Calls { marks, size, next } => {
+                let slots = (1..=held).map(|back| (*next + *size - back) % *size);
+                let mut slots = slots.filter(|slot| !marks[*slot as usize].failed);
+                slots.next().map(|slot| &mut marks[slot as usize].failed).map(|failed| *failed = true)
+            }
+            Ring::Time { parts, newest, .. } => {
+                let len = parts.len() as u64;
+                let mut slots = (0..len).map(|back| ((*newest % len + len - back) % len) as usize);
+                let slot = slots.find(|slot| parts[*slot].failed < parts[*slot].calls);
+                slot.map(|slot| parts[slot].failed += 1)
+            }
+        };
+        match failed {
+            Some(()) => self.total.failed += 1,
+            None => self.push(Mark { failed: true, slow: false }, 1),
+        }
+    }
+
     /// Lets time pass: by time, lets go what is too old.
     pub fn slide(&mut self, now: Time) {
         let Ring::Time { parts, part, newest } = &mut self.ring else { return };

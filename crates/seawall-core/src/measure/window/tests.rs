@@ -134,3 +134,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_that_fails_after_all_is_the_youngest_or_a_call_more() {
+    for extent in [Extent::Calls(4), Extent::Time(Span::from_secs(5))] {
+        let mut window = Window::new(extent, at(0));
+        [S, SLOW, E].into_iter().for_each(|mark| window.add(at(0), mark));
+        let mut fail = |millis| (window.fail_one(at(millis)), window.tally()).1;
+        assert_eq!(fail(0), Tally { calls: 3, failed: 2, slow: 1 });
+        assert_eq!(fail(1_500), Tally { calls: 3, failed: 3, slow: 1 }, "it is in an older part");
+        assert_eq!(fail(1_500), Tally { calls: 4, failed: 4, slow: 1 });
+        assert_eq!(window.tally().calls, 4);
+    }
+    let mut full = Window::new(Extent::Calls(2), at(0));
+    [S, S, E].into_iter().for_each(|mark| full.add(at(0), mark));
+    full.fail_one(at(0));
+    full.add(at(0), S);
+    assert_eq!(full.tally(), Tally { calls: 2, failed: 1, slow: 0 }, "the one that failed after all stays");
+}

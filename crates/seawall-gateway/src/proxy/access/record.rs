@@ -156,6 +156,7 @@ impl Record {
             policy: own(answered.policy),
             source: answered.source,
             bytes: 0,
+            is_broken: false,
         }
     }
 }
@@ -169,12 +170,18 @@ pub(crate) struct Line {
     policy: Option<String>,
     source: Option<&'static str>,
     bytes: u64,
+    is_broken: bool,
 }
 
 impl Line {
     /// So many bytes of its body were passed on.
     pub(crate) fn went(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+    }
+
+    /// Its body broke off, or was cut off because its upstream fell silent.
+    pub(crate) fn broke(&mut self) {
+        self.is_broken = true;
     }
 
     fn text(&self) -> String {
@@ -199,6 +206,7 @@ impl Line {
         object.text("fallback", self.source);
         object.number("bytes_in", Some(trail.bytes.load(Ordering::Relaxed)));
         object.number("bytes_out", Some(self.bytes));
+        object.flag("broken", self.is_broken);
         object.number("ms", Some(ms));
         object.number("upstream_ms", (attempts > 0).then_some(upstream_ms));
         object.text("user_agent", self.record.user_agent.as_deref());
@@ -266,6 +274,11 @@ impl Object {
             Some(value) => _ = write!(self.0, "{value}"),
             None => self.0.push_str("null"),
         }
+    }
+
+    fn flag(&mut self, name: &str, is_so: bool) {
+        self.name(name);
+        _ = write!(self.0, "{is_so}");
     }
 
     fn line(mut self) -> String {
