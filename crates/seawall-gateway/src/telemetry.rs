@@ -62,9 +62,8 @@ impl RouteStats {
         let all: u64 = self.answered.iter().map(Counter::get).sum();
         let (throttled, unkept) = (self.refused[Reason::Throttled as usize].get(), self.unkept.get());
         let all = all.saturating_sub(throttled + unkept);
-        let bad = self.answered[4].get().saturating_sub(unkept) + self.streams.broken.get();
-        // What broke off may have had no client of its own, and is then no answer.
-        Answers { all, bad: bad.min(all) }
+        let bad = self.answered[4].get().saturating_sub(unkept) + self.streams.spoilt.get();
+        Answers { all, bad }
     }
 
     fn outages(&self) -> Outages {

@@ -32,6 +32,7 @@ use tokio::time::{Instant, Sleep};
 use super::headers;
 use super::outbound::{Answering, Broken};
 use super::quiet;
+use super::road::Route;
 use super::upstream::Lease;
 
 /// The streams of a route.
@@ -42,6 +43,8 @@ pub(crate) struct Streams {
     pub(crate) cut: Counter,
     /// Answers that were good at their heads, and that their upstream broke off.
     pub(crate) broken: Counter,
+    /// Those of them that no fallback read first, which may have answered otherwise.
+    pub(crate) spoilt: Counter,
 }
 
 impl Streams {
@@ -88,8 +91,17 @@ pub(crate) struct Riders {
 
 /// The host that an answer is from.
 pub(super) struct Blame {
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) called: Called,
+    upstream: Arc<Upstream>,
+    called: Called,
+    /// Whether a fallback reads it first.
+    is_kept: bool,
+}
+
+impl Blame {
+    /// For an answer on this route, of the host that was called.
+    pub(super) fn new(route: &Route, called: Called) -> Blame {
+        Blame { upstream: route.upstream.clone(), called, is_kept: route.fallback.is_some() }
+    }
 }
 
 /// What an answer holds while it goes on.
@@ -148,6 +160,7 @@ impl Coming {
         // A client that breaks off what it sends takes the upstream's connection with it.
         if answering.is_none_or(|answering| answering.known().is_none()) {
             self.streams.broken.inc();
+            self.streams.spoilt.inc_by(u64::from(!blame.is_kept));
             blame.upstream.broke(blame.called);
         }
     }

@@ -499,7 +499,7 @@ fn streamed(
 ) -> Response<Plain> {
     let upstream::Answered { mut response, connection, outcome } = *answered;
     let called = called.filter(|_| outcome.get() == Outcome::Success);
-    let blame = called.map(|called| Blame { upstream: route.upstream.clone(), called });
+    let blame = called.map(|called| Blame::new(route, called));
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };

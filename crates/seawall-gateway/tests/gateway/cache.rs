@@ -123,4 +123,6 @@ fn an_answer_that_breaks_off_while_it_is_read_to_be_kept_is_a_failure_that_says_
     let got = gateway.get("/", "");
     assert_eq!((got.status, got.field("x-seawall-reason")), (502, "upstream"), "{}", got.head);
     assert!(!got.field("retry-after").is_empty() && got.body.contains("\"status\":502"), "{}", got.body);
+    let metrics = get(&gateway.admin, "/metrics", "").body;
+    assert!(metrics.contains("seawall_availability{route=\"r\"} 0.0"), "it is bad once: {metrics}");
 }
