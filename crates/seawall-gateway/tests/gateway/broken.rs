@@ -1,5 +1,7 @@
 //! Answers that begin well and break off.
 
+use std::thread;
+
 use crate::access::told;
 use crate::harness::{Gateway, config, get, origin, origin_that_says};
 use crate::streams::{before, begin};
@@ -13,16 +15,22 @@ fn a_host_that_breaks_off_its_answers_is_ejected_and_its_answers_are_bad() {
         let (well, breaking) = (origin(), origin_that_says(says));
         let file = format!(
             "[upstream.u]\nhosts = [\"http://{well}\", \"http://{breaking}\"]\n\
-             eject = {{ slow_times = false }}\n[route.r]\nupstream = \"u\"\n"
+             eject = {{ slow_times = false, for = \"1m\" }}\n[route.r]\nupstream = \"u\"\n"
         );
         let gateway = Gateway::start(&[&config(&format!("broken-{kind}.toml"), &file)]);
         let shows = |line: &str| get(&gateway.admin, "/metrics", "").body.lines().any(|shown| shown == line);
         let ejected = format!("seawall_ejected{{upstream=\"u\",host=\"http://{breaking}\"}} 1.0");
+        let address = gateway.address.as_str();
         let (mut asked, mut broken) = (0, 0);
+        // Many at a time, and as often as it takes: the one that breaks off may hardly be chosen.
         while !shows(&ejected) {
-            broken += u32::from(gateway.get("/", "").body.contains("four"));
-            asked += 1;
-            assert!(asked < 100, "{broken} of {asked} broke off");
+            let ask = || (0..20).filter(|_| get(address, "/", "").body.contains("four")).count() as u32;
+            broken += thread::scope(|scope| {
+                let asking: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+                asking.into_iter().map(|asking| asking.join().unwrap()).sum::<u32>()
+            });
+            asked += 16 * 20;
+            assert!(asked < 16_000, "{broken} of {asked} broke off");
         }
         assert!(shows(&format!("seawall_answers_broken_total{{route=\"r\"}} {broken}")), "{broken}");
         let good = 1.0 - f64::from(broken) / f64::from(asked);
