@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::harness::{Answer, Gateway, config, get, origin_that_says};
+use crate::harness::{Answer, Gateway, config, get, origin, origin_that_says};
 
 /// An origin whose one answer must be confirmed each time; its body is a number that grows when it is sent whole.
 fn confirming() -> String {
@@ -125,4 +125,24 @@ fn an_answer_that_breaks_off_while_it_is_read_to_be_kept_is_a_failure_that_says_
     assert!(!got.field("retry-after").is_empty() && got.body.contains("\"status\":502"), "{}", got.body);
     let metrics = get(&gateway.admin, "/metrics", "").body;
     assert!(metrics.contains("seawall_availability{route=\"r\"} 0.0"), "it is bad once: {metrics}");
+}
+
+#[test]
+fn what_is_unmarked_is_not_kept_of_who_is_known_by_a_header() {
+    let file = format!(
+        "[identity]\nuser = [\"header:x-api-key\"]\n[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\n\
+         upstream = \"u\"\nfallback = [{{ stale = \"5m\", unmarked = \"1m\" }}]\n",
+        origin()
+    );
+    let gateway = Gateway::start(&[&config("personal.toml", &file)]);
+    // The origin says what it was sent.
+    for user in ["alice", "bob"] {
+        let answer = gateway.get("/me", &format!("x-api-key: {user}\r\n"));
+        assert!(answer.body.contains(user), "{}", answer.body);
+    }
+    gateway.get("/", "");
+    assert!(
+        gateway.get("/", "").field("cache-status").contains("hit"),
+        "of those whom nothing tells apart it is"
+    );
 }
