@@ -17,7 +17,7 @@ use super::outbound::{Arrival, Fault};
 use super::outgoing::Outgoing;
 use super::stack::Stack;
 use super::told::Told;
-use super::upstream::{Answer, Failure, FailureKind, Target};
+use super::upstream::{Answer, Failure, FailureKind, Target, Untaken};
 use seawall_config::Protocol;
 
 /// How the front gate is told that a call went.
@@ -127,7 +127,7 @@ impl Exchange for Sending {
                 let unsent = failure.unsent.take();
                 self.unsent = unsent.is_some();
                 self.request = unsent.or_else(|| self.request.take());
-                let may_return = self.unsent || (failure.is_untaken && self.can_send());
+                let may_return = self.unsent || (failure.untaken.is_some() && self.can_send());
                 let repeat = if may_return { Repeat::Safe } else { self.repeat() };
                 let unanswered = match failure.kind {
                     FailureKind::Refused
@@ -135,12 +135,17 @@ impl Exchange for Sending {
                     | FailureKind::Untrusted
                     | FailureKind::Exhausted
                     | FailureKind::Unreachable => Unanswered::Unconnected,
-                    _ if self.unsent || failure.is_untaken => Unanswered::Unsent,
+                    _ if self.unsent || failure.untaken.is_some() => Unanswered::Unsent,
                     FailureKind::Broken | FailureKind::Invalid => Unanswered::Reset,
                 };
                 let is_wanted = self.retry_on.is_none_or(|on| on.wants(unanswered));
-                let repeat = if is_wanted { repeat } else { Repeat::Final };
-                Judgement { outcome: Outcome::Failure, repeat }
+                match if is_wanted { repeat } else { Repeat::Final } {
+                    // A connection that is closed in peace says nothing of its host.
+                    Repeat::Safe if failure.untaken == Some(Untaken::Closing) => {
+                        Judgement { outcome: Outcome::Ignored, repeat: Repeat::Wanted }
+                    }
+                    repeat => Judgement { outcome: Outcome::Failure, repeat },
+                }
             }
             Ok(answered) => {
                 let status = answered.response.status();

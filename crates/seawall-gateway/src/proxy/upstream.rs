@@ -197,14 +197,23 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// The request, when nothing of it was sent.
     pub(crate) unsent: RefCell<Option<Outgoing>>,
-    /// Whether it was sent and the host says that it took nothing of it.
-    pub(crate) is_untaken: bool,
+    /// What the host says, if it was sent and the host took nothing of it.
+    pub(crate) untaken: Option<Untaken>,
+}
+
+/// Why a host took nothing of a request (RFC 9113 §8.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// The host closes the connection, as it does when it is stopped or has used it for long: no fault of it.
+    Closing,
+    /// The host refused it.
+    Refused,
 }
 
 impl Failure {
     /// Of a request that is not at hand any more.
     pub(super) fn new(kind: FailureKind) -> Failure {
-        Failure { kind, unsent: RefCell::default(), is_untaken: false }
+        Failure { kind, unsent: RefCell::default(), untaken: None }
     }
 }
 
@@ -377,8 +386,8 @@ impl Pool {
             Err(mut error) => {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
                 let unsent = error.take_message().map(|unsent| Outgoing::new(unnamed(unsent)));
-                let is_untaken = is_untaken(error.error());
-                Err(Failure { kind, unsent: RefCell::new(unsent), is_untaken })
+                let untaken = untaken(error.error());
+                Err(Failure { kind, unsent: RefCell::new(unsent), untaken })
             }
         }
     }
@@ -479,14 +488,15 @@ fn chunked(mut request: Request<Outbound>) -> Request<Outbound> {
     request
 }
 
-/// Whether the host says that it took nothing of the request (RFC 9113 §8.7).
-fn is_untaken(error: &hyper::Error) -> bool {
-    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_some_and(|error| {
-        // Of the streams that were sent, only those above the last one that was taken see the GOAWAY.
-        let is_refused = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        is_refused && error.is_remote()
-    })
+/// What the host says who took nothing of the request.
+fn untaken(error: &hyper::Error) -> Option<Untaken> {
+    let error = error.source()?.downcast_ref::<h2::Error>().filter(|error| error.is_remote())?;
+    // Of the streams that were sent, only those above the last one that was taken see the GOAWAY.
+    match error.reason()? {
+        h2::Reason::NO_ERROR if error.is_go_away() => Some(Untaken::Closing),
+        h2::Reason::REFUSED_STREAM => Some(Untaken::Refused),
+        _ => error.is_go_away().then_some(Untaken::Refused),
+    }
 }
 
 /// What met a connection that its host had closed meanwhile, and was not sent.

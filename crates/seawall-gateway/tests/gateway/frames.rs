@@ -334,3 +334,22 @@ fn what_a_host_did_not_take_is_sent_again_whatever_it_is() {
         assert_eq!((status, seen.load(Ordering::SeqCst)), fate, "{name}");
     }
 }
+
+#[test]
+fn a_connection_that_is_closed_in_peace_is_no_failure_of_its_host() {
+    let refused: fn(u32) -> Vec<u8> = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 7]);
+    let going: fn(u32) -> Vec<u8> = |_| frame(GOAWAY, 0, 0, &[0; 8]);
+    let ailing: fn(u32) -> Vec<u8> = |_| frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 2]);
+    for (name, first, status) in
+        [("peace", going, 200), ("peace-refused", refused, 502), ("peace-ailing", ailing, 502)]
+    {
+        let (address, _) = origin_that_ends(first);
+        let file = format!(
+            "[upstream.u]\nhosts = [\"http://{address}\"]\nprotocol = \"h2c\"\n\
+             breaker = {{ failure_rate = \"1%\", window = 9, min_calls = 1, open = \"1m\" }}\n\
+             [route.r]\nupstream = \"u\"\n"
+        );
+        let gateway = Gateway::start(&[&config(&format!("{name}.toml"), &file)]);
+        assert_eq!(ask(&gateway.address, "GET", "/", "host: a\r\n", "").status, status, "{name}");
+    }
+}
