@@ -245,16 +245,13 @@ impl Config {
         Some(call::Settings { budget: Some(self.upstreams.get(name)?.budget), hedge })
     }
 
-    /// Which upstreams, routes and throttles of the gateway were there before, as JSON: their state is kept.
+    /// Which upstreams and routes were there before, as JSON: their state is kept.
     pub fn compared_with(&self, before: &Config) -> Value {
         let routes = |config: &Config| config.routes.iter().map(|route| route.name.clone()).collect();
         let upstreams = |config: &Config| config.upstreams.keys().cloned().collect();
-        let throttles =
-            |config: &Config| config.throttle.iter().map(|throttle| throttle.name.clone()).collect();
         json!({
             "routes": compared(&routes(self), &routes(before)),
             "upstreams": compared(&upstreams(self), &upstreams(before)),
-            "throttles": compared(&throttles(self), &throttles(before)),
         })
     }
 

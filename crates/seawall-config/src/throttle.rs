@@ -20,6 +20,8 @@ pub struct Throttle {
     /// What responses and metrics call it; unique among those that a request meets. Default: what it is
     /// per, numbered from the second on: `user`, `user-2`; of the gateway `gateway`, `gateway-user`.
     pub name: String,
+    /// Whether the config says so; others have their name from their place.
+    pub is_named: bool,
     /// Whether it is the gateway's, one for all routes.
     pub shared: bool,
     /// The quota and the table of its users.
@@ -215,6 +217,7 @@ fn name(read: Vec<Unnamed>, owner: Owner<'_>, throttles: &mut Vec<Throttle>) {
         free
     };
     throttles.extend(read.into_iter().map(|Unnamed { name, config, .. }| Throttle {
+        is_named: name.is_some(),
         name: name.unwrap_or_else(|| name_of(owner.name_for(config.per))),
         shared: matches!(owner, Owner::Gateway),
         config,

@@ -460,6 +460,7 @@ impl Control {
         tls::check(&config).map_err(|error| ConfigError::unreadable(name, error))?;
         self.certificates.iter().for_each(|certificates| certificates.refresh());
         let mut kept = config.compared_with(&self.config);
+        kept["throttles"] = self.kept.quotas_compared_with(&config);
         let waits = waits_for_restart(&config, &self.begun);
         kept["waits_for_restart"] = waits.clone().into();
         self.waits.store(Arc::new(waits));
@@ -471,9 +472,14 @@ impl Control {
         if !self.waits.load().is_empty() {
             tracing::warn!("`listen`, `admin`, `otlp`, `state` and `hand_over` change with a restart only");
         }
+        let quotas = &kept["throttles"];
+        if [&quotas["new"], &quotas["gone"]].iter().all(|list| list.get(0).is_some()) {
+            let (new, gone) = (&quotas["new"], &quotas["gone"]);
+            tracing::warn!(%new, %gone, "new quotas in place of others: nothing is spent of them");
+        }
         self.config = config;
         self.pave();
-        tracing::info!(config = %name.display(), %kept, "reloaded; throttles, limits and breakers keep their state");
+        tracing::info!(config = %name.display(), %kept, "reloaded; what is kept goes on with its state");
         Ok(kept)
     }
 

@@ -52,10 +52,17 @@ impl<F: Ownership> Rule<F> {
         Rule { config, shards: F::Of::own(shards), line: F::Of::own(alloc::vec![0]) }
     }
 
-    /// Another rate, burst or choice for the same users. Returns `None` when the table would be
-    /// another one (its cap or whose quota it is), which takes a new rule.
+    /// Whether its users can go on under this config: whose quota it is and how large their table is stays. The one
+    /// bucket of a route, or of the gateway, has no table.
+    pub fn fits(&self, config: &throttle::Config) -> bool {
+        let table = |config: &throttle::Config| (config.per, config.shards(), config.shard_users());
+        table(config) == table(&self.config)
+    }
+
+    /// Another rate, burst or choice for the same users. Returns `None` when it does not [fit](Rule::fits), which takes
+    /// a new rule.
     pub fn configured(&self, config: throttle::Config, now: Time) -> Option<()> {
-        if (config.max_users, config.per) != (self.config.max_users, self.config.per) {
+        if !self.fits(&config) {
             return None;
         }
         self.shards.each(|shard| shard.configure(config, now));

@@ -498,7 +498,10 @@ fn a_reload_keeps_a_denied_user_denied() {
     assert_eq!(refused(door.throttled(vec![rule.clone()]).admit(at(0), &of(1))).reason, Reason::Throttled);
     assert_eq!(tokens(&rule, at(0), 2), 10_000);
     assert_eq!(rule.configured(throttle::Config { max_users: 7, ..hourly(10_000) }, at(0)), None);
-    assert_eq!(rule.configured(throttle::Config { per: throttle::Per::Route, ..hourly(9) }, at(0)), None);
+    let of_route = throttle::Config { per: throttle::Per::Route, ..hourly(9) };
+    assert_eq!(rule.configured(of_route, at(0)), None);
+    let larger = throttle::Config { max_users: 7, ..of_route };
+    assert!(Rule::<Alone<()>>::new(of_route, at(0)).fits(&larger), "one bucket, whatever the table of users is");
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Config {
     }
 
     /// The cap of one shard.
-    const fn shard_users(&self) -> u32 {
+    pub(crate) const fn shard_users(&self) -> u32 {
         match self.per {
             Per::Route | Per::Gateway => 1,
             Per::User => self.max_users / self.shards(),

@@ -21,6 +21,7 @@ use seawall::core::shed::guard::Guards;
 use seawall::core::time::Time;
 use seawall::http::{Families, NamedQuota, Refusals};
 use seawall::{Locks, Threads, UserKeys, now, wake_turns};
+use serde_json::Value;
 use std::task::Waker;
 
 use super::access::AccessLog;
@@ -248,10 +249,16 @@ impl Default for Kept {
 }
 
 impl Kept {
+    /// Which quotas would go on under this config, as JSON: `kept`, `new` and `gone`.
+    pub(crate) fn quotas_compared_with(&self, config: &Config) -> Value {
+        self.quotas.compared_with(config)
+    }
+
     /// The road of a config: state that is there is kept and rescaled, what is new begins empty,
     /// what is no longer named is forgotten.
     pub(crate) fn road(&mut self, config: &Config) -> Road {
         let now = now();
+        self.quotas.take_in(config, now);
         let families = Families {
             rate_limit: config.headers.rate_limit,
             legacy_rate_limit: config.headers.legacy_rate_limit,
@@ -283,7 +290,7 @@ impl Kept {
         let making =
             Making { upstreams: &upstreams, calls: &calls, families, personal: &personal, is_told, now };
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
-        let (throttles, rules) = self.quotas.of("", &config.throttle, now);
+        let (throttles, rules) = self.quotas.of("", &config.throttle);
         let throttles = throttles.into_iter().map(|throttle| throttle.name).zip(rules).collect();
         // A limit that was raised has room for who waits.
         self.lanes.values().for_each(wake_turns);
@@ -406,7 +413,7 @@ impl Kept {
         let cheaper = route.fallback.upstreams.iter();
         let cheaper = cheaper.filter_map(|name| self.route(&route.cheaper(name), making).map(Arc::new));
         let cheaper = cheaper.collect();
-        let (throttle, rules) = self.quotas.of(&route.name, &route.throttle, now);
+        let (throttle, rules) = self.quotas.of(&route.name, &route.throttle);
         let lane = route.lane();
         let key = (route.upstream.clone(), route.name.clone());
         let gate = match self.lanes.get(&key) {
@@ -472,7 +479,6 @@ impl Kept {
     /// Lanes stay: a route that comes back finds its place, and there are no more than names used.
     fn forget_all_but(&mut self, config: &Config) {
         let named = |route: &str| config.routes.iter().find(|other| other.name == route);
-        self.quotas.forget_all_but(config);
         self.clients.retain(|upstream, _| config.upstreams.contains_key(upstream));
         self.fallbacks.retain(|(route, upstream), _| {
             let has = |route: &config::Route| !route.fallback.is_empty() && route.leads_to(upstream);

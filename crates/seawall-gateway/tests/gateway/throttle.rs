@@ -65,6 +65,32 @@ fn a_user_has_one_allowance_over_all_routes_and_a_refused_request_spends_none() 
 }
 
 #[test]
+fn quotas_without_names_outlive_another_order_and_what_does_not_is_said() {
+    let origins = [origin(), origin()];
+    let text = |own: &str| two_routes(&origins, "", &format!("throttle = [{own}]"));
+    let (hourly, fast) = ("{ rate = \"1/h\", burst = 2 }", "{ rate = \"1000/s\" }");
+    let file = config("reordered.toml", &text(&format!("{fast}, {hourly}")));
+    let gateway = Gateway::start(&[&file]);
+    let status = || gateway.get("/a", "x-api-key: one\r\n").status;
+    let reload = |text: &str| {
+        config("reordered.toml", text);
+        gateway.signal("-HUP");
+    };
+    assert_eq!([(); 3].map(|()| status()), [200, 200, 429]);
+    reload(&text(&format!("{hourly}, {fast}")));
+    gateway.await_log("\"kept\":[\"a user\",\"a user-2\"],\"new\":[]");
+    assert_eq!(status(), 429, "another order is no amnesty");
+    reload(&text(&hourly.replace("{ ", "{ name = \"hourly\", ")));
+    gateway.await_log("\"gone\":[\"a user-2\"],\"kept\":[\"a hourly\"]");
+    assert_eq!(status(), 429, "nor is a name");
+    let fewer = "user = [\"header:x-api-key\"]\nmax_users = 7";
+    reload(&text(hourly).replace("user = [\"header:x-api-key\"]", fewer));
+    gateway.await_log("nothing is spent of them new=[\"a user\"] gone=[\"a hourly\"]");
+    gateway.await_log("reloaded; what is kept goes on with its state");
+    assert_eq!(status(), 200, "another table has nobody in it");
+}
+
+#[test]
 fn a_check_tells_once_what_concerns_the_quotas_of_the_gateway() {
     let over_all = "{ per = \"gateway\", rate = \"50/s\" }, { rate = \"60/s\" }";
     let own = "throttle = [{ per = \"route\", rate = \"70/s\" }]";
