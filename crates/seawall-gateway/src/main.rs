@@ -20,6 +20,7 @@ mod sample;
 mod sockets;
 mod telemetry;
 mod tls;
+mod watched;
 
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;

@@ -18,11 +18,10 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher};
 use seawall::monitor::{Sampler, watch as watch_machine};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -45,6 +44,7 @@ use crate::proxy::stack::Stack;
 use crate::sample;
 use crate::sockets::Sockets;
 use crate::tls::{self, Certificates};
+use crate::watched::Watched;
 use seawall_config::{Colour, Config, ConfigError, Hosts, Listener, Url};
 
 /// How long a file must rest after a change: an editor writes in several steps.
@@ -366,7 +366,7 @@ impl Control {
         to_phase: &watch::Sender<Phase>,
     ) -> Option<Successor> {
         let (changed, mut changes) = mpsc::channel(1);
-        let _watcher = file.as_deref().and_then(|file| watch_file(file, changed));
+        let mut watched = file.as_deref().and_then(|file| Watched::new(file, changed));
         let mut events = tokio::time::interval(EVENTS_EVERY);
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -386,11 +386,11 @@ impl Control {
                     }
                 },
                 () = tokio::time::sleep_until(ends), if ends_at.is_some() => break None,
-                _ = reload.recv() => self.reload(file.as_deref()),
+                _ = reload.recv() => self.reload(file.as_deref(), &mut watched),
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(SETTLE).await;
                     while changes.try_recv().is_ok() {}
-                    self.reload(file.as_deref());
+                    self.reload(file.as_deref(), &mut watched);
                 }
                 Some(order) = orders.recv() => match order {
                     Order::Configure { text, answer } => {
@@ -442,10 +442,11 @@ impl Control {
         }
     }
 
-    fn reload(&mut self, file: Option<&Path>) {
+    fn reload(&mut self, file: Option<&Path>, watched: &mut Option<Watched>) {
         let Some(file) = file else {
             return tracing::warn!("nothing to reload: there is no config file");
         };
+        watched.iter_mut().for_each(Watched::follow);
         let text = Config::text(file);
         if let Err(error) = text.and_then(|text| self.configure(text, file)) {
             self.kept.reloads.failed();
@@ -524,45 +525,6 @@ fn waits_for_restart(config: &Config, begun: &Config) -> Vec<&'static str> {
         ("hand_over", config.hand_over != begun.hand_over),
     ];
     parts.into_iter().filter_map(|(part, is_other)| is_other.then_some(part)).collect()
-}
-
-/// Says `()` whenever the file may have changed. The folder is watched: editors replace files, and Kubernetes a
-/// link beside it through which the file's own leads.
-fn watch_file(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let name = file.file_name()?.to_owned();
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (led_to, link) = (Mutex::new(file.canonicalize().ok()), file.to_owned());
-    let first = changed.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let leads_elsewhere = || {
-            let leads_to = link.canonicalize().ok();
-            let mut before = led_to.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *before, leads_to.clone()) != leads_to
-        };
-        let is_named = |event: &notify::Event| event.paths.iter().any(|path| path.file_name() == Some(&name));
-        // Both are asked: where the link leads is noted with each look.
-        let is_ours =
-            |event: &notify::Event| !event.kind.is_access() && (is_named(event) | leads_elsewhere());
-        if event.as_ref().is_ok_and(is_ours) {
-            // A change that is already announced covers this one.
-            let _ = changed.try_send(());
-        }
-    });
-    let watched = watcher.and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    match watched {
-        Ok(watcher) => {
-            // It may have changed since it was read.
-            let _ = first.try_send(());
-            Some(watcher)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the file is not watched; reload with SIGHUP");
-            None
-        }
-    }
 }
 
 #[cfg(test)]

@@ -172,6 +172,38 @@ fn a_config_behind_links_is_reloaded_when_one_of_them_is_replaced() {
 }
 
 #[test]
+fn a_config_behind_links_into_other_folders_is_reloaded_wherever_they_lead() {
+    let folder = std::path::PathBuf::from(format!("{}/linked", env!("CARGO_TARGET_TMPDIR")));
+    let _ = std::fs::remove_dir_all(&folder);
+    ["etc", "one", "two"].iter().for_each(|name| std::fs::create_dir_all(folder.join(name)).unwrap());
+    let file = folder.join("etc/seawall.toml");
+    let lead_to = |target: &str| {
+        symlink(target, folder.join("etc/new")).unwrap();
+        std::fs::rename(folder.join("etc/new"), &file).unwrap();
+    };
+    let text = quota(&origin(), "1/h", 2);
+    let write = |name: &str, burst: u32| {
+        let text = text.replace("burst = 2", &format!("burst = {burst}"));
+        std::fs::write(folder.join(name), text).unwrap();
+    };
+    write("one/a.toml", 2);
+    lead_to("../one/a.toml");
+    let gateway = Gateway::start(&[file.to_str().unwrap()]);
+    let reloaded = |burst: u32| {
+        gateway.await_log("reloaded");
+        let standing = format!("\"user\";r={}", burst - 1);
+        assert_eq!(gateway.get("/", &format!("x-api-key: {burst}\r\n")).field("ratelimit"), standing);
+    };
+    write("one/a.toml", 20);
+    reloaded(20);
+    write("two/b.toml", 30);
+    lead_to("../two/b.toml");
+    reloaded(30);
+    write("two/b.toml", 40);
+    reloaded(40);
+}
+
+#[test]
 fn a_dead_upstream_is_told_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let dead = listener.local_addr().unwrap().to_string();
