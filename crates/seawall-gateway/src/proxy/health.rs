@@ -21,8 +21,8 @@ use seawall::core::rng::Rng;
 use seawall::http::Full;
 use seawall::{Threads, health};
 
-use super::dialling;
-use super::upstream::{Link, Target};
+use super::failures;
+use super::upstream::{FailureKind, Link, Target};
 use seawall_config::{Protocol, Question};
 
 /// The most that is read of an answer.
@@ -45,8 +45,11 @@ pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, questio
 async fn check(target: &Target, question: &Question) -> Check {
     match target.connect().await {
         Ok((io, _)) => is_well(io, target, question).await.is_some().into(),
-        Err(error) if dialling::is_exhausted(&error) => Check::Unmade,
-        Err(_) => Check::Failed,
+        Err(error) => {
+            let kind = FailureKind::of(&error);
+            failures::tell(None, &target.authority, kind, &error);
+            if kind == FailureKind::Exhausted { Check::Unmade } else { Check::Failed }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod belled;
 pub(crate) mod connection;
 mod dialling;
 mod envoy;
+mod failures;
 pub(crate) mod fallback;
 mod fitness;
 pub(crate) mod greeting;

@@ -12,12 +12,14 @@ use seawall::core::time::{Span, Time};
 
 use super::access::Trail;
 use super::envoy::{RetryOn, Unanswered};
+use super::failures;
 use super::grpc;
 use super::outbound::{Arrival, Fault};
 use super::outgoing::Outgoing;
+use super::route::Route;
 use super::stack::Stack;
 use super::told::Told;
-use super::upstream::{Answer, Failure, FailureKind, Target, Untaken};
+use super::upstream::{Answer, Failure, FailureKind, Untaken};
 use seawall_config::Protocol;
 
 /// How the front gate is told that a call went.
@@ -38,8 +40,8 @@ fn blamed(failure: &Failure) -> Outcome {
 /// Sends a request to the hosts that the call picks.
 pub(super) struct Sending {
     pub(super) worker: Rc<Stack>,
-    /// The hosts, as the call numbers them.
-    pub(super) targets: Arc<[Target]>,
+    /// The way to the hosts, as the call numbers them.
+    pub(super) route: Arc<Route>,
     pub(super) request: Option<Outgoing>,
     pub(super) repeat: Repeat,
     pub(super) attempts: u32,
@@ -59,6 +61,13 @@ pub(super) struct Sending {
 }
 
 impl Sending {
+    /// Tells whoever reads the log why a host did not answer.
+    fn tell(&self, failure: &Failure) {
+        let Failure { kind, host, cause, .. } = failure;
+        failures::tell(Some(&self.route.matching.name), host, *kind, &**cause);
+        self.trail.iter().for_each(|trail| trail.failed(failures::chain(&**cause)));
+    }
+
     /// Whether it may be sent again, as far as is known by now.
     fn repeat(&self) -> Repeat {
         match &self.request {
@@ -74,8 +83,9 @@ impl Exchange for Sending {
 
     fn send(&mut self, attempt: Attempt) -> Self::Attempt {
         // Over HTTP/2, a host may say that it took nothing: that may be repeated whatever it is.
-        let may_return = self.targets.get(attempt.host).is_some_and(|host| host.protocol == Protocol::H2c)
-            && self.request.as_ref().is_some_and(|request| request.body().is_repeatable());
+        let may_return =
+            self.route.targets.get(attempt.host).is_some_and(|host| host.protocol == Protocol::H2c)
+                && self.request.as_ref().is_some_and(|request| request.body().is_repeatable());
         let again = (self.repeat == Repeat::Safe || may_return) && attempt.number < self.attempts;
         let request = if again { self.request.clone() } else { self.request.take() };
         request.iter().for_each(|request| request.body().claim());
@@ -83,8 +93,8 @@ impl Exchange for Sending {
         self.waited = waited(self.arrival.as_ref());
         let number = self.counts.then_some(attempt.number);
         let told = Told { until: Some(attempt.deadline), given: self.given, number };
-        let pool = self.worker.pool(&self.targets, attempt.host);
-        let host = self.targets.get(attempt.host);
+        let pool = self.worker.pool(&self.route.targets, attempt.host);
+        let host = self.route.targets.get(attempt.host);
         let trying = self.trail.as_ref().zip(host).map(|(trail, host)| trail.tries(&host.authority));
         // Made in its box, because most of it is yet to be set.
         let place = Box::new_uninit();
@@ -92,7 +102,7 @@ impl Exchange for Sending {
             let _trying = trying;
             match request {
                 Some(request) => pool.send(request, told).await,
-                None => Err(Failure::new(FailureKind::Broken)),
+                None => Err(pool.failure(FailureKind::Broken, "the request is on its way already")),
             }
         };
         let sending = Box::write(place, sending);
@@ -117,8 +127,14 @@ impl Exchange for Sending {
         match answer {
             // No host is to be blamed for what a client sends.
             Err(_) if known(self.arrival.as_ref()).is_some() => {
-                Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
+                return Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final };
             }
+            // A connection that is closed in peace says nothing of its host.
+            Err(failure) if failure.untaken == Some(Untaken::Closing) => {}
+            Err(failure) => self.tell(failure),
+            Ok(_) => {}
+        }
+        match answer {
             // Another attempt would lack the same.
             Err(failure) if failure.kind == FailureKind::Exhausted => {
                 Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
@@ -140,7 +156,6 @@ impl Exchange for Sending {
                 };
                 let is_wanted = self.retry_on.is_none_or(|on| on.wants(unanswered));
                 match if is_wanted { repeat } else { Repeat::Final } {
-                    // A connection that is closed in peace says nothing of its host.
                     Repeat::Safe if failure.untaken == Some(Untaken::Closing) => {
                         Judgement { outcome: Outcome::Ignored, repeat: Repeat::Wanted }
                     }

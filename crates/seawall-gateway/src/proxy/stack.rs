@@ -168,7 +168,7 @@ impl Stack {
     /// answer alone.
     pub(super) async fn pass(
         self: &Rc<Self>,
-        route: &Route,
+        route: &Arc<Route>,
         mut seen: request::Request,
         mut request: Outgoing,
     ) -> (Response<Plain>, Option<Standing>) {
@@ -200,7 +200,12 @@ impl Stack {
 
     /// The call that a request makes.
     #[inline]
-    fn call(self: &Rc<Self>, route: &Route, seen: request::Request, request: Outgoing) -> Drive<Sending> {
+    fn call(
+        self: &Rc<Self>,
+        route: &Arc<Route>,
+        seen: request::Request,
+        request: Outgoing,
+    ) -> Drive<Sending> {
         let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
         let arrival = request.body().arrival();
@@ -218,7 +223,7 @@ impl Stack {
             unsent: true,
             waited: time::Span::ZERO,
             worker: self.clone(),
-            targets: route.targets.clone(),
+            route: route.clone(),
             request: Some(request),
             repeat,
             attempts: config.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),

@@ -36,6 +36,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::belled::Belled;
 use super::dialling::{self, Dialling, PROOF, Stood, Turn};
+use super::failures::Cause;
 use super::headers;
 use super::listen::Local;
 use super::outbound::Outbound;
@@ -165,6 +166,16 @@ pub(crate) enum FailureKind {
 }
 
 impl FailureKind {
+    /// Why a connection could not be made.
+    pub(super) fn of(error: &io::Error) -> FailureKind {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+            _ if dialling::is_exhausted(error) => FailureKind::Exhausted,
+            _ if tls::is_about_certificate(error) => FailureKind::Untrusted,
+            _ => FailureKind::Unreachable,
+        }
+    }
+
     /// The error token of RFC 9209.
     pub(crate) const fn token(self) -> &'static str {
         match self {
@@ -195,6 +206,10 @@ pub(crate) type Answer = Result<Box<Answered>, Failure>;
 pub(crate) struct Failure {
     /// Why.
     pub(crate) kind: FailureKind,
+    /// Whose doing it is.
+    pub(crate) host: String,
+    /// What exactly happened.
+    pub(crate) cause: Cause,
     /// The request, when nothing of it was sent.
     pub(crate) unsent: RefCell<Option<Outgoing>>,
     /// What the host says, if it was sent and the host took nothing of it.
@@ -208,13 +223,6 @@ pub(crate) enum Untaken {
     Closing,
     /// The host refused it.
     Refused,
-}
-
-impl Failure {
-    /// Of a request that is not at hand any more.
-    pub(super) fn new(kind: FailureKind) -> Failure {
-        Failure { kind, unsent: RefCell::default(), untaken: None }
-    }
 }
 
 enum Sender {
@@ -284,6 +292,12 @@ impl Pool {
         self.target == *target
     }
 
+    /// Its host did not answer a request that is not at hand any more.
+    pub(super) fn failure(&self, kind: FailureKind, cause: impl Into<Cause>) -> Failure {
+        let host = self.target.authority.clone();
+        Failure { kind, host, cause: cause.into(), unsent: RefCell::default(), untaken: None }
+    }
+
     /// Sends a request in origin form and waits for the answer's header.
     pub(super) async fn send(self: &Rc<Self>, mut request: Outgoing, told: Told) -> Answer {
         let now = now();
@@ -304,9 +318,7 @@ impl Pool {
         loop {
             let (sender, turn) = match self.sender().await {
                 Ok(found) => found,
-                Err(kind) => {
-                    return Err(Failure { unsent: RefCell::new(Some(request)), ..Failure::new(kind) });
-                }
+                Err(failure) => return Err(Failure { unsent: RefCell::new(Some(request)), ..failure }),
             };
             let connecting = began.elapsed();
             let fresh = turn.is_some() || self.target.protocol == Protocol::H2c;
@@ -334,7 +346,7 @@ impl Pool {
     }
 
     /// A connection, with its turn if it is fresh: that has come, or another became idle.
-    async fn sender(&self) -> Result<(Sender, Option<Turn>), FailureKind> {
+    async fn sender(&self) -> Result<(Sender, Option<Turn>), Failure> {
         if self.target.protocol == Protocol::H2c {
             let turn = self.dialling.turn();
             return Ok((self.connect().await?, turn));
@@ -359,7 +371,7 @@ impl Pool {
         let offered = headers::sought(request.headers(), &header::UPGRADE).cloned();
         // What passes once is sent by the last who holds it.
         let Some(mut request) = request.into_owned() else {
-            return Err(Failure::new(FailureKind::Broken));
+            return Err(self.failure(FailureKind::Broken, "what passes once is on its way already"));
         };
         told.write(request.headers_mut(), &self.words, now);
         let sent = match &mut sender {
@@ -377,8 +389,11 @@ impl Pool {
                 // What follows would be taken for an answer to the next request.
                 let is_astray = response.status() == StatusCode::SWITCHING_PROTOCOLS
                     && !headers::agrees(response.headers(), offered.as_ref());
-                if is_astray || !is_whole {
-                    return Err(Failure::new(FailureKind::Invalid));
+                if is_astray {
+                    return Err(self.failure(FailureKind::Invalid, "it switches to what nobody asked for"));
+                }
+                if !is_whole {
+                    return Err(self.failure(FailureKind::Invalid, "it cannot be told where its answer ends"));
                 }
                 let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
                 Ok(Box::write(place, Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
@@ -387,7 +402,11 @@ impl Pool {
                 let kind = if error.error().is_parse() { FailureKind::Invalid } else { FailureKind::Broken };
                 let unsent = error.take_message().map(|unsent| Outgoing::new(unnamed(unsent)));
                 let untaken = untaken(error.error());
-                Err(Failure { kind, unsent: RefCell::new(unsent), untaken })
+                Err(Failure {
+                    unsent: RefCell::new(unsent),
+                    untaken,
+                    ..self.failure(kind, error.into_error())
+                })
             }
         }
     }
@@ -424,12 +443,13 @@ impl Pool {
         Some(Sender::Http1(idle.remove(ready).sender))
     }
 
-    async fn connect(&self) -> Result<Sender, FailureKind> {
+    async fn connect(&self) -> Result<Sender, Failure> {
         match self.target.protocol {
             Protocol::Http1 => {
                 let io = self.dial().await?;
-                let (sender, connection) =
-                    http1::handshake(Belled::new(io)).await.map_err(|_| FailureKind::Broken)?;
+                let (sender, connection) = http1::handshake(Belled::new(io))
+                    .await
+                    .map_err(|error| self.failure(FailureKind::Broken, error))?;
                 tokio::task::spawn_local(async move { drop(quietly(connection.with_upgrades()).await) });
                 Ok(Sender::Http1(sender))
             }
@@ -442,8 +462,10 @@ impl Pool {
                 let io = self.dial().await?;
                 let mut builder = http2::Builder::new(Local);
                 builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-                let (sender, connection) =
-                    builder.handshake(Belled::new(io)).await.map_err(|_| FailureKind::Broken)?;
+                let (sender, connection) = builder
+                    .handshake(Belled::new(io))
+                    .await
+                    .map_err(|error| self.failure(FailureKind::Broken, error))?;
                 tokio::task::spawn_local(async move { drop(connection.await) });
                 *self.shared.borrow_mut() = Some(sender.clone());
                 Ok(Sender::H2c(sender))
@@ -451,7 +473,7 @@ impl Pool {
         }
     }
 
-    async fn dial(&self) -> Result<TokioIo<Link>, FailureKind> {
+    async fn dial(&self) -> Result<TokioIo<Link>, Failure> {
         let made = tokio::time::timeout(self.target.connect_timeout, self.target.connect()).await;
         let stood = match &made {
             Ok(Ok((_, stood))) => Some(*stood),
@@ -461,12 +483,11 @@ impl Pool {
         if let Some(stood) = stood {
             self.dialling.stood(stood, Instant::now());
         }
-        let (io, _) = made.map_err(|_| FailureKind::ConnectTimeout)?.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => FailureKind::Refused,
-            _ if dialling::is_exhausted(&error) => FailureKind::Exhausted,
-            _ if tls::is_about_certificate(&error) => FailureKind::Untrusted,
-            _ => FailureKind::Unreachable,
-        })?;
+        let late = |_| {
+            let within = Span::from(self.target.connect_timeout);
+            self.failure(FailureKind::ConnectTimeout, format!("no connection stands within {within}"))
+        };
+        let (io, _) = made.map_err(late)?.map_err(|error| self.failure(FailureKind::of(&error), error))?;
         Ok(io)
     }
 

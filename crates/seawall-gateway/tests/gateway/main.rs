@@ -213,10 +213,15 @@ fn a_dead_upstream_is_told_at_once() {
     assert_eq!((answer.status, answer.field("x-seawall-reason")), (502, "upstream"));
     assert_eq!(answer.field("proxy-status"), "seawall; error=connection_refused");
     assert!(answer.field("retry-after").parse::<u64>().unwrap() >= 1);
+    let told =
+        format!("route=\"default\" host=\"{dead}\" reason=\"connection_refused\" cause=\"Connection refused");
+    gateway.await_log(&told);
     // After enough failures the breaker answers, without asking the upstream.
     let statuses: Vec<u16> = (0..40).map(|_| gateway.get("/", "").status).collect();
     assert!(statuses.ends_with(&[503; 5]), "{statuses:?}");
     assert_eq!(gateway.get("/", "").field("x-seawall-reason"), "open");
+    gateway.signal("-KILL");
+    assert!(!gateway.log.iter().any(|line| line.contains("refused")), "once in a minute is enough");
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl Authority {
     fn new(file: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, file);
         let key = KeyPair::generate().unwrap();
         let cert = config(file, &params.self_signed(&key).unwrap().pem());
         Authority { issuer: Issuer::new(params, key), cert }
@@ -33,8 +34,15 @@ impl Authority {
 
     /// Certificate and key for this name.
     fn sign(&self, file: &str, name: &str) -> (String, String) {
+        self.sign_until(file, name, 4_096)
+    }
+
+    /// The same, valid from the year 2000 to the end of this one.
+    fn sign_until(&self, file: &str, name: &str, year: i32) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2_000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         (config(&format!("{file}.pem"), &cert.pem()), config(&format!("{file}.key"), &key.serialize_pem()))
     }
@@ -164,6 +172,39 @@ fn an_upstream_is_believed_only_with_a_certificate_for_its_name() {
     let answer = ask(TcpStream::connect(&gateway.address).unwrap());
     let says_why = answer.contains("proxy-status: seawall; error=tls_certificate_error");
     assert!(answer.starts_with("http/1.1 502") && says_why, "{answer}");
+}
+
+#[test]
+fn the_log_tells_why_an_upstream_is_not_believed() {
+    let (authority, other) = (Authority::new("cause-ca.pem"), Authority::new("cause-other-ca.pem"));
+    let sign = |file: &str, year| authority.sign_until(file, "a.example", year);
+    let (valid, expired) = (sign("cause-valid", 4_096), sign("cause-expired", 2_001));
+    for (number, (origin, roots, name, wanted)) in [
+        (&expired, &authority.cert, "a.example", "certificate expired"),
+        (&valid, &other.cert, "a.example", "UnknownIssuer"),
+        (&valid, &authority.cert, "b.example", "certificate not valid for name"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let host = tls_origin(&origin.0, &origin.1, None);
+        let tls = format!("tls = {{ roots = \"{roots}\", server_name = \"{name}\" }}");
+        let gateway = start(&format!("cause-{number}.toml"), "", &host, &tls);
+        ask(TcpStream::connect(&gateway.address).unwrap());
+        let authority = host.strip_prefix("https://").unwrap();
+        gateway.await_log(&format!(
+            "the host does not answer route=\"r\" host=\"{authority}\" reason=\"tls_certificate_error\" \
+             cause=\"invalid peer certificate: {wanted}"
+        ));
+    }
+    let host = tls_origin(&valid.0, &valid.1, Some(authority.roots()));
+    let tls = format!("tls = {{ roots = \"{}\", server_name = \"a.example\" }}", authority.cert);
+    let log = "\n[log]\nrefusals = \"100%\"\nformat = \"json\"";
+    let gateway = start("cause-shows-none.toml", "", &host, &format!("{tls}{log}"));
+    ask(TcpStream::connect(&gateway.address).unwrap());
+    let (said, told) = (gateway.log.recv().unwrap(), crate::access::told(&gateway));
+    let wanted = "received fatal alert: CertificateRequired";
+    assert!(said.contains(wanted) && told["cause"].as_str().unwrap().contains(wanted), "{said} {told}");
 }
 
 #[test]

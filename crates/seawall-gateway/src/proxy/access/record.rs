@@ -36,11 +36,12 @@ pub(crate) struct Trail {
     asked: Mutex<Asked>,
 }
 
-/// Who was asked last.
+/// Who was asked last, and why an attempt failed last.
 #[derive(Clone, Debug, Default)]
 struct Asked {
     upstream: Option<String>,
     host: Option<String>,
+    cause: Option<String>,
 }
 
 /// An attempt that goes on: adds its time when it is dropped.
@@ -76,6 +77,11 @@ impl Trail {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.asked(|asked| asked.host = Some(host.to_owned()));
         Trying { trail: self.clone(), begun: Instant::now() }
+    }
+
+    /// A host did not answer, for this cause.
+    pub(crate) fn failed(&self, cause: String) {
+        self.asked(|asked| asked.cause = Some(cause));
     }
 }
 
@@ -186,7 +192,8 @@ impl Line {
 
     fn text(&self) -> String {
         let Record { trail, .. } = &*self.record;
-        let Asked { upstream, host } = trail.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let asked = trail.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Asked { upstream, host, cause } = asked;
         let attempts = trail.attempts.load(Ordering::Relaxed);
         let upstream_ms = trail.micros.load(Ordering::Relaxed) as f64 / 1e3;
         let ms = self.record.began.elapsed().as_micros() as f64 / 1e3;
@@ -201,6 +208,7 @@ impl Line {
         object.text("upstream_host", host.as_deref());
         object.number("status", Some(self.status.as_u16()));
         object.text("reason", self.reason.as_deref());
+        object.text("cause", cause.map(|cause| bounded(&cause, TEXT_MAX)).as_deref());
         object.text("policy", self.policy.as_deref());
         object.number("attempts", Some(attempts));
         object.text("fallback", self.source);
