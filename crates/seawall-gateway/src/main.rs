@@ -5,6 +5,7 @@ mod blocks;
 mod check;
 mod cli;
 mod dependability;
+mod descriptors;
 mod handover;
 mod lab;
 mod logs;

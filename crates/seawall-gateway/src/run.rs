@@ -35,10 +35,11 @@ use crate::admin::events::Readers;
 use crate::admin::{self, Order, Waits};
 use crate::blocks::{Blocks, Notice};
 use crate::cli::{Addresses, RunArgs, Target};
+use crate::descriptors::Shares;
 use crate::handover::{Offer, Successor};
 use crate::otlp::Exports;
 use crate::proxy::greeting::Greeting;
-use crate::proxy::listen::{Phase, Serving, connections_max, serve};
+use crate::proxy::listen::{Phase, Serving, serve};
 use crate::proxy::road::{Kept, Road};
 use crate::proxy::stack::Stack;
 use crate::sample;
@@ -94,6 +95,7 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         Signals::new().map_err(system("cannot listen to signals"))?
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let shares = Shares::new(workers * config.listeners.len()).map_err(system("cannot serve"))?;
     let mut sockets =
         Sockets::open(&config, workers).map_err(|(what, error)| RunError::System(what, error))?;
     let exports = config.otlp.as_ref().map(Exports::new).transpose();
@@ -114,6 +116,7 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
         kept,
         blocks,
         sockets,
+        shares,
         signals,
         has_sample: sample.is_some(),
         exports: exports.clone(),
@@ -135,6 +138,7 @@ struct Plan {
     kept: Kept,
     blocks: Blocks,
     sockets: Sockets,
+    shares: Shares,
     signals: Signals,
     has_sample: bool,
     exports: Option<Exports>,
@@ -148,7 +152,7 @@ impl Plan {
         phase: watch::Receiver<Phase>,
         to_phase: &watch::Sender<Phase>,
     ) -> Result<ExitCode, RunError> {
-        let Plan { road, text, config, kept, blocks, sockets, signals, has_sample, exports } = self;
+        let Plan { road, text, config, kept, blocks, sockets, shares, signals, has_sample, exports } = self;
         let (control, mut orders) = mpsc::channel(1);
         let offer = config.hand_over.as_deref().map(|path| {
             let copies = sockets.copies(&config)?;
@@ -156,7 +160,7 @@ impl Plan {
         });
         let offer = offer.transpose().map_err(system("cannot offer a hand-over"))?;
         let admin = sockets.admin.local_addr().map_err(system("cannot listen"))?;
-        let (serving, certificates) = listen(&config, sockets.listeners, &phase, &road, &exports)?;
+        let (serving, certificates) = listen(&config, sockets.listeners, shares, &phase, &road, &exports)?;
         let (readers, waits) = (Readers::default(), Waits::default());
         let view = admin::View {
             road: road.clone(),
@@ -170,10 +174,10 @@ impl Plan {
         let mut admins = JoinSet::new();
         let listener = |socket| TcpListener::from_std(socket).map_err(system("cannot listen"));
         if let Some(probes) = sockets.probes {
-            admins.spawn(admin::serve_probes(listener(probes)?, view.clone()));
+            admins.spawn(admin::serve_probes(listener(probes)?, view.clone(), shares.operators));
         }
         let auth = Auth::new(admin, config.admin.token_file.clone());
-        admins.spawn(admin::serve(listener(sockets.admin)?, view, auth));
+        admins.spawn(admin::serve(listener(sockets.admin)?, view, auth, shares.operators));
         greet(&serving, &config, admin, has_sample);
         let (addresses, attendants) = (args.addresses.clone(), JoinSet::new());
         let mut control = Control {
@@ -209,12 +213,12 @@ impl Plan {
 fn listen(
     config: &Config,
     sockets: Vec<Vec<std::net::TcpListener>>,
+    shares: Shares,
     phase: &watch::Receiver<Phase>,
     stack: &Arc<ArcSwap<Road>>,
     exports: &Option<Exports>,
 ) -> Result<(Vec<Serving>, Vec<Arc<Certificates>>), RunError> {
     let (mut serving, mut certificates) = (Vec::new(), Vec::new());
-    let most = connections_max() / config.listeners.len().max(1);
     for (listener, sockets) in config.listeners.iter().zip(sockets) {
         let tls = listener.tls.as_ref().map(tls::server).transpose();
         let tls = tls.map_err(|error| system("cannot speak TLS")(io::Error::other(error)))?;
@@ -222,8 +226,8 @@ fn listen(
         let greeting = Greeting { tls, proxy_protocol: listener.proxy_protocol };
         let (stack, address) = (stack.clone(), listener.address);
         let tracer = exports.as_ref().map(Exports::tracer);
-        let make = move || Stack::new(stack.clone(), tracer.clone());
-        let started = serve(sockets, phase.clone(), greeting, most, make);
+        let make = move || Stack::new(stack.clone(), shares.upstreams, tracer.clone());
+        let started = serve(sockets, phase.clone(), greeting, shares.clients, make);
         serving.push(started.map_err(system(format!("cannot listen on {address}")))?);
     }
     Ok((serving, certificates))

@@ -18,9 +18,11 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::proxy::greeting::Greeting;
 use crate::proxy::headers::Client;
-use crate::proxy::listen::{Handler, Phase, Serving, connections_max, open, serve};
+use crate::proxy::listen::{Handler, Phase, Serving, open, serve};
 
 const WORKERS: usize = 8;
+/// The most connections; the gateway makes them.
+const CONNECTIONS_MAX: usize = 4_096;
 const QUEUE: usize = 1_024;
 const MEAN: Span = Span::from_millis(10);
 const SLOW_MAX: u64 = 10_000;
@@ -29,7 +31,7 @@ const SLOW_MAX: u64 = 10_000;
 pub(crate) fn start(phase: watch::Receiver<Phase>) -> std::io::Result<Serving> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sockets = open(address, Vec::new(), 1)?;
-    serve(sockets, phase, Greeting::default(), connections_max(), Sample::new)
+    serve(sockets, phase, Greeting::default(), CONNECTIONS_MAX, Sample::new)
 }
 
 struct Sample {

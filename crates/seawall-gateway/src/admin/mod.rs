@@ -73,8 +73,8 @@ pub(crate) struct View {
     pub(crate) control: mpsc::Sender<Order>,
 }
 
-/// Serves the admin plane until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, view: View, auth: Auth) -> std::io::Result<()> {
+/// Serves the admin plane, with at most so many connections, until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, view: View, auth: Auth, most: usize) -> std::io::Result<()> {
     let guard = axum::middleware::from_fn(move |request: Request, next: Next| {
         let allowed = auth.check(request.method(), request.uri().path(), request.headers());
         async move {
@@ -93,12 +93,12 @@ pub(crate) async fn serve(listener: TcpListener, view: View, auth: Auth) -> std:
         .route("/api/drain", put(drain))
         .layer(guard)
         .with_state(view);
-    plane::serve(listener, router).await
+    plane::serve(listener, router, most).await
 }
 
 /// Serves only what probes ask for, and asks nobody for a token.
-pub(crate) async fn serve_probes(listener: TcpListener, view: View) -> std::io::Result<()> {
-    plane::serve(listener, probes().with_state(view)).await
+pub(crate) async fn serve_probes(listener: TcpListener, view: View, most: usize) -> std::io::Result<()> {
+    plane::serve(listener, probes().with_state(view), most).await
 }
 
 fn probes() -> Router<View> {

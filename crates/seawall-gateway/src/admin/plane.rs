@@ -3,7 +3,7 @@
 //! **Prevents** clients that never end a request from taking up every file descriptor, which requests on the
 //! road need as well.
 //!
-//! **Mechanics.** One connection more than [`CONNECTIONS_MAX`] takes the place of the oldest: a probe is
+//! **Mechanics.** One connection more than there may be takes the place of the oldest: a probe is
 //! answered in no time, so whoever has been there for longest is no probe.
 //!
 //! **Edges.** A connection is closed on which no request comes for [`HEAD`], and one in the midst of it. Those
@@ -25,8 +25,6 @@ use tower_service::Service as _;
 use crate::proxy::connection::HEADER_BYTES_MAX;
 use crate::proxy::listen::Seldom;
 
-/// The most connections of a listener.
-const CONNECTIONS_MAX: usize = 256;
 /// How long the head of a request may take, the wait for it included.
 const HEAD: Duration = Duration::from_secs(30);
 /// The pause after a failure to accept.
@@ -34,16 +32,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 static CANNOT_ACCEPT: Seldom = Seldom::new();
 
-/// Serves connections until it is dropped.
-pub(super) async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
+/// Serves connections, at most so many, until it is dropped.
+pub(super) async fn serve(listener: TcpListener, router: Router, most: usize) -> io::Result<()> {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if open.len() >= CONNECTIONS_MAX {
+                if open.len() >= most {
                     open.retain(|connection| !connection.is_finished());
                 }
-                if open.len() >= CONNECTIONS_MAX
+                if open.len() >= most
                     && let Some(oldest) = open.pop_front()
                 {
                     oldest.abort();

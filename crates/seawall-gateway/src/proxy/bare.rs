@@ -7,6 +7,7 @@ use super::headers::{self, Client};
 use super::listen::Handler;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
+use super::room::Room;
 use super::told::Told;
 use super::upstream::{Answered, Lease, Pool, Target};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ impl Handler for Bare {
     type Body = Held<Incoming, Lease>;
 
     async fn handle(self: Rc<Self>, client: Client, request: Request<Incoming>) -> Response<Self::Body> {
-        let pool = self.pool.get_or_init(|| Pool::new(self.target.clone()));
+        let pool = self.pool.get_or_init(|| Pool::new(self.target.clone(), &Room::new(usize::MAX)));
         let mut request = request.map(Outbound::new);
         headers::strip_hop_by_hop(request.headers_mut());
         let hop = headers::Hop {

@@ -43,7 +43,7 @@ pub(crate) async fn watch(hosts: Hosts<Threads>, targets: Arc<[Target]>, questio
 }
 
 async fn check(target: &Target, question: &Question) -> Check {
-    match target.connect().await {
+    match target.connect(None).await {
         Ok((io, _)) => is_well(io, target, question).await.is_some().into(),
         Err(error) => {
             let kind = FailureKind::of(&error);

@@ -6,7 +6,7 @@
 //! **Mechanics.** `SO_REUSEPORT` lets the kernel spread connections over the workers; a connection
 //! lives and dies on one thread. HTTP/1.1 and HTTP/2 with prior knowledge share the port.
 //!
-//! **Edges.** Open connections are bounded ([`connections_max`]): one more takes the place of the one that has
+//! **Edges.** Open connections are bounded ([`Shares`](crate::descriptors::Shares)): one more takes the place of the one that has
 //! waited for a request for longest, and where none waits it is let in when one has ended. How
 //! long a client may take is said in [`super::pulse`]; when accepting fails (no file descriptors
 //! left) the worker pauses instead of spinning, and says so once in a second at most. On shutdown a worker
@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seawall::core::time::{Span, Time};
 use seawall::now;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -39,10 +38,6 @@ use super::headers::Client;
 use super::pulse::Pulses;
 use super::wire::Wire;
 
-/// The most connections of clients that are open at a time, however many descriptors there are.
-const CONNECTIONS_MAX: usize = 65_536;
-/// Descriptors that the process asks for where it may have any number.
-const DESCRIPTORS: u64 = 4 * CONNECTIONS_MAX as u64;
 /// How often a worker looks for slow clients: the unit of [`super::pulse`].
 const TICK: Duration = Duration::from_secs(1);
 /// How many tasks a worker polls before it asks the system what has come: rather many, because each time it asks costs
@@ -158,24 +153,7 @@ pub(crate) fn open(
     Ok(listeners)
 }
 
-/// How many connections of clients may be open: half of the descriptors that the process may have, because a
-/// request may need one more to its upstream, and probes have to be answered whatever clients do. The process
-/// takes as many descriptors as it is allowed: it is often started with a thousand.
-pub(crate) fn connections_max() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(DESCRIPTORS);
-    let raised = Rlimit { current: Some(wanted), ..limit };
-    let is_raised =
-        limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_ok();
-    half_of(if is_raised { Some(wanted) } else { limit.current })
-}
-
-fn half_of(descriptors: Option<u64>) -> usize {
-    let half = descriptors.and_then(|descriptors| usize::try_from(descriptors / 2).ok());
-    half.unwrap_or(CONNECTIONS_MAX).clamp(1, CONNECTIONS_MAX)
-}
-
-/// Serves these sockets, with a worker for each, until `phase` says otherwise; the workers share `most`
+/// Serves these sockets, with a worker for each, until `phase` says otherwise; a worker has `most`
 /// connections. `make` is called once on each worker's thread.
 pub(crate) fn serve<H: Handler>(
     listeners: Vec<std::net::TcpListener>,
@@ -186,7 +164,6 @@ pub(crate) fn serve<H: Handler>(
 ) -> io::Result<Serving> {
     let address =
         listeners.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |first| first.local_addr())?;
-    let most = (most / listeners.len()).max(1);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -354,12 +331,6 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clients_have_half_of_the_descriptors() {
-        let expected = [(Some(80), 40), (Some(1), 1), (Some(1_048_576), 65_536), (None, 65_536)];
-        expected.into_iter().for_each(|(limit, most)| assert_eq!(half_of(limit), most));
-    }
 
     #[test]
     fn what_happens_often_is_said_once_in_a_second() {

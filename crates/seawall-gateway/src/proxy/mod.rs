@@ -26,6 +26,7 @@ mod quiet;
 mod quotas;
 mod replay;
 pub(crate) mod road;
+pub(crate) mod room;
 mod route;
 mod sending;
 pub(crate) mod stack;

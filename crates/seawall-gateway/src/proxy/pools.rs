@@ -11,11 +11,14 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
+use super::room::Room;
 use super::upstream::{Pool, Target};
 
 /// The connections of one worker.
-#[derive(Default)]
-pub(super) struct Pools(Vec<Upstream>);
+pub(super) struct Pools {
+    upstreams: Vec<Upstream>,
+    room: Rc<Room>,
+}
 
 /// Those to the hosts of an upstream, in their order.
 struct Upstream {
@@ -25,23 +28,28 @@ struct Upstream {
 }
 
 impl Pools {
+    /// None yet; there may be so many.
+    pub(super) fn new(most: usize) -> Pools {
+        Pools { upstreams: Vec::new(), room: Room::new(most) }
+    }
+
     /// Those to one of these hosts.
     pub(super) fn of(&mut self, targets: &Arc<[Target]>, host: usize) -> Rc<Pool> {
-        let known = self.0.iter().position(|upstream| upstream.is(targets));
+        let known = self.upstreams.iter().position(|upstream| upstream.is(targets));
         let known = known.unwrap_or_else(|| {
             let upstream = self.upstream(targets);
-            self.0.retain(|upstream| upstream.targets.strong_count() > 0);
-            self.0.push(upstream);
-            self.0.len() - 1
+            self.upstreams.retain(|upstream| upstream.targets.strong_count() > 0);
+            self.upstreams.push(upstream);
+            self.upstreams.len() - 1
         });
-        self.0[known].pools[host].clone()
+        self.upstreams[known].pools[host].clone()
     }
 
     fn upstream(&self, targets: &Arc<[Target]>) -> Upstream {
         let known = |target: &Target| {
-            self.0.iter().flat_map(|known| &known.pools).find(|pool| pool.leads_to(target)).cloned()
+            self.upstreams.iter().flat_map(|known| &known.pools).find(|pool| pool.leads_to(target)).cloned()
         };
-        let pool = |target: &Target| known(target).unwrap_or_else(|| Pool::new(target.clone()));
+        let pool = |target: &Target| known(target).unwrap_or_else(|| Pool::new(target.clone(), &self.room));
         Upstream { targets: Arc::downgrade(targets), pools: targets.iter().map(pool).collect() }
     }
 }
@@ -74,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_host_that_stays_keeps_its_connections() {
-        let (mut pools, before) = (Pools::default(), hosts(&["a:1", "b:1"]));
+        let (mut pools, before) = (Pools::new(9), hosts(&["a:1", "b:1"]));
         let (a, b) = (pools.of(&before, 0), pools.of(&before, 1));
         assert!(Rc::ptr_eq(&a, &pools.of(&before, 0)));
         let after = hosts(&["b:1", "c:1"]);
@@ -85,12 +93,12 @@ mod tests {
 
     #[test]
     fn lists_that_roads_had_do_not_add_up_whoever_else_knew_them() {
-        let (mut one, mut other) = (Pools::default(), Pools::default());
+        let (mut one, mut other) = (Pools::new(9), Pools::new(9));
         for _ in 0..100 {
             let road = hosts(&["a:1"]);
             one.of(&road, 0);
             other.of(&road, 0);
         }
-        assert_eq!((one.0.len(), other.0.len()), (1, 1));
+        assert_eq!((one.upstreams.len(), other.upstreams.len()), (1, 1));
     }
 }

@@ -62,9 +62,9 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// A worker of this road.
-    pub(crate) fn new(road: Arc<ArcSwap<Road>>, tracer: Option<Tracer>) -> Stack {
-        Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::default(), tracer }
+    /// A worker of this road, which may have so many connections to upstreams.
+    pub(crate) fn new(road: Arc<ArcSwap<Road>>, most: usize, tracer: Option<Tracer>) -> Stack {
+        Stack { road: RefCell::new(Cache::new(road)), pools: RefCell::new(Pools::new(most)), tracer }
     }
 
     /// Its connections to one of these hosts.

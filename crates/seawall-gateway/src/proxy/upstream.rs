@@ -11,7 +11,7 @@
 //! sent again is for the call to say, which counts and pays for that.
 //!
 //! **Edges.** Idle connections are bounded in number and age, checked when one is asked for; there
-//! is no ticker. What was written is never sent twice from here.
+//! is no ticker; and all connections of a worker in number, for which idle ones are given up ([`super::room`]). What was written is never sent twice from here.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
@@ -42,6 +42,7 @@ use super::listen::Local;
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
 use super::quiet::quietly;
+use super::room::{Place, Room};
 use super::told::{Told, Words};
 use super::wire::poll_send;
 use crate::tls::{self, Secure};
@@ -68,10 +69,10 @@ pub(crate) struct Target {
     pub(crate) secure: Option<Secure>,
 }
 
-/// A connection to a host.
+/// A connection to a host, and its place.
 pub(super) enum Link {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain { stream: TcpStream, _place: Option<Place> },
+    Tls { stream: Box<TlsStream<TcpStream>>, _place: Option<Place> },
 }
 
 impl Target {
@@ -80,16 +81,16 @@ impl Target {
         if self.secure.is_some() { "https" } else { "http" }
     }
 
-    /// Makes a connection, however long it takes.
-    pub(super) async fn connect(&self) -> io::Result<(TokioIo<Link>, Stood)> {
+    /// Makes a connection, which keeps this place, however long it takes.
+    pub(super) async fn connect(&self, place: Option<Place>) -> io::Result<(TokioIo<Link>, Stood)> {
         let (stream, stood) = dialling::connect(&self.authority).await?;
         let _ = stream.set_nodelay(true);
         dialling::keep_alive(&stream);
         let link = match &self.secure {
-            None => Link::Plain(stream),
+            None => Link::Plain { stream, _place: place },
             Some(Secure { name, config }) => {
                 let connected = TlsConnector::from(config.clone()).connect(name.clone(), stream).await?;
-                Link::Tls(Box::new(connected))
+                Link::Tls { stream: Box::new(connected), _place: place }
             }
         };
         Ok((TokioIo::new(link), stood))
@@ -99,8 +100,8 @@ impl Target {
 impl AsyncRead for Link {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Link::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Link::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Link::Plain { stream, .. } => Pin::new(stream).poll_read(cx, buf),
+            Link::Tls { stream, .. } => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -108,8 +109,8 @@ impl AsyncRead for Link {
 impl AsyncWrite for Link {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Link::Plain { stream, .. } => Pin::new(stream).poll_write(cx, buf),
+            Link::Tls { stream, .. } => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -119,29 +120,29 @@ impl AsyncWrite for Link {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Link::Plain(stream) => poll_send(Pin::new(stream), cx, bufs),
-            Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Link::Plain { stream, .. } => poll_send(Pin::new(stream), cx, bufs),
+            Link::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Link::Plain(stream) => stream.is_write_vectored(),
-            Link::Tls(stream) => stream.is_write_vectored(),
+            Link::Plain { stream, .. } => stream.is_write_vectored(),
+            Link::Tls { stream, .. } => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Link::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Link::Plain { stream, .. } => Pin::new(stream).poll_flush(cx),
+            Link::Tls { stream, .. } => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Link::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Link::Plain { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+            Link::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -239,6 +240,7 @@ struct Idle {
 /// The connections of one worker to one host.
 pub(crate) struct Pool {
     target: Target,
+    room: Rc<Room>,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<Outbound>>>,
     dialling: Rc<Dialling>,
@@ -275,16 +277,34 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    /// Without connections.
-    pub(crate) fn new(target: Target) -> Rc<Pool> {
-        Rc::new(Pool {
+    /// Without connections, which will have their places in this room.
+    pub(crate) fn new(target: Target, room: &Rc<Room>) -> Rc<Pool> {
+        let pool = Rc::new(Pool {
             target,
+            room: room.clone(),
             idle: RefCell::default(),
             shared: RefCell::default(),
             dialling: Rc::default(),
             connecting: tokio::sync::Mutex::default(),
             words: Words::default(),
-        })
+        });
+        room.admit(&pool);
+        pool
+    }
+
+    /// Since when the connection is idle that has been for longest.
+    pub(super) fn idle_since(&self) -> Option<Time> {
+        self.idle.borrow().first().map(|idle| idle.since)
+    }
+
+    /// Has that one closed; says whether there was one.
+    pub(super) fn give_up_idle(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let is_there = !idle.is_empty();
+        if is_there {
+            idle.remove(0);
+        }
+        is_there
     }
 
     /// Whether this is where its connections go.
@@ -474,7 +494,12 @@ impl Pool {
     }
 
     async fn dial(&self) -> Result<TokioIo<Link>, Failure> {
-        let made = tokio::time::timeout(self.target.connect_timeout, self.target.connect()).await;
+        let place = self.room.place().await.map_err(|taken| {
+            let full =
+                format!("there is no descriptor for more than {taken} upstream connections of a worker");
+            self.failure(FailureKind::Exhausted, full)
+        })?;
+        let made = tokio::time::timeout(self.target.connect_timeout, self.target.connect(Some(place))).await;
         let stood = match &made {
             Ok(Ok((_, stood))) => Some(*stood),
             Ok(Err(_)) => None,

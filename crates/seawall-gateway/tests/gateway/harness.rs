@@ -31,6 +31,12 @@ impl Gateway {
         Gateway::begin(&mut shell, "127.0.0.1:0", arguments)
     }
 
+    /// One that has few descriptors: room for one client, and for one connection to an upstream, in each worker.
+    pub(crate) fn start_narrow(arguments: &[&str]) -> Gateway {
+        let workers = thread::available_parallelism().map_or(1, |workers| workers.get() as u32);
+        Gateway::start_with(40 + 10 * workers, arguments)
+    }
+
     fn begin(command: &mut Command, listen: &str, arguments: &[&str]) -> Gateway {
         let mut child = command
             .args(["run", "--listen", listen, "--admin", "127.0.0.1:0"])

@@ -258,7 +258,7 @@ fn schema_and_completions_are_printed() {
 
 #[test]
 fn silent_clients_take_no_descriptor_from_probes_and_requests() {
-    let gateway = Gateway::start_with(80, &["--upstream", &format!("http://{}", origin())]);
+    let gateway = Gateway::start_narrow(&["--upstream", &format!("http://{}", origin())]);
     let silent: Vec<_> = (0..120).map(|_| TcpStream::connect(&gateway.address).unwrap()).collect();
     for _ in 0..3 {
         assert_eq!(get(&gateway.admin, "/livez", "").status, 200);
@@ -266,6 +266,31 @@ fn silent_clients_take_no_descriptor_from_probes_and_requests() {
         assert_eq!(gateway.get("/", "").status, 200);
     }
     drop(silent);
+}
+
+#[test]
+fn idle_connections_of_upstreams_make_room_for_those_that_are_needed() {
+    let [a, b] = [origin(), origin()];
+    let text = format!(
+        "[upstream.a]\nhosts = [\"http://{a}\"]\n[upstream.b]\nhosts = [\"http://{b}\"]\n\
+         [route.a]\npath = \"/a\"\nupstream = \"a\"\n[route.b]\npath = \"/b\"\nupstream = \"b\"\n"
+    );
+    let gateway = Gateway::start_narrow(&[&config("idle.toml", &text)]);
+    for _ in 0..20 {
+        assert_eq!(["/a", "/b"].map(|path| gateway.get(path, "").status), [200, 200]);
+    }
+}
+
+#[test]
+fn a_gateway_that_has_too_few_descriptors_says_so_and_does_not_start() {
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 20 && exec \"$0\" run --listen 127.0.0.1:0 --admin 127.0.0.1:0"])
+        .args([env!("CARGO_BIN_EXE_seawall")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("20 file descriptors, and needs"), "{said}");
+    assert!(output.stdout.is_empty(), "it does not say that it serves");
 }
 
 /// The metrics of a gateway with something of everything.
