@@ -34,6 +34,7 @@ use crate::admin::auth::Auth;
 use crate::admin::events::Readers;
 use crate::admin::{self, Order, Waits};
 use crate::blocks::{Blocks, Notice};
+use crate::check::ground;
 use crate::cli::{Addresses, RunArgs, Target};
 use crate::descriptors::Shares;
 use crate::handover::{Offer, Successor};
@@ -87,6 +88,7 @@ pub(crate) fn run(args: &RunArgs, colour: Colour) -> Result<ExitCode, RunError> 
     if let Err(error) = tls::check(&config) {
         return Err(system("cannot speak TLS")(io::Error::other(error)));
     }
+    warn_of_untimely(&config);
     // Before anything is taken from a process that serves: whether it can be read at all.
     Blocks::restored(state_file(args, &config)).map_err(system("cannot read the state file"))?;
     // Before anybody can connect: who does, may signal at once, and would end a process that does not listen to it.
@@ -462,8 +464,9 @@ impl Control {
     /// Puts a config in force, and says what was kept.
     fn configure(&mut self, text: String, name: &Path) -> Result<Value, ConfigError> {
         let config = self.addresses.over(Config::from_toml(&text, name)?);
-        tls::check(&config).map_err(|error| ConfigError::unreadable(name, error))?;
-        self.certificates.iter().for_each(|certificates| certificates.refresh());
+        ground::has_files(&config, &text, name)?;
+        self.certificates.iter().for_each(|certificates| _ = certificates.refresh());
+        warn_of_untimely(&config);
         let mut kept = config.compared_with(&self.config);
         kept["throttles"] = self.kept.quotas_compared_with(&config);
         let waits = waits_for_restart(&config, &self.begun);
@@ -498,7 +501,10 @@ impl Control {
 
     /// Reads certificates again that have changed.
     fn refresh(&mut self) {
-        self.certificates.iter().for_each(|certificates| certificates.refresh());
+        let refreshed = self.certificates.iter().filter(|certificates| certificates.refresh());
+        if refreshed.count() > 0 {
+            warn_of_untimely(&self.config);
+        }
         if self.kept.is_outdated() {
             self.pave();
         }
@@ -516,6 +522,13 @@ impl Control {
             tracing::info!(route, percent, who, why, "{}", change.name());
             self.readers.notice(&notice);
         }
+    }
+}
+
+/// Says which certificates of the gateway nobody believes now.
+fn warn_of_untimely(config: &Config) {
+    for (file, what) in tls::untimely(config) {
+        tracing::warn!(file = %file.display(), what, "nobody believes this certificate now");
     }
 }
 

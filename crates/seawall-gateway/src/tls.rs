@@ -16,12 +16,13 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::ServerCertVerifier as _;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
 use seawall_config::{Config, Identity, Protocol, ServerTls, UpstreamTls, Url};
 
@@ -69,9 +70,16 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::NoItemsFound => about(path)("it holds no private key"),
+        error => about(path)(error),
+    })
+}
+
 fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = certificates(&identity.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(about(&identity.key))?;
+    let key = private_key(&identity.key)?;
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(about(&identity.key))?;
     Ok(Arc::new(key))
 }
@@ -117,12 +125,12 @@ impl Certificates {
         self.read.load_full()
     }
 
-    /// Reads the files again if they have changed.
-    pub(crate) fn refresh(&self) {
+    /// Reads the files again if they have changed; says whether they have.
+    pub(crate) fn refresh(&self) -> bool {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Stamps::of_server(&self.config);
         if *changed == now {
-            return;
+            return false;
         }
         match read(&self.config) {
             Ok(server) => {
@@ -132,6 +140,7 @@ impl Certificates {
             Err(error) => tracing::error!(%error, "certificates cannot be read, the old ones stay"),
         }
         *changed = now;
+        true
     }
 }
 
@@ -212,7 +221,7 @@ pub(crate) fn client(tls: &UpstreamTls, protocol: Protocol) -> Result<Arc<Client
     let mut client = match &tls.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
-            let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(about(&identity.key))?;
+            let key = private_key(&identity.key)?;
             builder
                 .with_client_auth_cert(certificates(&identity.cert)?, key)
                 .map_err(about(&identity.cert))?
@@ -243,6 +252,36 @@ pub(crate) fn check(config: &Config) -> Result<(), TlsError> {
         }
     }
     Ok(())
+}
+
+/// The files of the gateway's own certificates that have expired, or are not valid yet, and what is wrong. Those that
+/// cannot be read are left out.
+pub(crate) fn untimely(config: &Config) -> Vec<(&Path, String)> {
+    let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let shown = listeners.flat_map(|tls| std::iter::once(&tls.default).chain(tls.by_name.values()));
+    let upstreams = config.upstreams.values().filter_map(|upstream| upstream.tls.identity.as_ref());
+    let mut files: Vec<&Path> = shown.chain(upstreams).map(|identity| identity.cert.as_path()).collect();
+    files.sort_unstable();
+    files.dedup();
+    let what = |path| certificates(path).ok()?.iter().find_map(why_untimely);
+    files.into_iter().filter_map(|path| Some((path, what(path)?))).collect()
+}
+
+/// What is wrong with the time of this certificate. It is made to vouch for itself, because time is looked at first.
+fn why_untimely(certificate: &CertificateDer<'_>) -> Option<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone().into_owned()).ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
+    let name = ServerName::try_from("localhost").ok()?;
+    match verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()) {
+        Err(rustls::Error::InvalidCertificate(
+            error @ (CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }),
+        )) => Some(error.to_string()),
+        _ => None,
+    }
 }
 
 /// The name that the certificate of this host must have.

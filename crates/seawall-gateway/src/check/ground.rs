@@ -10,16 +10,27 @@ use seawall_config::{Config, ConfigError, Malformed};
 
 use crate::tls;
 
-/// Whether it is there.
-pub(super) fn stands(config: &Config, text: &str, name: &Path) -> Result<(), ConfigError> {
+/// Whether what TLS needs is there, which is asked with each reload, too.
+pub(crate) fn has_files(config: &Config, text: &str, name: &Path) -> Result<(), ConfigError> {
     let report = Report::default();
+    files(config, text, &report);
+    report.finish(text, name)
+}
+
+fn files(config: &Config, text: &str, report: &Report) {
     if let Err(error) = tls::check(config) {
         let file = error.file.as_ref().map(|file| file.display().to_string());
         let span = file.map_or(0..0, |file| place(text, &file));
-        let help = "the gateway starts only where it can read certificates and keys in PEM, each key that of its \
-                    certificate";
+        let help = "the gateway takes a config only where it can read certificates and keys in PEM, each key that of \
+                    its certificate";
         report.at(span, Malformed::new(format!("TLS: {error}")).help(help));
     }
+}
+
+/// Whether it is there.
+pub(super) fn stands(config: &Config, text: &str, name: &Path) -> Result<(), ConfigError> {
+    let report = Report::default();
+    files(config, text, &report);
     let mut taken: Vec<SocketAddr> = config.listeners.iter().map(|listener| listener.address).collect();
     for (key, address) in [("listen", Some(config.admin.listen)), ("probes", config.admin.probes)] {
         let Some(address) = address else { continue };

@@ -6,7 +6,7 @@
 
 mod compare;
 mod composition;
-mod ground;
+pub(crate) mod ground;
 mod views;
 mod wiring;
 
@@ -23,6 +23,7 @@ use seawall_lab::{Case, Contender};
 
 use crate::cli::{CheckArgs, Format};
 use crate::lab::{Problem, Progress, shell, write};
+use crate::tls;
 
 /// A scenario and what came of it.
 struct Played {
@@ -40,6 +41,8 @@ enum About {
     Identity,
     Route(String),
     Upstream(String),
+    /// A file that the config names.
+    File(String),
 }
 
 impl fmt::Display for About {
@@ -49,6 +52,7 @@ impl fmt::Display for About {
             About::Identity => f.write_str("identity"),
             About::Route(name) => write!(f, "route {name}"),
             About::Upstream(name) => write!(f, "upstream {name}"),
+            About::File(name) => write!(f, "file {name}"),
         }
     }
 }
@@ -141,7 +145,18 @@ pub(crate) fn run(args: &CheckArgs, colour: Colour) -> Result<(String, ExitCode)
 /// What is to be found fault with, without playing anything.
 fn findings(config: &Config) -> Vec<Found> {
     let fit = composition::findings(config).map(|(route, finding)| Found::of_route(route, finding));
-    fit.chain(wiring::findings(config)).collect()
+    fit.chain(wiring::findings(config)).chain(tls::untimely(config).into_iter().map(untimely)).collect()
+}
+
+/// A certificate that nobody believes now.
+fn untimely((file, what): (&Path, String)) -> Found {
+    Found {
+        about: About::File(file.display().to_string()),
+        rule: "certificate-untimely",
+        severity: Severity::Warning,
+        happens: format!("{what}: whoever looks at it does not believe it"),
+        change: "renew it; it is read again without a restart".to_owned(),
+    }
 }
 
 /// Plays the scenarios that are named, or the standard ones.

@@ -125,6 +125,48 @@ fn a_certificate_for_each_name_and_a_new_one_without_a_restart() {
     assert!(ask(authority.client(&gateway.address, "new.example")).starts_with("http/1.1 200"));
 }
 
+#[test]
+fn a_certificate_that_has_expired_is_told_at_the_start_and_by_reload_and_check() {
+    let authority = Authority::new("untimely-ca.pem");
+    let sign = |year| authority.sign_until("untimely", "a.example", year);
+    let (cert, key) = sign(2_001);
+    let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\" }}");
+    let gateway = start("untimely.toml", &tls, &format!("http://{}", origin()), "");
+    let told = format!("nobody believes this certificate now file={cert} what=\"certificate expired");
+    gateway.await_log(&told);
+    gateway.signal("-HUP");
+    gateway.await_log(&told);
+    let file = std::path::Path::new(&cert).with_file_name("untimely.toml");
+    let check = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"))
+            .args(["check", "--lint", file.to_str().unwrap()])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let found = format!("file {cert}: warning [certificate-untimely]: certificate expired");
+    assert!(check().contains(&found), "{}", check());
+    sign(4_096);
+    assert!(!check().contains("certificate-untimely"), "{}", check());
+}
+
+#[test]
+fn a_reload_tells_which_file_makes_no_sense_and_what_is_wrong_with_it() {
+    let authority = Authority::new("nonsense-ca.pem");
+    let (cert, key) = authority.sign("nonsense", "a.example");
+    let tls = format!("tls = {{ cert = \"{cert}\", key = \"{key}\" }}");
+    let gateway = start("nonsense.toml", &tls, &format!("http://{}", origin()), "");
+    for (file, what) in
+        [("nonsense.key", "it holds no private key"), ("nonsense.pem", "it holds no certificate")]
+    {
+        let path = config(file, "nonsense");
+        gateway.signal("-HUP");
+        gateway.await_log(&format!("error: TLS: {path}: {what}"));
+        gateway.await_log("nonsense.toml:3:");
+        gateway.await_log("the config is refused, the old one stays");
+    }
+}
+
 /// An origin that speaks TLS, and perhaps wants its clients to; says its URL.
 fn tls_origin(cert: &str, key: &str, clients: Option<RootCertStore>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
