@@ -64,8 +64,8 @@ pub use url::Url;
 /// The JSON schema of the file.
 pub const SCHEMA: &str = include_str!("schema.json");
 
-/// The largest file, in bytes.
-const FILE_MAX: u64 = 1 << 20;
+/// The largest file, and the largest text of a config wherever it comes from, in bytes: 1 MiB.
+pub const FILE_MAX: usize = 1 << 20;
 /// The share of traces that are sampled when nothing else is said, in parts per million.
 const TRACES: u32 = 10_000;
 /// How often metrics are sent when nothing else is said.
@@ -231,9 +231,9 @@ impl Config {
     pub fn text(path: &Path) -> Result<String, ConfigError> {
         let mut bytes = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes))
+            .and_then(|file| file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes))
             .map_err(|error| ConfigError::unreadable(path, error))?;
-        if bytes.len() as u64 > FILE_MAX {
+        if bytes.len() > FILE_MAX {
             return Err(ConfigError::unreadable(path, "it is larger than 1 MiB"));
         }
         String::from_utf8(bytes).map_err(|error| ConfigError::unreadable(path, error))

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ use crate::proxy::road::Road;
 use crate::telemetry;
 use auth::Auth;
 use events::Readers;
-use seawall_config::units;
+use seawall_config::{FILE_MAX, units};
 
 /// What is described by [`/openapi.json`](self).
 const OPENAPI: &str = include_str!("openapi.json");
@@ -88,7 +88,7 @@ pub(crate) async fn serve(listener: TcpListener, view: View, auth: Auth, most: u
         .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .route("/api/state", get(state))
         .route("/api/events", get(events))
-        .route("/api/config", get(config).put(configure))
+        .route("/api/config", get(config).put(configure).layer(DefaultBodyLimit::max(FILE_MAX)))
         .route("/api/block/{route}", put(block).delete(admit))
         .route("/api/drain", put(drain))
         .layer(guard)

@@ -120,6 +120,10 @@ fn a_config_can_be_put_and_a_wrong_one_says_what_is_wrong() {
     let done = put(&more);
     assert!(done.status == 200 && done.body.contains("\"new\":[\"other\"]"), "{} {}", done.status, done.body);
     assert_eq!(get(&gateway.admin, "/api/config", "").body, more);
+    let padded = |bytes: usize| format!("{more}#{}", "x".repeat(bytes - more.len() - 1));
+    assert_eq!(put(&padded(1 << 20)).status, 200, "as much as a file may have");
+    let status = put(&padded((1 << 20) + 1)).status;
+    assert_eq!(status, 413);
     assert!(get(&gateway.admin, "/openapi.json", "").body.contains("/api/config"));
 }
 
