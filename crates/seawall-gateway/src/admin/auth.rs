@@ -36,7 +36,13 @@ impl Auth {
     /// For a listener on this address. Without a `token_file` one is made.
     pub(crate) fn new(address: SocketAddr, token_file: Option<PathBuf>) -> Auth {
         let made = || {
-            let path = default_token_file(address.port())?;
+            let Some(path) = default_token_file(address.port()) else {
+                tracing::warn!(
+                    "there is no admin token: nothing can be changed; set XDG_RUNTIME_DIR or HOME, so that there is a \
+                     place for one, or `token_file` of `[admin]`"
+                );
+                return None;
+            };
             let made = make_token(&path);
             if let Err(error) = &made {
                 tracing::warn!(file = %path.display(), %error, "there is no admin token: nothing can be changed");

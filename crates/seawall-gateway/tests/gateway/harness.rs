@@ -20,7 +20,8 @@ impl Gateway {
     }
 
     pub(crate) fn start_on(listen: &str, arguments: &[&str]) -> Gateway {
-        Gateway::begin(&mut Command::new(env!("CARGO_BIN_EXE_seawall")), listen, arguments)
+        let command = &mut Command::new(env!("CARGO_BIN_EXE_seawall"));
+        Gateway::begin(command, listen, arguments, Some(env!("CARGO_TARGET_TMPDIR")))
     }
 
     /// One that may have so many descriptors.
@@ -28,7 +29,7 @@ impl Gateway {
         let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
         let mut shell = Command::new("sh");
         shell.args(["-c", &limited, env!("CARGO_BIN_EXE_seawall")]);
-        Gateway::begin(&mut shell, "127.0.0.1:0", arguments)
+        Gateway::begin(&mut shell, "127.0.0.1:0", arguments, Some(env!("CARGO_TARGET_TMPDIR")))
     }
 
     /// One that has few descriptors: room for one client, and for one connection to an upstream, in each worker.
@@ -37,11 +38,18 @@ impl Gateway {
         Gateway::start_with(40 + 10 * workers, arguments)
     }
 
-    fn begin(command: &mut Command, listen: &str, arguments: &[&str]) -> Gateway {
+    /// One that leaves its token in this folder.
+    pub(crate) fn begin(
+        command: &mut Command,
+        listen: &str,
+        arguments: &[&str],
+        folder: Option<&str>,
+    ) -> Gateway {
         let mut child = command
             .args(["run", "--listen", listen, "--admin", "127.0.0.1:0"])
             .args(arguments)
-            .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
+            .env_remove("XDG_RUNTIME_DIR")
+            .envs(folder.map(|folder| ("XDG_RUNTIME_DIR", folder)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -70,6 +70,14 @@ fn writes_need_the_token_and_a_name_of_this_machine() {
 }
 
 #[test]
+fn where_there_is_no_place_for_a_token_it_is_said_what_to_set() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_seawall"));
+    let gateway = Gateway::begin(command.env_remove("HOME"), "127.0.0.1:0", &[], None);
+    gateway.await_log("there is no admin token: nothing can be changed; set XDG_RUNTIME_DIR or HOME");
+    assert_eq!(ask(&gateway.admin, "PUT", "/api/drain", "host: localhost\r\n", "").status, 403);
+}
+
+#[test]
 fn probes_have_a_listener_without_a_token_that_serves_nothing_else() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let file = config(
