@@ -13,6 +13,7 @@ mod harness;
 mod lab;
 mod lossless;
 mod metrics;
+mod openapi;
 mod operation;
 mod paths;
 mod readme;
