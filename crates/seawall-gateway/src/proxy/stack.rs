@@ -200,31 +200,26 @@ impl Stack {
 
     /// The call that a request makes.
     #[inline]
-    fn call(
-        self: &Rc<Self>,
-        route: &Arc<Route>,
-        seen: request::Request,
-        request: Outgoing,
-    ) -> Drive<Sending> {
-        let may_repeat = route.may_repeat(&request) && request.body().is_repeatable();
+    fn call(self: &Rc<Self>, route: &Arc<Route>, seen: request::Request, sent: Outgoing) -> Drive<Sending> {
+        let may_repeat = route.may_repeat(&sent) && sent.body().is_repeatable();
         let repeat = if may_repeat { Repeat::Safe } else { Repeat::Unsafe };
-        let arrival = request.body().arrival();
+        let arrival = sent.body().arrival();
         // Two attempts at a time cannot read one body.
         let may_hedge = route.matching.hedge.is_some() && arrival.is_none();
-        let asked = request.extensions().get::<envoy::Asked>().copied();
+        let asked = sent.extensions().get::<envoy::Asked>().copied();
         let config = asked.map_or(route.call, |asked| asked.over(route.call));
-        let latest = arrival.as_ref().map(|_| given(request.extensions(), &seen));
+        let latest = arrival.as_ref().map(|_| given(sent.extensions(), &seen));
         let sending = Sending {
             counts: asked.is_some(),
             retry_on: asked.and_then(|asked| asked.retry_on),
-            given: request.extensions().get::<grpc::Given>().copied(),
-            trail: route.trail(&request),
+            given: sent.extensions().get::<grpc::Given>().copied(),
+            trail: route.trail(&sent),
             arrival,
             unsent: true,
             waited: time::Span::ZERO,
             worker: self.clone(),
             route: route.clone(),
-            request: Some(request),
+            request: Some(sent),
             repeat,
             attempts: config.attempts + route.matching.hedge.map_or(0, |_| HEDGES_MAX),
         };
