@@ -48,6 +48,9 @@ const SILENT: Duration = Duration::from_secs(60);
 /// How often it is asked then, and how many times until it is gone.
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 const ASKED: u32 = 6;
+/// How long it may take nothing of what is sent.
+#[cfg(target_os = "linux")]
+const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// How a connection came to stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +61,14 @@ pub(super) enum Stood {
     Late,
 }
 
-/// Has the other end of a connection asked now and then whether it is there, when nothing else is said on it.
+/// Has the other end of a connection asked now and then whether it is there, when nothing else is said on it, and the
+/// connection closed when that end does not take what is said.
 pub(super) fn keep_alive(stream: &TcpStream) {
     let asked = TcpKeepalive::new().with_time(SILENT).with_interval(ASKED_EVERY).with_retries(ASKED);
     // What is not kept alive serves as well.
     let _ = SockRef::from(stream).set_tcp_keepalive(&asked);
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN));
 }
 
 /// Whether it is this process, and not the host, that lacks what a connection takes.

@@ -50,8 +50,6 @@ use seawall_config::Protocol;
 
 /// The most idle connections to a host, on one worker.
 pub(crate) const IDLE_MAX: usize = 256;
-/// How often an HTTP/2 connection with requests in flight is asked whether it lives, and how long it may take to say so.
-const PING: Duration = Duration::from_secs(10);
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// A host and how to connect to it.
@@ -480,9 +478,10 @@ impl Pool {
                     return Ok(Sender::H2c(sender));
                 }
                 let io = self.dial().await?;
-                let mut builder = http2::Builder::new(Local);
-                builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-                let (sender, connection) = builder
+                // No pings: gRPC servers close connections that have more than one in five minutes. What tells dead
+                // hosts is asked of TCP.
+                let (sender, connection) = http2::Builder::new(Local)
+                    .timer(TokioTimer::new())
                     .handshake(Belled::new(io))
                     .await
                     .map_err(|error| self.failure(FailureKind::Broken, error))?;
