@@ -501,7 +501,10 @@ fn a_reload_keeps_a_denied_user_denied() {
     let of_route = throttle::Config { per: throttle::Per::Route, ..hourly(9) };
     assert_eq!(rule.configured(of_route, at(0)), None);
     let larger = throttle::Config { max_users: 7, ..of_route };
-    assert!(Rule::<Alone<()>>::new(of_route, at(0)).fits(&larger), "one bucket, whatever the table of users is");
+    assert!(
+        Rule::<Alone<()>>::new(of_route, at(0)).fits(&larger),
+        "one bucket, whatever the table of users is"
+    );
 }
 
 #[test]

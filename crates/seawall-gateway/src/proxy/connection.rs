@@ -5,12 +5,11 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +22,8 @@ use super::greeting::{Greeting, Secure, Stream};
 use super::headers::Client;
 use super::listen::{Handler, Local, Refusal};
 use super::outbound::Broken;
-use super::pulse::{Busy, Order, Pulse};
+use super::pulse::{Order, Pulse};
+use super::tracked::Tracked;
 use super::tunnel::{self, Agreed};
 use super::wire::Wire;
 
@@ -218,7 +218,7 @@ fn service<H: Handler>(
                     } else if pulse.is_drained() {
                         response.headers_mut().insert(header::CONNECTION, CLOSE);
                     }
-                    response.map(|body| Tracked { body: Some(body), _busy: Some(busy) })
+                    response.map(|body| Tracked::new(body, busy, &pulse))
                 }
                 None => {
                     pulse.refuse(AMBIGUOUS);
@@ -231,52 +231,18 @@ fn service<H: Handler>(
 
 /// The answer to a request that could be read in two ways; the connection is not read on.
 fn ambiguous<B>() -> Response<Tracked<B>> {
-    let mut response = Response::new(Tracked { body: None, _busy: None });
+    let mut response = Response::new(Tracked::none());
     *response.status_mut() = AMBIGUOUS.status;
     response.headers_mut().insert("x-seawall-reason", HeaderValue::from_static(AMBIGUOUS.reason));
     response.headers_mut().insert(header::CONNECTION, CLOSE);
     response
 }
 
-pin_project_lite::pin_project! {
-    /// A response's body whose request counts as busy until it ends.
-    pub(super) struct Tracked<B> {
-        #[pin]
-        body: Option<B>,
-        _busy: Option<Busy>,
-    }
-}
-
-impl<B> Body for Tracked<B>
-where
-    B: Body<Data = Bytes, Error: Into<Broken>>,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().body.as_pin_mut() {
-            Some(body) => body.poll_frame(cx),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
+    use bytes::Bytes;
     use http_body_util::Full;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;

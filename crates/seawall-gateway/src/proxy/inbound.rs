@@ -9,9 +9,10 @@
 //! off.
 //!
 //! **Edges.** With no stream left, an upgrade or event stream is refused, and an answer that has become one
-//! keeps the place that it has. A client that takes nothing is not the upstream's fault: the clock runs
-//! only while the upstream is waited for. No timer is made for an answer that is there at once. An answer that
-//! its upstream breaks off was a success at its head: its host is told, and the route counts it as bad.
+//! keeps the place that it has. An answer becomes a stream also where its client is slow to take it. A client that
+//! takes nothing is not the upstream's fault: the clock of its silence runs only while the upstream is waited for.
+//! No timer is made for an answer that is there at once. An answer that its upstream breaks off was a success at its
+//! head: its host is told, and the route counts it as bad.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -128,8 +129,17 @@ struct Alarm {
     sleep: Pin<Box<Sleep>>,
     /// Since when nothing has come; `None` while something does.
     silent_since: Option<Instant>,
-    /// When it becomes a stream, unless it is one or could not become one.
-    long_at: Option<Instant>,
+}
+
+/// How long an answer has gone on.
+#[derive(Clone, Copy, Debug)]
+enum Age {
+    /// It has only begun.
+    New,
+    /// It becomes a stream then.
+    Young(Instant),
+    /// It is a stream, or could not become one.
+    Long,
 }
 
 /// The body of an answer. In a box, because it goes through many hands before it is read.
@@ -141,6 +151,7 @@ struct Coming {
     riders: Option<Riders>,
     bounds: Bounds,
     streams: Arc<Streams>,
+    age: Age,
     alarm: Option<Alarm>,
 }
 
@@ -148,7 +159,8 @@ impl Inbound {
     #[inline]
     pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
         let place = Box::new_uninit();
-        Inbound(Box::write(place, Coming { body, riders: Some(riders), bounds, streams, alarm: None }))
+        let coming = Coming { body, riders: Some(riders), bounds, streams, age: Age::New, alarm: None };
+        Inbound(Box::write(place, coming))
     }
 }
 
@@ -165,41 +177,44 @@ impl Coming {
         }
     }
 
-    /// Nothing has come: ready when the upstream is waited for no longer.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (bounds, now) = (self.bounds, Instant::now());
-        let alarm = self.alarm.get_or_insert_with(|| Alarm {
-            sleep: Box::pin(tokio::time::sleep_until(now)),
-            silent_since: None,
-            long_at: Some(now + bounds.long),
-        });
-        if alarm.silent_since.is_none() {
-            alarm.silent_since = Some(now);
-            alarm.arm(bounds.idle);
-        }
-        loop {
-            ready!(alarm.sleep.as_mut().poll(cx));
-            let now = Instant::now();
-            if alarm.long_at.is_some_and(|long_at| now >= long_at) {
-                alarm.long_at = None;
-                if let (Some(riders), Some(stream)) = (&mut self.riders, self.streams.take(bounds.streams)) {
+    /// It goes on: makes it a stream when it is time, and says when it will be.
+    fn ages(&mut self, now: Instant) -> Option<Instant> {
+        match self.age {
+            Age::New => self.age = Age::Young(now + self.bounds.long),
+            Age::Young(long_at) if now >= long_at => {
+                self.age = Age::Long;
+                if let (Some(riders), Some(stream)) =
+                    (&mut self.riders, self.streams.take(self.bounds.streams))
+                {
                     riders._place = Some(Place::Stream(stream));
                 }
             }
-            if alarm.silent_since.is_some_and(|since| now >= since + bounds.idle) {
-                return Poll::Ready(());
-            }
-            alarm.arm(bounds.idle);
+            Age::Young(_) | Age::Long => {}
+        }
+        match self.age {
+            Age::Young(long_at) => Some(long_at),
+            Age::New | Age::Long => None,
         }
     }
-}
 
-impl Alarm {
-    /// Rings at whatever comes first.
-    fn arm(&mut self, idle: Duration) {
-        let silent = self.silent_since.map(|since| since + idle);
-        if let Some(next) = silent.into_iter().chain(self.long_at).min() {
-            self.sleep.as_mut().reset(next);
+    /// Nothing has come: ready when the upstream is waited for no longer.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let (now, idle) = (Instant::now(), self.bounds.idle);
+            let long_at = self.ages(now);
+            let alarm = self.alarm.get_or_insert_with(|| Alarm {
+                sleep: Box::pin(tokio::time::sleep_until(now)),
+                silent_since: None,
+            });
+            let ends_at = *alarm.silent_since.get_or_insert(now) + idle;
+            if now >= ends_at {
+                return Poll::Ready(());
+            }
+            let next = long_at.map_or(ends_at, |long_at| long_at.min(ends_at));
+            if alarm.sleep.deadline() != next {
+                alarm.sleep.as_mut().reset(next);
+            }
+            ready!(alarm.sleep.as_mut().poll(cx));
         }
     }
 }
@@ -224,6 +239,9 @@ impl Body for Inbound {
             Poll::Ready(Some(Ok(frame))) => {
                 frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
                 coming.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
+                if !coming.body.is_end_stream() {
+                    coming.ages(Instant::now());
+                }
             }
             Poll::Ready(Some(Err(_))) => coming.broke(),
             Poll::Ready(None) => coming.riders = None,

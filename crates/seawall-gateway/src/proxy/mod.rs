@@ -31,6 +31,7 @@ mod route;
 mod sending;
 pub(crate) mod stack;
 mod told;
+mod tracked;
 mod tunnel;
 pub(crate) mod upstream;
 mod wire;

@@ -9,6 +9,10 @@
 //! with an order. A connection that waits for longer than most is told to *rest*: to let go of the buffers
 //! and maps that serving needs, which are most of what it holds.
 //!
+//! Of an HTTP/2 connection, on which others go on when one is not taken, the tick looks at each answer: one of which
+//! the client takes nothing for too long is abandoned, with all that it holds, and a connection with no other is
+//! closed.
+//!
 //! **Edges.** Only who is certainly between two requests is told to rest, once until more comes: behind a
 //! request with a body it could be that this is not yet read to its end. In a drain, an HTTP/2 connection is told at once to
 //! finish, which it can do without a loss. On HTTP/1.1 only an answer can say that it is the last; a connection
@@ -16,7 +20,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::fmt::Debug;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 use super::head::HeadScan;
@@ -28,6 +33,9 @@ pub(super) const HEAD_TICKS: u32 = 10;
 pub(super) const IDLE_TICKS: u32 = 75;
 /// How long a client may take nothing of what is written to it.
 pub(super) const STALL_TICKS: u32 = 60;
+
+/// The most answers that are looked at though they have ended, beside as many as there are twice.
+const ENDED_MAX: usize = 16;
 
 /// How long a connection waits for its next request with all at hand.
 pub(super) const REST_TICKS: u32 = 2;
@@ -68,6 +76,8 @@ pub(super) struct Pulse {
     in_flight: Cell<u32>,
     begun: Cell<u32>,
     multiplexed: Cell<bool>,
+    /// The answers of a connection that has several at a time.
+    answers: RefCell<Vec<Weak<dyn Untaken>>>,
     /// Whether it was told to rest since something came.
     rests: Cell<bool>,
     scan: RefCell<HeadScan>,
@@ -88,6 +98,7 @@ impl Pulse {
             in_flight: Cell::default(),
             begun: Cell::default(),
             multiplexed: Cell::default(),
+            answers: RefCell::default(),
             rests: Cell::default(),
             scan: RefCell::default(),
             order: Cell::default(),
@@ -117,6 +128,43 @@ impl Pulse {
             self.rests.set(false);
         }
         self.scan.borrow_mut().feed(bytes);
+    }
+
+    /// Whether the connection has several answers at a time.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.get()
+    }
+
+    /// Watches an answer of a connection that has several at a time.
+    pub(super) fn watch(&self, answer: Weak<dyn Untaken>) {
+        let mut answers = self.answers.borrow_mut();
+        if answers.len() >= 2 * self.in_flight.get() as usize + ENDED_MAX {
+            answers.retain(|answer| answer.strong_count() > 0);
+        }
+        answers.push(answer);
+    }
+
+    /// How many answers are watched, those included that have ended since.
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> usize {
+        self.answers.borrow().len()
+    }
+
+    /// The seconds that this worker has counted.
+    pub(super) fn now(&self) -> u32 {
+        self.tick.get()
+    }
+
+    /// Has the answers abandoned of which the client takes nothing; says whether no other is left.
+    fn abandons_all(&self) -> bool {
+        let (now, mut abandoned) = (self.tick.get(), 0);
+        self.answers.borrow_mut().retain(|answer| {
+            let answer = answer.upgrade();
+            let is_abandoned = answer.as_ref().is_some_and(|answer| answer.is_abandoned(now));
+            abandoned += u32::from(is_abandoned);
+            answer.is_some()
+        });
+        abandoned > 0 && abandoned >= self.in_flight.get()
     }
 
     /// What came is refused before it was a request.
@@ -182,6 +230,9 @@ impl Pulse {
         if self.blocked.get().is_some_and(|blocked| now.wrapping_sub(blocked) >= STALL_TICKS) {
             return Order::End;
         }
+        if self.abandons_all() {
+            return Order::End;
+        }
         let drained = self.drained_since.get().map(|began| now.wrapping_sub(began));
         match self.stage.get() {
             Stage::Waiting if drained.is_some_and(|drained| drained.min(since) >= DRAIN_TICKS) => {
@@ -198,6 +249,13 @@ impl Pulse {
             Stage::Waiting | Stage::Head | Stage::Busy => Order::Run,
         }
     }
+}
+
+/// An answer that a client takes at its own pace.
+pub(super) trait Untaken: Debug {
+    /// Whether it has been let go of, with all that it holds; it is when by now the client has taken nothing of it for
+    /// [`STALL_TICKS`].
+    fn is_abandoned(&self, now: u32) -> bool;
 }
 
 /// A request whose response has not ended.

@@ -6,8 +6,8 @@ use std::thread;
 
 use crate::harness::{Gateway, config, get};
 
-/// An origin whose answers begin and do not end: event streams, agreed upgrades, bodies without a length; and,
-/// at `/`, one that ends.
+/// An origin whose answers begin and do not end: event streams, agreed upgrades, bodies without a length, and at
+/// `/large` one that is as quick as it is taken; and, at `/`, one that ends.
 fn endless() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -24,11 +24,15 @@ fn endless() -> String {
             let answer = match head.split(' ').nth(1).unwrap_or("") {
                 "/events" => "200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n",
                 "/socket" => "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-                "/long" => "200 OK\r\n\r\nbegun",
+                "/long" | "/large" => "200 OK\r\n\r\nbegun",
                 _ => "200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
             };
             let _ = write!(stream.get_mut(), "HTTP/1.1 {answer}");
-            open.push(stream);
+            if head.starts_with("GET /large ") {
+                thread::spawn(move || while stream.get_mut().write_all(&[b'x'; 65_536]).is_ok() {});
+            } else {
+                open.push(stream);
+            }
         }
     });
     address
@@ -52,9 +56,14 @@ pub(crate) fn begin(gateway: &Gateway, path: &str) -> (String, BufReader<TcpStre
     (first.trim_end().to_owned(), stream)
 }
 
-fn await_streams(gateway: &Gateway, streams: u32) {
+/// Whether so many streams are open.
+fn has_streams(gateway: &Gateway, streams: u32) -> bool {
     let line = format!("seawall_streams{{route=\"r\"}} {streams}.0");
-    while !get(&gateway.admin, "/metrics", "").body.contains(&line) {
+    get(&gateway.admin, "/metrics", "").body.contains(&line)
+}
+
+fn await_streams(gateway: &Gateway, streams: u32) {
+    while !has_streams(gateway, streams) {
         thread::yield_now();
     }
 }
@@ -84,6 +93,18 @@ fn streams_are_not_under_the_limit_and_have_their_own() {
             assert_eq!(begin(&gateway, path).0, one);
         }
     }
+}
+
+#[test]
+fn an_answer_that_a_slow_client_draws_out_gives_its_place_back() {
+    let limit = "limit = { adaptive = false, max = 1, queue = 0 }";
+    let gateway = before("streams-slow.toml", limit, "deadline = \"100ms\"\nretry = false");
+    let (status, mut large) = begin(&gateway, "/large");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    while !has_streams(&gateway, 1) {
+        large.read_exact(&mut [0; 65_536]).unwrap();
+    }
+    assert_eq!(gateway.get("/", "").status, 200);
 }
 
 #[test]
