@@ -164,6 +164,11 @@ impl<F: Ownership> Concurrent<F> {
         }
     }
 
+    /// [`Breaker::broke`].
+    pub fn broke(&self, now: Time, begun: Time) {
+        self.on(|breaker, events| breaker.broke(now, begun, events));
+    }
+
     /// [`Breaker::force`].
     pub fn force(&self, now: Time, how: Forced) {
         self.on(|breaker, events| breaker.force(now, how, events));

@@ -32,7 +32,9 @@
 //! was given up says nothing, unless it had taken as long as a slow one by then: then it is one, or
 //! callers who do not wait would never open the breaker of a callee that hangs. An override by
 //! hand holds in every state until it is reset, and is kept by a change of settings. A success whose answer
-//! breaks off turns into a failure ([`Breaker::broke`]), also in the shares; the row that it had ended stays ended.
+//! breaks off turns into a failure ([`Breaker::broke`]): in the shares, in the row that it had ended, and among the
+//! probes. Probes are judged by the heads of their answers, or streams would keep the breaker from closing; as long
+//! as the lease of one would go, its answer may still break off, and the probes be judged anew.
 
 mod concurrent;
 mod keyed;
@@ -43,6 +45,7 @@ use core::num::NonZeroU64;
 
 use crate::decision::{Policy, Reason, Rejection};
 use crate::event::{Change, Events};
+use crate::measure::row::Row;
 use crate::measure::window::{Mark, Tally, Window};
 use crate::outcome::Outcome;
 use crate::rng::Rng;
@@ -71,7 +74,7 @@ pub enum Forced {
 
 #[derive(Debug)]
 enum State {
-    Closed { window: Window, failures_in_row: u32 },
+    Closed { window: Window, row: Row },
     Open { until: Time },
     HalfOpen { leases: Vec<Lease>, window: Window },
     Forced { how: Forced, window: Window },
@@ -81,6 +84,14 @@ enum State {
 struct Lease {
     id: NonZeroU64,
     ends: Time,
+}
+
+/// The probes that closed a breaker.
+#[derive(Debug)]
+struct Proof {
+    /// When they began.
+    since: Time,
+    window: Window,
 }
 
 /// What a breaker shows of its state.
@@ -152,6 +163,8 @@ pub struct Breaker {
     epoch: u64,
     /// When the epoch began.
     since: Time,
+    /// Why it is closed; `None` when no probes closed it.
+    proof: Option<Proof>,
     next_lease: NonZeroU64,
     rng: Rng,
     /// How often the open time has doubled, and the last one.
@@ -169,6 +182,7 @@ impl Breaker {
             state: State::closed(&config, now),
             epoch: 0,
             since: now,
+            proof: None,
             next_lease: NonZeroU64::MIN,
             rng: Rng::new(config.0.seed.unwrap_or(0), 0),
             doublings: 0,
@@ -230,17 +244,17 @@ impl Breaker {
                     window.add(now, mark);
                 }
             }
-            State::Closed { window, failures_in_row, .. } => {
+            State::Closed { window, row } => {
                 if !counts {
                     return;
                 }
                 window.add(now, mark);
-                *failures_in_row = match outcome {
-                    _ if mark.failed => failures_in_row.saturating_add(1),
-                    Outcome::Success => 0,
-                    _ => *failures_in_row,
-                };
-                if is_spent(&settings, *failures_in_row, window.tally()) {
+                match outcome {
+                    _ if mark.failed => row.fail(),
+                    Outcome::Success => row.succeed(1),
+                    _ => {}
+                }
+                if is_spent(&settings, row, window.tally()) {
                     self.trip(now, events);
                 }
             }
@@ -257,25 +271,29 @@ impl Breaker {
                 if is_reached(&settings, settings.probes, window.tally()) {
                     return self.trip(now, events);
                 }
-                self.close(now, events);
+                let since = self.since;
+                if let State::HalfOpen { window, .. } = self.close(now, events) {
+                    self.proof = Some(Proof { since, window });
+                }
             }
         }
     }
 
     /// Takes in that a call has failed which began then and was reported as a success: its answer broke off.
-    /// Of a call from before the present epoch it says nothing.
+    /// Of a call from before the present epoch it says nothing, but that of a probe whose lease would still go:
+    /// if the probes would not have closed it so, it is open again.
     pub fn broke(&mut self, now: Time, begun: Time, events: &mut Events) {
         if begun < self.since {
-            return;
+            return self.disprove(now, begun, events);
         }
         let settings = self.config.0;
         match &mut self.state {
             State::Open { .. } | State::Forced { how: Forced::Open | Forced::Closed, .. } => {}
             State::Forced { window, .. } => window.fail_one(now),
-            State::Closed { window, failures_in_row } => {
+            State::Closed { window, row } => {
                 window.fail_one(now);
-                *failures_in_row = failures_in_row.saturating_add(1);
-                if is_spent(&settings, *failures_in_row, window.tally()) {
+                row.break_off();
+                if is_spent(&settings, row, window.tally()) {
                     self.trip(now, events);
                 }
             }
@@ -288,13 +306,33 @@ impl Breaker {
         }
     }
 
+    /// One of the probes that closed it has failed after all.
+    fn disprove(&mut self, now: Time, begun: Time, events: &mut Events) {
+        let settings = self.config.0;
+        let Some(Proof { since, window }) = &mut self.proof else { return };
+        if begun < *since || now.since(begun) >= settings.lease {
+            return;
+        }
+        window.fail_one(now);
+        let tally = window.tally();
+        if is_reached(&settings, tally.calls, tally)
+            && let Some(Proof { window, .. }) = self.proof.take()
+        {
+            // As if it had never been closed.
+            self.state = State::HalfOpen { leases: Vec::new(), window };
+            self.trip(now, events);
+        }
+    }
+
     /// Takes in calls that were admitted in the present epoch and fine. A window that time has
     /// changed since must be told of them first: see [`Front`].
     fn add_fine(&mut self, calls: u32) {
         match &mut self.state {
-            State::Closed { window, .. } | State::Forced { how: Forced::MetricsOnly, window } => {
+            State::Closed { window, row } => {
                 window.add_fine(calls);
+                row.succeed(calls);
             }
+            State::Forced { how: Forced::MetricsOnly, window } => window.add_fine(calls),
             _ => {}
         }
     }
@@ -303,8 +341,8 @@ impl Breaker {
     /// closed, no failure came last, and enough calls are there for one more to lower the shares.
     fn calm_until(&self) -> Option<Time> {
         match &self.state {
-            State::Closed { window, failures_in_row: 0, .. }
-                if window.tally().calls >= self.config.0.min_calls =>
+            State::Closed { window, row }
+                if row.failures() == 0 && window.tally().calls >= self.config.0.min_calls =>
             {
                 Some(window.slides_at())
             }
@@ -397,9 +435,11 @@ impl Breaker {
         Mark { failed: outcome.is_failure(), slow }
     }
 
-    fn close(&mut self, now: Time, events: &mut Events) {
-        self.enter(now, State::closed(&self.config, now));
+    /// Closes it; says in which state it was.
+    fn close(&mut self, now: Time, events: &mut Events) -> State {
+        let before = self.enter(now, State::closed(&self.config, now));
         events.push(now, Change::BreakerClosed);
+        before
     }
 
     fn trip(&mut self, now: Time, events: &mut Events) {
@@ -417,22 +457,24 @@ impl Breaker {
         events.push(now, Change::BreakerOpened { failure_rate });
     }
 
-    fn enter(&mut self, now: Time, state: State) {
+    /// Begins an epoch in this state; says in which it was.
+    fn enter(&mut self, now: Time, state: State) -> State {
         self.epoch += 1;
         self.since = now;
-        self.state = state;
+        self.proof = None;
+        core::mem::replace(&mut self.state, state)
     }
 }
 
 impl State {
     fn closed(config: &Config, now: Time) -> State {
-        State::Closed { window: Window::new(config.0.window, now), failures_in_row: 0 }
+        State::Closed { window: Window::new(config.0.window, now), row: Row::default() }
     }
 }
 
 /// Whether a closed breaker opens.
-fn is_spent(settings: &Settings, failures_in_row: u32, tally: Tally) -> bool {
-    let in_row = settings.consecutive.is_some_and(|row| failures_in_row >= row);
+fn is_spent(settings: &Settings, row: &Row, tally: Tally) -> bool {
+    let in_row = settings.consecutive.is_some_and(|most| row.failures() >= most);
     in_row || is_reached(settings, settings.min_calls, tally)
 }
 

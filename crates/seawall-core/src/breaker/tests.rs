@@ -377,6 +377,10 @@ fn transitions() {
             let passed = if bench.call(now, outcome) { "passes" } else { "refused" };
             let (from, event, to) = (mode.name(), outcome.name(), bench.mode().name());
             writeln!(table, "{from:13} {event:9} {passed:7} → {to}").unwrap();
+            if outcome == Outcome::Success {
+                bench.breaker.broke(now + Span::from_millis(1), now, &mut bench.events);
+                writeln!(table, "{from:13}   that breaks off → {}", bench.mode().name()).unwrap();
+            }
         }
         let (mut bench, now) = in_mode(mode);
         _ = bench.admit(now + Span::from_secs(60));
@@ -384,36 +388,42 @@ fn transitions() {
     }
     expect![[r#"
         closed        success   passes  → closed
+        closed          that breaks off → open
         closed        failure   passes  → open
         closed        timed_out passes  → open
         closed        cancelled passes  → closed
         closed        ignored   passes  → closed
         closed        a minute later    → closed
         open          success   refused → open
+        open            that breaks off → open
         open          failure   refused → open
         open          timed_out refused → open
         open          cancelled refused → open
         open          ignored   refused → open
         open          a minute later    → half_open
         half_open     success   passes  → closed
+        half_open       that breaks off → open
         half_open     failure   passes  → open
         half_open     timed_out passes  → open
         half_open     cancelled passes  → half_open
         half_open     ignored   passes  → half_open
         half_open     a minute later    → half_open
         forced_open   success   refused → forced_open
+        forced_open     that breaks off → forced_open
         forced_open   failure   refused → forced_open
         forced_open   timed_out refused → forced_open
         forced_open   cancelled refused → forced_open
         forced_open   ignored   refused → forced_open
         forced_open   a minute later    → forced_open
         forced_closed success   passes  → forced_closed
+        forced_closed   that breaks off → forced_closed
         forced_closed failure   passes  → forced_closed
         forced_closed timed_out passes  → forced_closed
         forced_closed cancelled passes  → forced_closed
         forced_closed ignored   passes  → forced_closed
         forced_closed a minute later    → forced_closed
         metrics_only  success   passes  → metrics_only
+        metrics_only    that breaks off → metrics_only
         metrics_only  failure   passes  → metrics_only
         metrics_only  timed_out passes  → metrics_only
         metrics_only  cancelled passes  → metrics_only
@@ -474,4 +484,61 @@ fn an_answer_from_before_the_epoch_that_breaks_off_says_nothing() {
     assert_eq!((bench.mode(), rate(&bench)), (Mode::HalfOpen, 1.0), "a probe counts as what became of it");
     bench.breaker.broke(at(5_001), at(5_000), &mut bench.events);
     assert_eq!(rate(&bench), 1.0, "whose lease had run out does not");
+}
+
+#[test]
+fn answers_that_break_off_one_after_the_other_are_a_row() {
+    let settings = Settings { consecutive: Some(3), min_calls: 20, ..settings() };
+    let mut bench = Bench::new(settings);
+    for call in 1..=3 {
+        assert_eq!(bench.mode(), Mode::Closed, "before call {call}");
+        assert!(bench.call(at(call), Outcome::Success));
+        bench.breaker.broke(at(call), at(call), &mut bench.events);
+    }
+    assert_eq!(bench.mode(), Mode::Open);
+}
+
+/// A breaker that its probes have closed.
+fn proved(probes: u32) -> Bench {
+    let mut bench = Bench::new(Settings { probes, ..settings() });
+    bench.open(at(0));
+    let passes: Vec<Pass> = (0..probes).map(|_| bench.admit(at(6_000)).unwrap()).collect();
+    passes.iter().for_each(|pass| bench.report(at(6_010), pass, Outcome::Success));
+    assert_eq!(bench.mode(), Mode::Closed);
+    bench
+}
+
+#[test]
+fn probes_whose_answers_break_off_open_it_again() {
+    for (probes, needed) in [(1, 1), (4, 2)] {
+        let mut bench = proved(probes);
+        // What has been served since does not speak for them.
+        (0..100).for_each(|_| assert!(bench.call(at(6_011), Outcome::Success)));
+        for broken in 1..=needed {
+            assert_eq!(bench.mode(), Mode::Closed, "{broken} of {probes}");
+            bench.breaker.broke(at(15_999), at(6_000), &mut bench.events);
+        }
+        assert_eq!(bench.mode(), Mode::Open, "{probes}");
+        assert_eq!(bench.breaker.snapshot().opened, 2);
+    }
+}
+
+#[test]
+fn a_probe_that_breaks_off_counts_into_no_other_state() {
+    for (now, begun) in [(16_000, 6_000), (6_011, 5_000)] {
+        let mut bench = proved(1);
+        bench.breaker.broke(at(now), at(begun), &mut bench.events);
+        let shown = bench.breaker.snapshot();
+        assert_eq!((shown.mode, shown.failure_rate), (Mode::Closed, 0.0), "after its lease, or no probe");
+    }
+    let mut bench = proved(4);
+    bench.breaker.broke(at(6_011), at(6_000), &mut bench.events);
+    assert_eq!(bench.breaker.snapshot().failure_rate, 0.0, "it was a call of the probing");
+    let settings = Settings { consecutive: Some(2), min_calls: 20, ..settings() };
+    bench.breaker.configure(at(6_011), Config::new(settings).unwrap());
+    assert!(bench.call(at(6_012), Outcome::Failure));
+    assert_eq!(bench.mode(), Mode::Closed, "and none of this row");
+    bench.breaker.force(at(6_012), Forced::Closed, &mut bench.events);
+    (0..4).for_each(|_| bench.breaker.broke(at(6_013), at(6_000), &mut bench.events));
+    assert_eq!(bench.mode(), Mode::ForcedClosed);
 }

@@ -34,7 +34,7 @@
 //! failures alone decide. Results of calls that began before the last change of a host's state are
 //! ignored. Local refusals, ignored outcomes and calls that were cut off (cancelled, superseded) are
 //! never failures; what was cut off took at least as long as it took, but alone it ejects nobody. A success
-//! whose answer breaks off turns into a failure, also in the rate; the row that it had ended stays ended.
+//! whose answer breaks off turns into a failure, in the rate and in the row that it had ended.
 
 mod record;
 
@@ -344,7 +344,7 @@ impl Eject {
         let settings = self.config.0;
         let record = self.record(place)?;
         let (calls, failed) = record.calls(now, settings.window);
-        let by_run = record.run >= settings.consecutive;
+        let by_run = record.row.failures() >= settings.consecutive;
         let least = u64::from(failed) * 1_000_000 >= u64::from(calls) * u64::from(settings.failure_rate_ppm);
         let by_rate = calls >= settings.min_calls && least;
         if !by_rate && !by_run {
@@ -356,7 +356,7 @@ impl Eject {
         if by_rate && rate > rest && 1.0 - rate <= (1.0 - spoilt) * (1.0 - rest) {
             return Some(Cause::FailureRate);
         }
-        let chance = libm::pow(rest, f64::from(record.run));
+        let chance = libm::pow(rest, f64::from(record.row.failures()));
         (by_run && chance < ACCIDENT).then_some(Cause::Consecutive)
     }
 
@@ -412,7 +412,8 @@ impl Eject {
             return false;
         }
         let in_service = self.records.iter().flatten().filter(|record| !record.is_out());
-        let failing = in_service.filter(|record| record.run >= self.config.0.consecutive).count();
+        let fails = |record: &&Record| record.row.failures() >= self.config.0.consecutive;
+        let failing = in_service.filter(fails).count();
         let slower = now - *usual >= self.config.0.slow_least.as_nanos() as f64;
         slower && now >= *usual * DROWNING as f64 || 2 * failing as u64 > u64::from(self.hosts - self.out)
     }

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use crate::event::Cause;
+use crate::measure::row::Row;
 use crate::outcome::Outcome;
 use crate::time::{Span, Time};
 
@@ -38,8 +39,7 @@ pub(super) struct Record {
     /// The number of the youngest slice, counted from the origin of time, and when it is over.
     youngest: u64,
     until: Time,
-    /// Failures since the last success.
-    pub(super) run: u32,
+    pub(super) row: Row,
     pub(super) state: State,
     pub(super) strikes: u32,
 }
@@ -51,7 +51,7 @@ impl Record {
             slices: [Slice::default(); SLICES],
             youngest: 0,
             until: Time::ZERO,
-            run: 0,
+            row: Row::default(),
             state,
             strikes: 0,
         }
@@ -65,7 +65,7 @@ impl Record {
     pub(super) fn clear(&mut self) {
         self.slices = [Slice::default(); SLICES];
         (self.youngest, self.until) = (0, Time::ZERO); // The window may be another one.
-        self.run = 0;
+        self.row = Row::default();
     }
 
     /// Adds a call; says whether it counts.
@@ -89,7 +89,7 @@ impl Record {
         if !cut_off {
             slice.calls += 1;
             slice.failed += u32::from(failed);
-            self.run = if failed { self.run.saturating_add(1) } else { 0 };
+            if failed { self.row.fail() } else { self.row.succeed(1) }
         }
         true
     }
@@ -111,7 +111,7 @@ impl Record {
                 slice.failed += 1;
             }
         }
-        self.run = self.run.saturating_add(1);
+        self.row.break_off();
         true
     }
 

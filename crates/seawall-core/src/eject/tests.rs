@@ -286,6 +286,14 @@ fn who_leaves_makes_room_under_no_cap() {
     assert!(!eject.is_out(0));
 }
 
+/// Where the first host stands, the length of its row, and what turned.
+fn standing(eject: &mut Eject) -> String {
+    let turned = turns(eject);
+    let record = eject.records[0].as_ref().unwrap();
+    let state = if record.is_out() { "out" } else { "in" };
+    std::format!("{state}, run {}, {turned:?}", record.row.failures())
+}
+
 #[test]
 fn every_state_meets_every_outcome() {
     let mut table = String::new();
@@ -310,15 +318,16 @@ fn every_state_meets_every_outcome() {
             turns(&mut eject);
             let now = if name == "out" { at(200) } else { at(10_001) };
             eject.report(now, 0, outcome, Span::ZERO);
-            let turned = turns(&mut eject);
-            let record = eject.records[0].as_ref().unwrap();
-            let state = if record.is_out() { "out" } else { "in" };
-            let run = record.run;
-            writeln!(table, "{name} + {} -> {state}, run {run}, {turned:?}", outcome.name()).unwrap();
+            writeln!(table, "{name} + {} -> {}", outcome.name(), standing(&mut eject)).unwrap();
+            if outcome == OK {
+                eject.broke(now, 0, now);
+                writeln!(table, "{name} + that breaks off -> {}", standing(&mut eject)).unwrap();
+            }
         }
     }
     expect![[r#"
         in + success -> in, run 0, []
+        in + that breaks off -> in, run 1, []
         in + failure -> in, run 1, []
         in + timed_out -> in, run 1, []
         in + overloaded -> in, run 1, []
@@ -326,6 +335,7 @@ fn every_state_meets_every_outcome() {
         in + superseded -> in, run 0, []
         in + ignored -> in, run 0, []
         in, run 4 + success -> in, run 0, []
+        in, run 4 + that breaks off -> out, run 5, [Out { place: 0, cause: Consecutive }]
         in, run 4 + failure -> out, run 5, [Out { place: 0, cause: Consecutive }]
         in, run 4 + timed_out -> out, run 5, [Out { place: 0, cause: Consecutive }]
         in, run 4 + overloaded -> out, run 5, [Out { place: 0, cause: Consecutive }]
@@ -333,6 +343,7 @@ fn every_state_meets_every_outcome() {
         in, run 4 + superseded -> in, run 4, []
         in, run 4 + ignored -> in, run 4, []
         out + success -> out, run 5, []
+        out + that breaks off -> out, run 5, []
         out + failure -> out, run 5, []
         out + timed_out -> out, run 5, []
         out + overloaded -> out, run 5, []
@@ -340,6 +351,7 @@ fn every_state_meets_every_outcome() {
         out + superseded -> out, run 5, []
         out + ignored -> out, run 5, []
         back + success -> in, run 0, []
+        back + that breaks off -> in, run 1, []
         back + failure -> in, run 1, []
         back + timed_out -> in, run 1, []
         back + overloaded -> in, run 1, []
@@ -402,7 +414,7 @@ proptest! {
 
 #[test]
 fn a_host_whose_answers_break_off_is_ejected_for_its_rate() {
-    let mut eject = pool(2);
+    let mut eject = eject(Settings { consecutive: 100, ..Settings::default() }, 2);
     for step in 0..10 {
         for place in 0..2 {
             eject.report(at(step * 100 + 10), place, OK, ms(10));
@@ -414,4 +426,16 @@ fn a_host_whose_answers_break_off_is_ejected_for_its_rate() {
     eject.expire(at(20_000));
     eject.broke(at(20_001), 1, at(950));
     assert_eq!(eject.snapshot(at(20_001), 1).unwrap().calls, 0, "it began before the host came back");
+}
+
+#[test]
+fn a_host_whose_answers_break_off_one_after_the_other_is_ejected_for_its_row() {
+    let mut eject = eject(Settings { min_calls: 100, ..Settings::default() }, 2);
+    for step in 0..5 {
+        eject.report(at(step * 100 + 10), 0, OK, ms(10));
+        eject.report(at(step * 100 + 10), 1, OK, ms(10));
+        assert!(!eject.is_out(1), "before answer {step} breaks off");
+        eject.broke(at(step * 100 + 20), 1, at(step * 100));
+    }
+    assert_eq!(turns(&mut eject), [Turn::Out { place: 1, cause: Cause::Consecutive }]);
 }

@@ -334,10 +334,12 @@ impl<W> Shared<W> {
 
     /// An answer broke off whose call began then and was reported as a success.
     pub(super) fn broke(&mut self, now: Time, begun: Time) {
-        let Some(breaker) = self.breaker.as_mut().filter(|breaker| begun >= breaker.since()) else { return };
-        let before = breaker.mode();
+        let Some(breaker) = &mut self.breaker else { return };
+        let (before, is_of_ramp) = (breaker.mode(), begun >= breaker.since());
         breaker.broke(now, begun, &mut self.events);
-        self.follow(now, before, Outcome::Failure);
+        if is_of_ramp || breaker.mode() != before {
+            self.follow(now, before, Outcome::Failure);
+        }
     }
 
     /// The ramp follows the breaker, which was in this mode before it was told of this outcome.

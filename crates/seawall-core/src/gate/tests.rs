@@ -429,6 +429,20 @@ fn a_relapse_ends_the_ramp_with_the_open_breaker() {
 }
 
 #[test]
+fn answers_of_the_probes_that_break_off_leave_the_ramp_alone_or_end_it() {
+    let door = door(Settings { breaker: Some(fragile()), ramp: ms(140), ..limited(8, 0) });
+    break_open(&door, at(0));
+    let probes = [ticket(door.admit(at(1_000), &of(1))), ticket(door.admit(at(1_000), &of(1)))];
+    probes.into_iter().for_each(|probe| door.settle(at(1_010), probe, Outcome::Success));
+    let share = door.snapshot(at(1_010)).share;
+    assert!(share < 1.0);
+    door.broke(at(1_011), at(999));
+    assert_eq!((mode(&door, at(1_011)), door.snapshot(at(1_011)).share), (breaker::Mode::Closed, share));
+    door.broke(at(1_011), at(1_000));
+    assert_eq!((mode(&door, at(1_011)), door.snapshot(at(1_011)).share), (breaker::Mode::Open, 1.0));
+}
+
+#[test]
 fn events_come_in_order_and_are_bounded() {
     let door = returning(8);
     let opened = Change::BreakerOpened { failure_rate: 1.0 };

@@ -55,6 +55,7 @@ fn a_success_of_an_earlier_epoch_counts_for_nothing() {
 enum Op {
     Admit,
     Report { which: usize, outcome: Outcome },
+    Broke { begun: u64 },
     Pass(u64),
     Reset,
     Force(Forced),
@@ -71,6 +72,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => Just(Op::Admit),
         20 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Op::Report { which, outcome }),
+        6 => (0..600_u64).prop_map(|begun| Op::Broke { begun }),
         6 => (0..30_u64).prop_map(Op::Pass),
         1 => (0..1_500_u64).prop_map(Op::Pass),
         1 => Just(Op::Reset),
@@ -109,6 +111,11 @@ proptest! {
                     plain.report(now, &two, outcome, &mut events);
                 }
                 Op::Report { .. } => {}
+                Op::Broke { begun } => {
+                    let begun = Time::from_nanos(now.as_nanos().saturating_sub(begun * 1_000_000));
+                    shared.broke(now, begun);
+                    plain.broke(now, begun, &mut events);
+                }
                 Op::Pass(millis) => now += Span::from_millis(millis),
                 Op::Reset => {
                     shared.reset(now);
