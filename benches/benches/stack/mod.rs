@@ -70,7 +70,7 @@ impl call::Adapter<u64, u64, Infallible> for Back {
         Judgement { outcome: Outcome::Success, repeat: Repeat::Safe }
     }
 
-    fn end(&self, ended: Ended<Result<u64, Infallible>>) -> Result<u64, Infallible> {
+    fn end(&self, _: &Arc<Upstream>, ended: Ended<Result<u64, Infallible>>) -> Result<u64, Infallible> {
         ended.answer.expect("it answers at once")
     }
 }

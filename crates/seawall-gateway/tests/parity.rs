@@ -301,7 +301,7 @@ impl call::Adapter<Call, (u64, bool), Infallible> for Back {
         Judgement { outcome, repeat: Repeat::Safe }
     }
 
-    fn end(&self, ended: Ended<Attempted>) -> Result<Answer, Infallible> {
+    fn end(&self, _: &Arc<Upstream>, ended: Ended<Attempted>) -> Result<Answer, Infallible> {
         let outcome = match (&ended.verdict, &ended.answer) {
             (Verdict::Answered { .. }, Some(Ok((_, true)))) => Outcome::Success,
             (Verdict::Answered { .. }, Some(_)) => Outcome::Failure,

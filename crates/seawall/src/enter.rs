@@ -168,6 +168,12 @@ impl Guard {
         wake_turns(&self.gate); // The limit may have grown.
     }
 
+    /// Says that the answer broke off, at the end of its body: to a breaker it was no success, if it was reported as
+    /// one.
+    pub fn broke(self) {
+        self.gate.broke_off(now(), &self.ticket);
+    }
+
     /// Says how it went, and that the work is over.
     pub(crate) fn settle_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
         self.ticket.waited = waited;

@@ -11,7 +11,7 @@
 //!
 //! **Edges.** A result counts for the breaker that let its call pass, in the state in which it did: when
 //! that breaker has changed or was forgotten meanwhile, it counts for nothing. A pass that is dropped is
-//! a call that was cancelled. A key comes back all at once when its breaker closes; there is no ramp. A key
+//! a call that was cancelled. An answer is judged by its head; that it breaks off later is not heard. A key comes back all at once when its breaker closes; there is no ramp. A key
 //! without a place in a full table passes unguarded, and that is counted.
 
 use std::future::Future;

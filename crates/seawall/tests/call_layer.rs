@@ -47,7 +47,7 @@ impl Adapter<&'static str, &'static str, &'static str> for Names {
         Judgement { outcome, repeat }
     }
 
-    fn end(&self, ended: Ended<Answer>) -> Result<End, &'static str> {
+    fn end(&self, _: &Arc<Upstream>, ended: Ended<Answer>) -> Result<End, &'static str> {
         Ok((ended.verdict, ended.answer, ended.attempts, ended.hedges))
     }
 }

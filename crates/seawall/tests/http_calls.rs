@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::{pending, ready};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
-use seawall::Threads;
 use seawall::admission::AdmissionLayer;
 use seawall::call::{CallLayer, Outgoing, Upstream};
 use seawall::core::call::{Config, Settings as CallSettings, Shared};
@@ -18,11 +20,12 @@ use seawall::core::gate::{Gate, Lane, Own as _, Settings};
 use seawall::core::request::{self, Key};
 use seawall::core::time::{Span, Time};
 use seawall::core::{breaker, limit};
-use seawall::http::{Families, HttpAdapter, HttpCalls, Refusals, Refused, Waited};
+use seawall::http::{Families, Held, HttpAdapter, HttpCalls, Refusals, Refused, Waited};
 use seawall::observe::{Observer, Origin, Watcher};
+use seawall::{BreakerLayer, Threads};
 use seawall::{Locks, now};
 use tower::util::BoxCloneService;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 type Ask = Request<Full<Bytes>>;
 type Answer = Response<Full<Bytes>>;
@@ -177,4 +180,64 @@ async fn an_observed_layer_tells_of_its_hosts_and_of_calls_that_none_would_take(
     }
     // The second call opens the breaker, which then refuses its next attempt, and the third call.
     assert_eq!(*log.0.lock().unwrap(), ["orders/0: breaker_opened", "orders: open", "orders: open"]);
+}
+
+/// A body that begins, and breaks off.
+#[derive(Clone, Default)]
+struct Breaking(bool);
+
+impl Body for Breaking {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        let begun = std::mem::replace(&mut self.0, true);
+        Poll::Ready(Some(if begun { Err("reset") } else { Ok(Frame::data(Bytes::from("four"))) }))
+    }
+}
+
+/// What four requests are answered, reading each answer until it breaks off, and the status of a fifth.
+async fn after_four<S, G, E>(service: S) -> u16
+where
+    S: Service<Ask, Response = Response<Held<Breaking, G>>, Error = E> + Clone,
+    E: std::fmt::Debug,
+{
+    for call in 0..4 {
+        let response = service.clone().oneshot(ask(Method::GET)).await.unwrap();
+        assert_eq!(response.status(), 200, "call {call}");
+        assert!(response.into_body().collect().await.is_err());
+    }
+    service.oneshot(ask(Method::GET)).await.unwrap().status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_breaks_off_its_answers_is_called_no_more() {
+    let (layer, gate) = calls();
+    let service = service_fn(|_: Outgoing<Ask>| ready(Ok::<_, &str>(Response::new(Breaking::default()))));
+    assert_eq!(after_four(layer.layer(service)).await, 503);
+    assert_eq!(gate.limit(now()).unwrap().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_breaks_off_its_answers_is_called_no_more() {
+    let fragile = breaker::Settings { consecutive: Some(4), ..breaker::Settings::default() };
+    let refusals = Arc::new(Refusals::new(Vec::new(), Families::default(), 7));
+    let layer = BreakerLayer::new(breaker::Config::new(fragile).unwrap(), HttpAdapter::new(of, refusals));
+    let service = service_fn(|_: Ask| ready(Ok::<_, &str>(Response::new(Breaking::default()))));
+    assert_eq!(after_four(layer.layer(service)).await, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_answer_that_breaks_off_has_failed_once() {
+    let (layer, gate) = calls();
+    let answer = || Response::builder().status(500).body(Breaking::default()).unwrap();
+    let service = layer.layer(service_fn(move |_: Outgoing<Ask>| ready(Ok::<_, &str>(answer()))));
+    for _ in 0..3 {
+        let response = service.clone().oneshot(ask(Method::GET)).await.unwrap();
+        assert!(response.into_body().collect().await.is_err());
+    }
+    assert_eq!(gate.snapshot(now()).breaker.unwrap().mode, breaker::Mode::Closed);
 }

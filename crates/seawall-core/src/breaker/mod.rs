@@ -149,6 +149,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// When the call began.
+    pub(crate) fn since(&self) -> Time {
+        self.since
+    }
+
     /// So much of the call's time does not make it slow.
     pub(crate) fn spare(&mut self, time: Span) {
         self.since += time;

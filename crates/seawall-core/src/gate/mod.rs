@@ -393,6 +393,7 @@ impl<F: Ownership> Gate<F> {
         if core::mem::replace(&mut ticket.reported, true) {
             return;
         }
+        ticket.succeeded = outcome == Outcome::Success;
         if ticket.teaches() && !self.is_counted(now, ticket, outcome) {
             self.on(|shared| shared.report(now, ticket, outcome));
         }
@@ -404,6 +405,13 @@ impl<F: Ownership> Gate<F> {
     pub fn broke(&self, now: Time, begun: Time) {
         if self.switch.stance().of(Policy::Breaker) != Enforcement::Off {
             self.on(|shared| shared.broke(now, begun));
+        }
+    }
+
+    /// The same, of the request of this ticket; says nothing unless that was reported as a success.
+    pub fn broke_off(&self, now: Time, ticket: &Ticket) {
+        if let Some(begun) = ticket.well_since() {
+            self.broke(now, begun);
         }
     }
 
@@ -422,6 +430,7 @@ impl<F: Ownership> Gate<F> {
     pub fn end(&self, now: Time, ticket: &mut Ticket, outcome: Outcome) {
         let is_reported = core::mem::replace(&mut ticket.reported, true);
         if !is_reported {
+            ticket.succeeded = outcome == Outcome::Success;
             self.tell_barrier(now, ticket.entry, outcome);
         }
         let reports = !is_reported && ticket.teaches() && !self.is_counted(now, ticket, outcome);

@@ -24,6 +24,8 @@ pub struct Ticket {
     /// How the block let it in.
     pub(super) entry: Option<Entry>,
     pub(super) reported: bool,
+    /// Whether it was reported as a success.
+    pub(super) succeeded: bool,
     pub(super) taken: Taken,
 }
 
@@ -39,6 +41,7 @@ impl Ticket {
             pass: None,
             entry: None,
             reported: true,
+            succeeded: false,
             taken: Taken::default(),
         }
     }
@@ -67,6 +70,11 @@ impl Ticket {
     /// Whether any policy learns from its outcome.
     pub(super) fn teaches(&self) -> bool {
         self.slot.is_some() || self.pass.is_some()
+    }
+
+    /// When its breaker let it pass; `None` where none did, or the call was no success.
+    pub(super) fn well_since(&self) -> Option<Time> {
+        self.pass.as_ref().filter(|_| self.succeeded).map(breaker::Pass::since)
     }
 
     /// Whether it holds a place in flight, which somebody must release in time.

@@ -343,7 +343,10 @@ impl<X: Exchange> Drive<X> {
 
     /// Says to `tell` how the call, which is over, ended. What is told is large, and nearly always made of little.
     #[inline]
-    pub(super) fn end<R>(self: Pin<&mut Self>, tell: impl FnOnce(&mut X, Ended<X::Answer>) -> R) -> R {
+    pub(super) fn end<R>(
+        self: Pin<&mut Self>,
+        tell: impl FnOnce(&Arc<Upstream>, &mut X, Ended<X::Answer>) -> R,
+    ) -> R {
         let this = self.project();
         let Course { call, upstream, .. } = this.course;
         let verdict = match call.verdict().expect("it is over") {
@@ -356,13 +359,14 @@ impl<X: Exchange> Drive<X> {
         // What holds no place has been reported, and there is nothing more to do for it.
         if !call.holds_a_place() {
             return tell(
+                upstream,
                 this.exchange,
                 Ended { verdict, answer, guard: None, called, attempts, hedges, waited },
             );
         }
         let held = call.take_ticket();
         let guard = held.map(|(host, ticket)| Guard::new(upstream.hosts.gates()[host].clone(), ticket));
-        tell(this.exchange, Ended { verdict, answer, guard, called, attempts, hedges, waited })
+        tell(upstream, this.exchange, Ended { verdict, answer, guard, called, attempts, hedges, waited })
     }
 }
 
@@ -371,6 +375,6 @@ impl<X: Exchange> Future for Drive<X> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(self.as_mut().poll_known(None, cx));
-        Poll::Ready(self.end(|_, ended| ended))
+        Poll::Ready(self.end(|_, _, ended| ended))
     }
 }

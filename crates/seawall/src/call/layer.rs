@@ -36,8 +36,9 @@ pub trait Adapter<Req, Res, Err>: Clone {
     /// How an attempt went.
     fn judge(&self, result: Result<&Res, &Err>) -> Judgement;
 
-    /// The end of the call, as a response.
-    fn end(&self, ended: Ended<Result<Res, Err>>) -> Result<Self::Response, Err>;
+    /// The end of the call, as a response. Where a good answer may still break off, `upstream` is told of it:
+    /// [`Upstream::broke`].
+    fn end(&self, upstream: &Arc<Upstream>, ended: Ended<Result<Res, Err>>) -> Result<Self::Response, Err>;
 }
 
 /// A request on its way to one host.
@@ -156,7 +157,7 @@ where
             drive.as_mut().begin(now, request, repeat);
         }
         let now = ready!(drive.as_mut().poll_known(known, cx));
-        Poll::Ready((drive.end(|exchange, ended| exchange.adapter.end(ended)), now))
+        Poll::Ready((drive.end(|upstream, exchange, ended| exchange.adapter.end(upstream, ended)), now))
     }
 }
 

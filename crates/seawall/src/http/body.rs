@@ -40,18 +40,24 @@ pin_project! {
         inner: Option<B>,
         full: Full,
         guard: Option<G>,
+        broke: fn(G),
     }
 }
 
 impl<B, G> Held<B, G> {
     /// `inner`, and `guard` until its end.
     pub fn new(inner: B, guard: G) -> Held<B, G> {
-        Held { inner: Some(inner), full: Full::default(), guard: Some(guard) }
+        Held::blaming(inner, guard, drop)
+    }
+
+    /// The same, but what happens to the guard when `inner` breaks off.
+    pub fn blaming(inner: B, guard: G, broke: fn(G)) -> Held<B, G> {
+        Held { inner: Some(inner), full: Full::default(), guard: Some(guard), broke }
     }
 
     /// A small whole body that holds nothing.
     pub fn full(body: Full) -> Held<B, G> {
-        Held { inner: None, full: body, guard: None }
+        Held { inner: None, full: body, guard: None, broke: drop }
     }
 }
 
@@ -71,8 +77,10 @@ where
             return Poll::Ready(this.full.take().map(|bytes| Ok(Frame::data(bytes))));
         };
         let polled = inner.poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            *this.guard = None;
+        match &polled {
+            Poll::Ready(None) => *this.guard = None,
+            Poll::Ready(Some(Err(_))) => this.guard.take().into_iter().for_each(*this.broke),
+            _ => {}
         }
         polled
     }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use ::http::{Request, Response};
-use seawall_core::call::{Repeat, Verdict};
+use seawall_core::call::{Called, Repeat, Verdict};
 use seawall_core::decision::{Policy, Reason, Rejection};
 use seawall_core::outcome::Outcome;
 use seawall_core::request;
 use seawall_core::time::{Span, Time};
 
 use super::body::Held;
-use super::judge::judge;
+use super::judge::{judge, outcome};
 use super::refusal::Refusals;
 use super::{Hedged, Refused, Unanswered, Waited};
-use crate::call::{Adapter, Ended, Judgement};
+use crate::call::{Adapter, Ended, Judgement, Upstream};
 use crate::enter::Guard;
 
 /// Sees HTTP for a [`CallLayer`](crate::call::CallLayer): `of` says what the policies may know of a
@@ -22,7 +22,7 @@ use crate::enter::Guard;
 /// Only what is idempotent ([`Method::is_idempotent`](::http::Method::is_idempotent)) is sent again: on
 /// an error, 502, 503, 504, and on 429 with a `Retry-After`, which is obeyed. The last real answer
 /// stands; when there is none, the answer is a refusal: 503, or 504 when the deadline has passed. The
-/// place at the host is kept until the body has ended.
+/// place at the host is kept until the body has ended; when a good answer's ends in an error, the host has failed.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -71,12 +71,26 @@ impl<F> HttpCalls<F> {
     }
 }
 
+/// What rides in the body of an answer: the place at the host, and who gave the answer, if it was good.
+pub struct Rider {
+    _place: Option<Guard>,
+    blame: Option<(Arc<Upstream>, Called)>,
+}
+
+impl Rider {
+    fn broke(self) {
+        if let Some((upstream, called)) = &self.blame {
+            upstream.broke(*called);
+        }
+    }
+}
+
 impl<F, B, RB, Err> Adapter<Request<B>, Response<RB>, Err> for HttpCalls<F>
 where
     F: Fn(Time, &Request<B>) -> request::Request + Clone,
     B: Clone,
 {
-    type Response = Response<Held<RB, Option<Guard>>>;
+    type Response = Response<Held<RB, Rider>>;
 
     fn request(&self, now: Time, request: &Request<B>) -> request::Request {
         (self.of)(now, request)
@@ -98,10 +112,19 @@ where
         }
     }
 
-    fn end(&self, ended: Ended<Result<Response<RB>, Err>>) -> Result<Self::Response, Err> {
-        let Ended { verdict, answer, guard, hedges, waited, .. } = ended;
+    fn end(
+        &self,
+        upstream: &Arc<Upstream>,
+        ended: Ended<Result<Response<RB>, Err>>,
+    ) -> Result<Self::Response, Err> {
+        let Ended { verdict, answer, guard, called, hedges, waited, .. } = ended;
         let mut response = match answer {
-            Some(answer) => answer?.map(|body| Held::new(body, guard)),
+            Some(answer) => {
+                let answer = answer?;
+                let is_good = outcome(answer.status(), answer.headers()) == Outcome::Success;
+                let blame = called.filter(|_| is_good).map(|called| (upstream.clone(), called));
+                answer.map(|body| Held::blaming(body, Rider { _place: guard, blame }, Rider::broke))
+            }
             None => {
                 let rejection = match verdict {
                     Verdict::Rejected(rejection) => rejection,

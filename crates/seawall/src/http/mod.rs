@@ -16,7 +16,7 @@ use seawall_core::request::Request;
 use seawall_core::time::{Span, Time};
 
 pub use body::{Full, Held};
-pub use calls::HttpCalls;
+pub use calls::{HttpCalls, Rider};
 pub use judge::{judge, outcome, retry_after, retry_after_at};
 pub use refusal::{Families, NamedQuota, Refusals};
 
@@ -40,7 +40,8 @@ struct Unanswered;
 #[derive(Clone, Copy, Debug)]
 pub struct Refused(pub Rejection);
 
-/// Sees HTTP: `of` says what the gate may know of a request.
+/// Sees HTTP: `of` says what the gate may know of a request. An answer that was good at its head and whose body
+/// ends in an error has failed.
 #[derive(Clone, Debug)]
 pub struct HttpAdapter<F> {
     of: F,
@@ -100,7 +101,7 @@ where
 
     fn answer(&self, mut response: Response<RB>, guard: Guard) -> Self::Response {
         self.refusals.annotate(response.headers_mut(), guard.standing());
-        response.map(|body| Held::new(body, guard))
+        response.map(|body| Held::blaming(body, guard, Guard::broke))
     }
 
     fn refuse(&self, rejection: Rejection) -> Self::Response {

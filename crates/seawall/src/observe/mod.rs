@@ -217,12 +217,12 @@ where
         self.adapter.judge(result)
     }
 
-    fn end(&self, ended: Ended<Result<Res, Err>>) -> Result<Self::Response, Err> {
+    fn end(&self, upstream: &Arc<Upstream>, ended: Ended<Result<Res, Err>>) -> Result<Self::Response, Err> {
         let Watched { watcher, source } = &*self.watched;
         watcher.upstream(source);
         if let Some(rejection) = ended.rejection() {
             watcher.refused(rejection);
         }
-        self.adapter.end(ended)
+        self.adapter.end(upstream, ended)
     }
 }
