@@ -196,7 +196,7 @@ fn an_upstream_with_every_key() {
          eject = { failure_rate = \"40%\", window = \"20s\", min_calls = 5, for = \"3s\", at_most = \"30%\", \
          consecutive = 7, slow_times = false }\n\
          breaker = { failure_rate = \"25%\", slow = \"1s\", slow_rate = \"70%\", window = 10, min_calls = 5, \
-         open = \"1s\", probes = 1 }\n\
+         open = \"1s\", open_max = \"5m\", probes = 1 }\n\
          limit = { adaptive = true, max = 8, queue = 0 }",
     );
     let settings = breaker::Settings {
@@ -205,6 +205,7 @@ fn an_upstream_with_every_key() {
         window: breaker::Extent::Calls(10),
         min_calls: 5,
         open: Span::from_secs(1),
+        open_max: Span::from_secs(300),
         probes: 1,
         ..breaker::Settings::default()
     };
@@ -253,6 +254,14 @@ fn an_upstream_with_every_key() {
         model: None,
     };
     assert_eq!(read, expected);
+}
+
+#[test]
+fn a_breaker_that_opens_for_long_stays_open_for_no_longer_unless_that_is_said() {
+    for (lines, longest) in [("open = \"5s\"", 60), ("open = \"90s\"", 90), ("open_max = \"5s\"", 5)] {
+        let breaker = read_upstream(&format!("breaker = {{ {lines} }}")).breaker.unwrap();
+        assert_eq!(breaker.settings().open_max, Span::from_secs(longest), "{lines}");
+    }
 }
 
 #[test]

@@ -285,6 +285,7 @@ fn breaker_in(mut section: Section<'_>) -> breaker::Config {
         breaker::Extent::Calls(calls) => calls,
         breaker::Extent::Time(_) => u32::MAX,
     };
+    let open = section.value("open", default.open, duration);
     let settings = breaker::Settings {
         failure_rate_ppm,
         slow,
@@ -293,7 +294,8 @@ fn breaker_in(mut section: Section<'_>) -> breaker::Config {
         min_calls: section.value("min_calls", default.min_calls.min(most), |field| {
             field.number(1..=most).map_err(|malformed| malformed.help("it is at most `window`"))
         }),
-        open: section.value("open", default.open, duration),
+        open,
+        open_max: section.value("open_max", default.open_max.max(open), duration),
         probes: section.value("probes", default.probes, |field| field.number(1..=breaker::PROBES_MAX)),
         ..default
     };

@@ -847,6 +847,15 @@ fn breakers() {
         2 | breaker = { failure_rate = "0%", open = "0s", probes = 101 }
           |                                                        ^^^"#]],
     );
+    check(
+        &upstream(r#"breaker = { open = "10s", open_max = "5s" }"#),
+        expect![[r#"
+            error: `open_max` must be at least `open`
+             --> seawall.toml:2:11
+              |
+            2 | breaker = { open = "10s", open_max = "5s" }
+              |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#]],
+    );
 }
 
 #[test]
