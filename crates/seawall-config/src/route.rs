@@ -8,6 +8,7 @@ use seawall_core::enforcement::Stance;
 use seawall_core::gate;
 use seawall_core::hedge;
 use seawall_core::limit;
+use seawall_core::measure::bucket::Rate;
 use seawall_core::measure::quantile::Quantile;
 use seawall_core::request::Tier;
 use seawall_core::shed;
@@ -73,6 +74,9 @@ pub struct TierRule {
 pub struct Streams {
     /// How long a client may send nothing of a body that the upstream waits for; default 30 s.
     pub stall: Span,
+    /// How many bytes of a body a client must send on average, once the deadline is over that a request without a
+    /// body would have; default 1000 each second.
+    pub pace: Rate,
     /// How long an upstream may send nothing of a body that it began; default 5 min.
     pub idle: Span,
     /// The most long streams and upgraded connections at a time; default 1024.
@@ -81,7 +85,12 @@ pub struct Streams {
 
 impl Default for Streams {
     fn default() -> Streams {
-        Streams { stall: Span::from_secs(30), idle: Span::from_secs(300), max: 1_024 }
+        Streams {
+            stall: Span::from_secs(30),
+            pace: Rate::per_second(1_000),
+            idle: Span::from_secs(300),
+            max: 1_024,
+        }
     }
 }
 
@@ -392,6 +401,9 @@ fn streams(mut section: Section<'_>) -> Streams {
     let default = Streams::default();
     let streams = Streams {
         stall: section.value("stall", default.stall, duration),
+        pace: section.value("pace", default.pace, |field| {
+            field.parsed("a rate such as `1000/s`, in bytes", units::rate)
+        }),
         idle: section.value("idle", default.idle, duration),
         max: section.value("max", default.max, |field| field.number(1..=PLACES_MAX)),
     };

@@ -6,8 +6,8 @@
 //! answer goes on nobody waits for the body: what goes both ways may rest, and the answer's silence bounds it.
 //!
 //! No time for the answer passes while the client is waited for, but while the upstream takes nothing of what is
-//! there. So that nobody holds a place with a few bytes now and then, a client is given up that sends less than a
-//! byte in a millisecond, from the time on at which a request without a body would be over.
+//! there. So that nobody holds a place with a few bytes now and then, a client is given up that does not keep its
+//! route's pace, from the time on at which a request without a body would be over.
 
 use std::error::Error;
 use std::future::Future as _;
@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use seawall::core::measure::bucket::Rate;
 use seawall::core::time::{Span, Time};
 use seawall::{instant, now};
 use tokio::time::Sleep;
@@ -150,19 +151,20 @@ impl Arrival {
 pub(crate) struct Patience {
     /// For the next part of it.
     pub(crate) stall: Span,
-    /// For all of it, if it is sent at less than [`PACE`].
+    /// For all of it, if it is sent at less than `pace`.
     pub(crate) until: Time,
+    /// How many bytes must come on average.
+    pub(crate) pace: Rate,
     /// For all of it, however it is sent.
     pub(crate) latest: Time,
 }
 
-/// How long a byte may take, on average.
-const PACE: Span = Span::from_millis(1);
-
 impl Patience {
     /// Until when the next part is waited for after so many bytes.
     fn ends(&self, now: Time, came: u64) -> Time {
-        (now + self.stall).min(self.until + PACE.times(came)).min(self.latest)
+        let nanos = u128::from(self.pace.per.as_nanos()) * u128::from(came) / u128::from(self.pace.count);
+        let earned = Span::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        (now + self.stall).min(self.until + earned).min(self.latest)
     }
 }
 

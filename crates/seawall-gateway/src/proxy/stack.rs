@@ -390,7 +390,7 @@ fn bound(
     }
     let streams = &route.matching.streams;
     let latest = given(request.extensions(), seen) - LAST_WORD;
-    let patience = Patience { stall: streams.stall, until: seen.deadline, latest };
+    let patience = Patience { stall: streams.stall, until: seen.deadline, pace: streams.pace, latest };
     request.body_mut().bound(route.matching.max_body, patience)?;
     let may_repeat = route.may_repeat(request);
     if is_copied || may_repeat || route.may_return() {

@@ -141,6 +141,16 @@ fn the_time_that_a_client_gives_itself_is_for_its_body_too() {
     assert!(["HTTP/1.1 504 Gateway Timeout", "HTTP/1.1 408 Request Timeout"].contains(&&*first), "{first}");
 }
 
+#[test]
+fn a_client_keeps_the_pace_that_its_route_asks_for() {
+    let (address, told) = origin(Then::Answer);
+    let route = "retry = false\nstreams = { pace = \"1000000000/s\" }";
+    let gateway = before("upload-pace.toml", &address, route);
+    let mut stream = begin(&gateway, "");
+    send_on(&mut stream, &told, Duration::MAX);
+    assert_eq!(answer(stream), "HTTP/1.1 408 Request Timeout");
+}
+
 /// It stalls for less than a client may, and all the same sends too little.
 #[test]
 fn a_client_that_sends_next_to_nothing_is_given_up_when_an_answer_would_be() {
