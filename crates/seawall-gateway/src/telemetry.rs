@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
-use seawall::core::decision::Reason;
+use seawall::core::decision::{Policy, Reason};
 use seawall::core::gate::BlockSnapshot;
 use seawall::core::throttle;
 use seawall::core::time::{Span, Time};
@@ -171,6 +171,7 @@ pub(crate) fn state(road: &Road) -> Value {
             "requests": route.stats.requests.get(),
             "attempts": route.stats.attempts.get(),
             "refused": refused,
+            "shadowed": counts(shadowed_by_route(route, now())),
             "throttles": own_throttles(route).map(|(name, of)| throttle(name, &of)).collect::<Vec<_>>(),
             "shed": snapshot.shed.map(|shed| json!({
                 "target_ms": millis(shed.target), "dropped": shed.dropped,
@@ -205,7 +206,7 @@ pub(crate) fn state(road: &Road) -> Value {
             "hosts": hosts.collect::<Vec<_>>(),
             "usable_hosts": balanced.usable,
             "panic": balanced.panics,
-            "ejections_in_shadow": balanced.shadowed,
+            "shadowed": counts(shadowed_by_upstream(upstream, now())),
             "budget": { "balance": budget.balance, "retries": budget.withdrawn, "refunded": budget.refunded, "refused": budget.refused },
         })
     });
@@ -215,6 +216,30 @@ pub(crate) fn state(road: &Road) -> Value {
         "upstreams": upstreams.collect::<Vec<_>>(),
         "throttles": throttles.collect::<Vec<_>>(),
     })
+}
+
+/// What the policies of a route would have refused that are in shadow.
+fn shadowed_by_route(route: &Route, now: Time) -> [(Policy, u64); 3] {
+    let gates: Vec<_> = route.with_shares().map(|way| way.snapshot(now)).collect();
+    [Policy::Throttle, Policy::Shed, Policy::Limit]
+        .map(|policy| (policy, gates.iter().map(|gate| gate.shadowed[policy as usize]).sum()))
+}
+
+/// What the policies of an upstream would have done that are in shadow.
+fn shadowed_by_upstream(upstream: &UpstreamView, now: Time) -> [(Policy, u64); 4] {
+    let calls = upstream.calls();
+    let gates = upstream.hosts.iter().map(|(_, gate)| gate.snapshot(now));
+    [
+        (Policy::Breaker, gates.map(|gate| gate.shadowed[Policy::Breaker as usize]).sum()),
+        (Policy::Eject, upstream.balanced(now).shadowed),
+        (Policy::Retry, calls.shadowed),
+        (Policy::Hedge, calls.hedge.unwrap_or_default().shadowed),
+    ]
+}
+
+/// Counts by policy, as JSON.
+fn counts<const N: usize>(of: [(Policy, u64); N]) -> serde_json::Map<String, Value> {
+    of.into_iter().map(|(policy, count)| (policy.name().to_owned(), count.into())).collect()
 }
 
 fn dependability(route: &Route) -> Value {

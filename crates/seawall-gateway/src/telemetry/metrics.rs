@@ -14,14 +14,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 use seawall::core::breaker::Mode;
-use seawall::core::decision::{Policy, Reason};
+use seawall::core::decision::Reason;
 use seawall::core::health;
 use seawall::core::throttle;
 use seawall::core::time::Time;
 use seawall::now;
 
 use super::deliveries::Signal;
-use super::{Times, UNROUTED, own_throttles};
+use super::{Times, UNROUTED, own_throttles, shadowed_by_route, shadowed_by_upstream};
 use crate::proxy::fallback;
 use crate::proxy::road::{Road, Route, UpstreamView};
 
@@ -153,22 +153,13 @@ fn refusals(registry: &mut Registry, road: &Road, now: Time) {
             let count = route.stats.refused[reason as usize].get();
             set(&refused, with(of_route(route), "reason", reason.name()), count);
         }
-        let gates: Vec<_> = route.with_shares().map(|way| way.snapshot(now)).collect();
-        for policy in [Policy::Throttle, Policy::Shed, Policy::Limit] {
-            let count = gates.iter().map(|gate| gate.shadowed[policy as usize]).sum();
+        for (policy, count) in shadowed_by_route(route, now) {
             set(&shadowed, with(of_route(route), "policy", policy.name()), count);
         }
         show(&passes, &of_route(route), route.snapshot(now).block.share);
     }
     for (name, upstream) in &road.upstreams {
-        let calls = upstream.calls();
-        let gates = upstream.hosts.iter().map(|(_, gate)| gate.snapshot(now));
-        for (policy, count) in [
-            (Policy::Breaker, gates.map(|gate| gate.shadowed[Policy::Breaker as usize]).sum()),
-            (Policy::Eject, upstream.balanced(now).shadowed),
-            (Policy::Retry, calls.shadowed),
-            (Policy::Hedge, calls.hedge.unwrap_or_default().shadowed),
-        ] {
+        for (policy, count) in shadowed_by_upstream(upstream, now) {
             set(&shadowed, with(of_upstream(name), "policy", policy.name()), count);
         }
     }

@@ -30,6 +30,9 @@ fn what_a_throttle_in_shadow_would_have_refused_is_counted() {
     let metrics = metrics(&gateway);
     assert_eq!(value(&metrics, "seawall_shadowed_total{route=\"r\",policy=\"throttle\"}"), 4.0);
     assert_eq!(value(&metrics, "seawall_shadowed_total{route=\"r\",policy=\"shed\"}"), 0.0);
+    let state: serde_json::Value = serde_json::from_str(&gateway.state()).unwrap();
+    let counts = serde_json::json!({ "throttle": 4, "shed": 0, "limit": 0 });
+    assert_eq!(state["routes"][0]["shadowed"], counts);
 }
 
 #[test]
@@ -45,6 +48,9 @@ fn a_breaker_in_shadow_opens_and_lets_pass() {
         value(&metrics, &format!("seawall_breaker_state{{upstream=\"u\",host=\"http://{failing}\"}}")),
         2.0
     );
+    let state: serde_json::Value = serde_json::from_str(&gateway.state()).unwrap();
+    let counts = serde_json::json!({ "breaker": 4, "eject": 0, "retry": 0, "hedge": 0 });
+    assert_eq!(state["upstreams"][0]["shadowed"], counts);
 }
 
 #[test]
