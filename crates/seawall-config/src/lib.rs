@@ -184,6 +184,8 @@ pub struct Headers {
     /// `x-envoy-upstream-rq-timeout-ms` and `x-envoy-max-retries` of requests from trusted clients are
     /// obeyed, `x-envoy-attempt-count` is sent; default off.
     pub envoy_requests: bool,
+    /// Upstreams are told in `x-envoy-expected-rq-timeout-ms` how much time is left; default on.
+    pub envoy_timeout: bool,
     /// Upstreams are told in `Forwarded`, beside `X-Forwarded-…`, where a request came from; default off.
     pub forwarded: bool,
 }
@@ -196,6 +198,7 @@ impl Default for Headers {
             proxy_status: true,
             envoy: true,
             envoy_requests: false,
+            envoy_timeout: true,
             forwarded: false,
         }
     }
@@ -398,6 +401,7 @@ fn headers_in(mut section: Section<'_>) -> Headers {
         proxy_status: section.value("proxy_status", default.proxy_status, Field::switch),
         envoy: section.value("envoy", default.envoy, Field::switch),
         envoy_requests: section.value("envoy_requests", default.envoy_requests, Field::switch),
+        envoy_timeout: section.value("envoy_timeout", default.envoy_timeout, Field::switch),
         forwarded: section.value("forwarded", default.forwarded, Field::switch),
     };
     section.finish();

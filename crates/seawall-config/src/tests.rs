@@ -174,13 +174,14 @@ fn the_table_of_users_goes_to_every_throttle() {
 
 #[test]
 fn header_switches() {
-    let lines = "[headers]\nrate_limit = false\nlegacy_rate_limit = true\nproxy_status = false\nenvoy = false\nenvoy_requests = true\nforwarded = true";
+    let lines = "[headers]\nrate_limit = false\nlegacy_rate_limit = true\nproxy_status = false\nenvoy = false\nenvoy_requests = true\nenvoy_timeout = false\nforwarded = true";
     let headers = Headers {
         rate_limit: false,
         legacy_rate_limit: true,
         proxy_status: false,
         envoy: false,
         envoy_requests: true,
+        envoy_timeout: false,
         forwarded: true,
     };
     assert_eq!(read_file(lines).headers, headers);

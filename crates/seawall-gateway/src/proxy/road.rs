@@ -190,6 +190,8 @@ struct Making<'a> {
     personal: &'a [HeaderName],
     /// Whether the log wants to know what becomes of requests on their way.
     is_told: bool,
+    /// Whether upstreams are told how much time is left.
+    tells_time: bool,
     now: Time,
 }
 
@@ -287,8 +289,15 @@ impl Kept {
             UserSource::ClientIp => None,
         });
         let personal: Vec<HeaderName> = personal.collect();
-        let making =
-            Making { upstreams: &upstreams, calls: &calls, families, personal: &personal, is_told, now };
+        let making = Making {
+            upstreams: &upstreams,
+            calls: &calls,
+            families,
+            personal: &personal,
+            is_told,
+            tells_time: config.headers.envoy_timeout,
+            now,
+        };
         let routes = config.routes.iter().filter_map(|route| self.with_ways(route, &making)).collect();
         let (throttles, rules) = self.quotas.of("", &config.throttle);
         let throttles = throttles.into_iter().map(|throttle| throttle.name).zip(rules).collect();
@@ -407,7 +416,7 @@ impl Kept {
 
     /// A route through its upstream, and through cheaper ones.
     fn route(&mut self, route: &config::Route, making: &Making<'_>) -> Option<Route> {
-        let Making { upstreams, calls, families, personal, is_told, now } = *making;
+        let Making { upstreams, calls, families, personal, is_told, tells_time, now } = *making;
         let upstream = calls.get(route.upstream.as_str())?.clone();
         let targets = upstreams.get(&route.upstream)?.targets.clone();
         let cheaper = route.fallback.upstreams.iter();
@@ -442,6 +451,7 @@ impl Kept {
             cheaper,
             mirror: None,
             is_told,
+            tells_time,
             shares: Shares::default(),
             upstream,
             targets,

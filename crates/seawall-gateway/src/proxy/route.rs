@@ -53,6 +53,8 @@ pub(crate) struct Route {
     pub(super) tier_header: Option<HeaderName>,
     /// Whether the log wants to know what becomes of its requests on their way.
     pub(super) is_told: bool,
+    /// Whether its upstream is told how much time is left.
+    pub(super) tells_time: bool,
 }
 
 /// The upstreams of a route that share its requests.

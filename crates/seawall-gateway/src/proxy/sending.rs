@@ -49,6 +49,8 @@ pub(super) struct Sending {
     pub(super) given: Option<grpc::Given>,
     /// Whether the upstream is told which attempt it sees.
     pub(super) counts: bool,
+    /// Whether it is told how much time is left.
+    pub(super) tells_time: bool,
     pub(super) arrival: Option<Arrival>,
     /// How long the client was waited for before the last attempt.
     pub(super) waited: Span,
@@ -92,7 +94,8 @@ impl Exchange for Sending {
         self.unsent = false;
         self.waited = waited(self.arrival.as_ref());
         let number = self.counts.then_some(attempt.number);
-        let told = Told { until: Some(attempt.deadline), given: self.given, number };
+        let until = self.tells_time.then_some(attempt.deadline);
+        let told = Told { until, given: self.given, number };
         let pool = self.worker.pool(&self.route.targets, attempt.host);
         let host = self.route.targets.get(attempt.host);
         let trying = self.trail.as_ref().zip(host).map(|(trail, host)| trail.tries(&host.authority));

@@ -20,7 +20,7 @@ const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeou
 /// What an attempt tells its host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    /// When it is given up.
+    /// When it is given up, where the host is to know it.
     pub(super) until: Option<Time>,
     /// When the time that a gRPC client gives is over.
     pub(super) given: Option<grpc::Given>,

@@ -201,6 +201,13 @@ fn the_upstream_is_told_the_time_that_is_left() {
 }
 
 #[test]
+fn an_upstream_that_is_not_to_be_told_the_time_is_not() {
+    let gateway = before("told-nothing.toml", &origin(), "", "[headers]\nenvoy_timeout = false");
+    let seen = gateway.get("/", "").body;
+    assert!(!seen.is_empty() && !seen.contains("x-envoy-expected-rq-timeout-ms"), "{seen}");
+}
+
+#[test]
 fn of_two_times_that_a_client_gives_the_shorter_counts() {
     let gateway =
         before("told-both.toml", &origin(), "", "deadline = \"1m\"\n[headers]\nenvoy_requests = true");
