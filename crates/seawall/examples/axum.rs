@@ -28,7 +28,7 @@ pub(crate) fn app(burst: u64) -> Router {
     let gate = Gate::new(settings, lane, now()).throttled(vec![Arc::new(rule)]);
 
     let keys = UserKeys::new();
-    let named = NamedQuota { name: "user".into(), quota };
+    let named = NamedQuota::new("user", quota).expect("a plain name");
     let refusals = Arc::new(Refusals::new(vec![named], Families::default(), seed()));
     let seen = move |now: Time, request: &HttpRequest| Request {
         deadline: now + Span::from_secs(5),

@@ -54,7 +54,7 @@ fn admission(
     let gate = Gate::new(settings, Lane::default(), now()).throttled(vec![Arc::new(rule)]);
 
     let keys = UserKeys::new();
-    let named = NamedQuota { name: "caller".into(), quota };
+    let named = NamedQuota::new("caller", quota).expect("a plain name");
     let refusals = Refusals::new(vec![named], Families::default(), seed());
     let seen = move |now: Time, request: &http::Request<Body>| {
         let caller = request.headers().get("x-api-key").map_or(&b""[..], |key| key.as_bytes());

@@ -48,7 +48,7 @@
 //!         ..request::Request::new(keys.key(field("x-api-key").unwrap_or_default().as_bytes()))
 //!     }
 //! };
-//! let named = |name: &str, quota| NamedQuota { name: name.into(), quota };
+//! let named = |name, quota| NamedQuota::new(name, quota).unwrap();
 //! let quotas = vec![named("fast", fast), named("steady", steady)];
 //! let refusals = Arc::new(Refusals::new(quotas, Families::default(), seed()));
 //!

@@ -86,7 +86,7 @@ pub struct SingleLayer<P, A> {
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let quota = Quota::new(Rate { count: 60, per: Span::from_secs(60) }, 2).unwrap();
-/// let named = NamedQuota { name: "user".into(), quota };
+/// let named = NamedQuota::new("user", quota).unwrap();
 /// let of = |_: Time, _: &Request<()>| request::Request::new(Key(1));
 /// let seen = HttpAdapter::new(of, Arc::new(Refusals::new(vec![named], Families::default(), 7)));
 ///

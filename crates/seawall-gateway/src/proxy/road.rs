@@ -440,8 +440,9 @@ impl Kept {
         gate.switch().replace(route.shadow);
         let quotas = throttle
             .iter()
-            .map(|throttle| NamedQuota { name: throttle.name.clone(), quota: *throttle.config.quota() })
-            .collect();
+            .map(|throttle| NamedQuota::new(&throttle.name, *throttle.config.quota()))
+            .collect::<Result<_, _>>()
+            .expect("the config has plainer names");
         let plans = throttle.iter().map(|throttle| throttle.config.plans.quotas()[1..].to_vec()).collect();
         let gate = Arc::new(gate);
         let fallback = self.fallback(route, personal, &gate);

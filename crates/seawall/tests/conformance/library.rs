@@ -34,7 +34,7 @@ fn hourly(burst: u64) -> Quota {
 }
 
 fn refusals(quota: Option<Quota>) -> Arc<Refusals> {
-    let named = |quota| NamedQuota { name: "user".into(), quota };
+    let named = |quota| NamedQuota::new("user", quota).unwrap();
     Arc::new(Refusals::new(quota.map(named).into_iter().collect(), Families::default(), 7))
 }
 

@@ -19,6 +19,7 @@ use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use seawall_core::decision::{Reason, Rejection, Standing};
 use seawall_core::measure::bucket::Quota;
 use seawall_core::rng::mix;
+use seawall_core::setting::SettingError;
 use seawall_core::time::Span;
 
 use super::body::Full;
@@ -61,10 +62,31 @@ impl Default for Families {
 /// A quota and the name that it goes by in header fields and problem bodies.
 #[derive(Clone, Debug)]
 pub struct NamedQuota {
-    /// Its name: printable ASCII without `"` and `\`.
-    pub name: String,
-    /// The quota.
-    pub quota: Quota,
+    name: String,
+    quota: Quota,
+}
+
+impl NamedQuota {
+    /// `quota` under this name, which is printable ASCII without `"` and `\`, and not empty.
+    ///
+    /// ```
+    /// use seawall::core::measure::bucket::{Quota, Rate};
+    /// use seawall::http::NamedQuota;
+    ///
+    /// let quota = Quota::new(Rate::per_second(50), 100).unwrap();
+    /// assert!(NamedQuota::new("user", quota).is_ok());
+    /// let error = NamedQuota::new("each \"user\"", quota).unwrap_err();
+    /// assert_eq!(error.to_string(), "`name` must be printable ASCII without `\"` and `\\`, and not empty");
+    /// ```
+    pub fn new(name: impl Into<String>, quota: Quota) -> Result<NamedQuota, SettingError> {
+        let name = name.into();
+        let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        if name.is_empty() || !name.bytes().all(is_plain) {
+            let range = "printable ASCII without `\"` and `\\`, and not empty";
+            return Err(SettingError { key: "name", range });
+        }
+        Ok(NamedQuota { name, quota })
+    }
 }
 
 /// Writes answers for the refusals of one gate.
@@ -81,8 +103,9 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Answers that name `quotas`, given in the order of the gate's throttles. `seed` spreads
-    /// `Retry-After`: draw it at random, outside of tests.
+    /// Answers that name `quotas`, one for each of the gate's throttles and in their order. Who stands worst
+    /// with a throttle beyond them is told none of the quota fields, and is refused by `throttle`.
+    /// `seed` spreads `Retry-After`: draw it at random, outside of tests.
     pub fn new(quotas: Vec<NamedQuota>, families: Families, seed: u64) -> Refusals {
         let answered = AtomicU64::new(0);
         Refusals { families, quotas, plans: Vec::new(), policy_fields: Vec::new(), seed, answered }

@@ -9,7 +9,7 @@ use super::*;
 fn refusals(families: Families) -> Refusals {
     let hourly = Quota::new(Rate { count: 1, per: Span::from_secs(3_600) }, 100).unwrap();
     let quick = Quota::new(Rate::per_second(50), 100).unwrap();
-    let named = |name: &str, quota| NamedQuota { name: name.into(), quota };
+    let named = |name, quota| NamedQuota::new(name, quota).unwrap();
     Refusals::new(vec![named("user", quick), named("user-2", hourly)], families, 7)
 }
 
@@ -51,6 +51,27 @@ async fn a_throttled_request_is_told_all_about_its_quota() {
              \"retry_after\":{seconds},\"violated-policies\":[\"user-2\"]}}\n"
         )
     );
+}
+
+#[test]
+fn a_name_that_no_field_can_hold_is_refused() {
+    let quota = Quota::new(Rate::per_second(50), 100).unwrap();
+    let error = |name| NamedQuota::new(name, quota).err().map(|error| error.key);
+    for name in ["", "a\"b", "a\\b", "für-alle", "a\nb", "a\tb", "a\u{7f}"] {
+        assert_eq!(error(name), Some("name"), "{name:?}");
+    }
+    for name in ["user", "user-2", "each user, an hour", "~!"] {
+        assert_eq!(error(name), None, "{name:?}");
+    }
+}
+
+#[test]
+fn who_stands_worst_with_a_quota_without_a_name_is_told_of_none() {
+    let standing = Some(Standing { quota: 2, plan: 0, remaining: 0, reset: Span::from_secs(1) });
+    let response = refusals(Families::default()).response(&Rejection { standing, ..throttled() });
+    assert_eq!(field(response.headers(), "x-seawall-policy"), "throttle");
+    assert_eq!(field(response.headers(), "ratelimit"), "(none)");
+    assert_eq!(field(response.headers(), "ratelimit-policy"), "(none)");
 }
 
 #[test]
@@ -112,7 +133,7 @@ fn families_can_be_turned_off() {
 #[test]
 fn who_has_a_plan_is_told_of_its_quotas() {
     let quota = |burst: u64| Quota::new(Rate::per_second(1), burst).unwrap();
-    let named = |name: &str, burst| NamedQuota { name: name.into(), quota: quota(burst) };
+    let named = |name, burst| NamedQuota::new(name, quota(burst)).unwrap();
     let families = Families { legacy_rate_limit: true, ..Families::default() };
     let refusals = Refusals::new(vec![named("user", 3), named("all", 9)], families, 7)
         .with_plans(vec![vec![quota(60), quota(600)], vec![]]);
