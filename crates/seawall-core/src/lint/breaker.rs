@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::ramp;
 use crate::time::Span;
 
-use super::{Breaker, Composition, Finding, Number, Rule, Severity, WHOLE};
+use super::{Breaker, Composition, Finding, Number, Percent, Rule, Severity, WHOLE};
 
 /// A ramp that lasts longer than this many times the pause before it is out of proportion.
 const RAMP_OPENS_MAX: u64 = 60;
@@ -55,6 +55,7 @@ fn trips(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Findin
             });
         }
     }
+    single_failure(composition, breaker, findings);
     if breaker.failure_rate_ppm >= WHOLE && breaker.consecutive.is_none() {
         findings.push(Finding {
             rule: Rule::BreakerTotalFailure,
@@ -73,6 +74,29 @@ fn trips(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Findin
                 "no call counts as slow: after {timeout} it has timed out, slow begins at {slow}"
             ),
             change: format!("set `slow` below {timeout}"),
+        });
+    }
+}
+
+/// Whether one failure among all the calls that it can look back on opens it.
+fn single_failure(composition: &Composition, breaker: &Breaker, findings: &mut Vec<Finding>) {
+    let calls = match (breaker.window_calls, breaker.window, composition.rate) {
+        (Some(calls), _, _) => f64::from(calls),
+        (None, Some(window), Some(rate)) => rate / f64::from(composition.hosts.max(1)) * window.as_secs_f64(),
+        _ => return,
+    };
+    let one = f64::from(WHOLE) / calls;
+    if calls >= f64::from(breaker.min_calls) && f64::from(breaker.failure_rate_ppm) <= one {
+        findings.push(Finding {
+            rule: Rule::BreakerSingleFailure,
+            severity: Severity::Warning,
+            happens: format!(
+                "one failure opens the breaker: among the {} calls of its window it is {}, the rate is {}",
+                Number(calls),
+                Percent(one as u32),
+                Percent(breaker.failure_rate_ppm),
+            ),
+            change: "set `failure_rate` to several times that, such as 50 %".into(),
         });
     }
 }

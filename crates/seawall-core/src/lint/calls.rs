@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::call::ATTEMPTS_MAX;
 use crate::time::Span;
 
 use super::{Composition, Finding, Hedge, Number, Percent, Retry, Rule, Severity, WHOLE};
@@ -12,6 +13,9 @@ const FLOOR_PPM_MAX: u64 = 100_000;
 
 pub(super) fn check(composition: &Composition, findings: &mut Vec<Finding>) {
     deadline(composition, findings);
+    if let Some(retry) = &composition.retry {
+        ranges(retry, findings);
+    }
     if let Some(retry) = composition.retry.as_ref().filter(|retry| retry.attempts > 1) {
         attempts(composition, retry, findings);
         backoff(composition, retry, findings);
@@ -50,13 +54,38 @@ fn deadline(composition: &Composition, findings: &mut Vec<Finding>) {
             change: format!("set `deadline` to several times {service}, such as {}", service.times(5)),
         });
     }
-    let per_attempt = composition.retry.as_ref().and_then(|retry| retry.per_attempt);
+    let per_attempt = composition.retry.as_ref().and_then(Retry::timeout);
     if let Some(timeout) = per_attempt.filter(|timeout| *timeout < service) {
         findings.push(Finding {
             rule: Rule::TimeoutBelowService,
             severity: Severity::Error,
             happens: format!("most attempts are given up after {timeout}: a call takes {service}"),
             change: format!("raise `per_attempt` to several times {service}, or leave it out"),
+        });
+    }
+}
+
+/// What [`call::Config`](crate::call::Config) does not refuse.
+fn ranges(retry: &Retry, findings: &mut Vec<Finding>) {
+    if retry.per_attempt == Some(Span::ZERO) {
+        findings.push(Finding {
+            rule: Rule::TimeoutZero,
+            severity: Severity::Error,
+            happens: "every attempt is given up when it begins".into(),
+            change: "set `per_attempt` to several times what a call takes, or leave it out".into(),
+        });
+    }
+    let attempts = retry.attempts;
+    if !(1..=ATTEMPTS_MAX).contains(&attempts) {
+        let happens = match attempts {
+            0 => "`attempts = 0` means 1: the first is always made".into(),
+            _ => format!("each call may ask a dead upstream {attempts} times"),
+        };
+        findings.push(Finding {
+            rule: Rule::AttemptsOutOfRange,
+            severity: Severity::Warning,
+            happens,
+            change: format!("set `attempts` to 1 to {ATTEMPTS_MAX}"),
         });
     }
 }
@@ -73,7 +102,7 @@ fn begins(retry: &Retry, per_attempt: Span, wait: impl Fn(super::Wait) -> Span) 
 }
 
 fn attempts(composition: &Composition, retry: &Retry, findings: &mut Vec<Finding>) {
-    let (Some(deadline), Some(per_attempt)) = (composition.deadline, retry.per_attempt) else { return };
+    let (Some(deadline), Some(per_attempt)) = (composition.deadline, retry.timeout()) else { return };
     let usual = begins(retry, per_attempt, super::Wait::mean);
     let fit = usual.iter().filter(|begin| **begin < deadline).count();
     if fit == usual.len() {
@@ -83,6 +112,11 @@ fn attempts(composition: &Composition, retry: &Retry, findings: &mut Vec<Finding
     let never = at_best.last().is_some_and(|begin| *begin >= deadline);
     let waits = usual[fit].minus(per_attempt.times(fit as u64));
     let room = Span::from_nanos(deadline.minus(waits).as_nanos() / (fit as u64 + 1));
+    let less = if room == Span::ZERO {
+        "shorten the backoff, or set".into()
+    } else {
+        format!("set `per_attempt` to at most {}, or", round(room))
+    };
     findings.push(Finding {
         rule: Rule::AttemptsPastDeadline,
         severity: if never { Severity::Error } else { Severity::Warning },
@@ -93,8 +127,7 @@ fn attempts(composition: &Composition, retry: &Retry, findings: &mut Vec<Finding
             retry.attempts,
         ),
         change: format!(
-            "set `per_attempt` to at most {}, or `attempts` to {fit}, or `deadline` above {}",
-            round(room),
+            "{less} `attempts` to {fit}, or `deadline` above {}",
             usual[usual.len() - 1],
         ),
     });
@@ -117,7 +150,7 @@ fn backoff(composition: &Composition, retry: &Retry, findings: &mut Vec<Finding>
             ),
             change: format!("set the backoff's `base` below {}", round(deadline.scaled(0.1))),
         });
-    } else if let Some(timeout) = retry.per_attempt.filter(|timeout| first.mean() > *timeout) {
+    } else if let Some(timeout) = retry.timeout().filter(|timeout| first.mean() > *timeout) {
         findings.push(Finding {
             rule: Rule::BackoffAboveTimeout,
             severity: Severity::Warning,
@@ -223,7 +256,7 @@ fn hedged(composition: &Composition, hedge: Hedge, findings: &mut Vec<Finding>) 
         });
     }
     let Hedge::After(after) = hedge else { return };
-    let per_attempt = composition.retry.as_ref().and_then(|retry| retry.per_attempt);
+    let per_attempt = composition.retry.as_ref().and_then(Retry::timeout);
     if let Some(deadline) = composition.deadline.filter(|deadline| after >= *deadline) {
         findings.push(Finding {
             rule: Rule::HedgePastDeadline,

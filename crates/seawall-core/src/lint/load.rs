@@ -39,8 +39,10 @@ fn queues(composition: &Composition, model: Model, findings: &mut Vec<Finding>) 
         let wait = Span::from_secs_f64(f64::from(places) / model.capacity());
         format!("whoever joins its end waits {wait} of a deadline of {deadline}, and is answered too late")
     };
-    // A queue that is shed by its delay does not grow that long.
-    if composition.limit.is_some() && composition.shed.is_none() && f64::from(composition.queue) > longest {
+    // A queue that is shed by its delay in time does not grow that long.
+    let stands = composition.shed.is_none_or(|target| target >= deadline);
+    if composition.limit.is_some() && stands && f64::from(composition.queue) > longest {
+        let shed = if composition.shed.is_some() { "lower `queue_delay`" } else { "turn `shed` on" };
         findings.push(Finding {
             rule: Rule::QueuePastDeadline,
             severity: Severity::Error,
@@ -50,7 +52,7 @@ fn queues(composition: &Composition, model: Model, findings: &mut Vec<Finding>) 
                 too_late(composition.queue)
             ),
             change: format!(
-                "set `queue` to at most {longest} (half of what drains in a deadline), or turn `shed` on"
+                "set `queue` to at most {longest} (half of what drains in a deadline), or {shed}"
             ),
         });
     }
@@ -103,7 +105,21 @@ fn limits(composition: &Composition, model: Model, findings: &mut Vec<Finding>) 
 }
 
 fn shed(composition: &Composition, findings: &mut Vec<Finding>) {
-    let (Some(target), Some(deadline)) = (composition.shed, composition.deadline) else { return };
+    let Some(target) = composition.shed else { return };
+    if composition.limit.is_none() {
+        if composition.shed_guards == 0 {
+            findings.push(Finding {
+                rule: Rule::ShedWithoutQueue,
+                severity: Severity::Error,
+                happens:
+                    "nothing is ever shed: there is neither a limit, whose queue could be long, nor a guard"
+                        .into(),
+                change: "set `limit`, or a guard of `shed`, such as `cpu`".into(),
+            });
+        }
+        return;
+    }
+    let Some(deadline) = composition.deadline else { return };
     if target.times(2) < deadline {
         return;
     }

@@ -96,6 +96,10 @@ rules! {
     DeadlineBelowService = "deadline-below-service", "deadline";
     /// An attempt is given up before an ordinary answer can come.
     TimeoutBelowService = "timeout-below-service", "retry.per_attempt";
+    /// An attempt is given up when it begins.
+    TimeoutZero = "timeout-zero", "retry.per_attempt";
+    /// No call, or more than it may make.
+    AttemptsOutOfRange = "attempts-out-of-range", "retry.attempts";
     /// Attempts that the deadline never lets begin.
     AttemptsPastDeadline = "attempts-past-deadline", "retry.attempts";
     /// The first wait is as long as the deadline.
@@ -126,6 +130,8 @@ rules! {
     BreakerTooFewCalls = "breaker-too-few-calls", "breaker.min_calls";
     /// One success keeps it closed.
     BreakerTotalFailure = "breaker-total-failure", "breaker.failure_rate";
+    /// One failure opens it.
+    BreakerSingleFailure = "breaker-single-failure", "breaker.failure_rate";
     /// A call that slow has timed out before.
     BreakerSlowNeverCounts = "breaker-slow-never-counts", "breaker.slow";
     /// Probes meet the work from before the trip.
@@ -146,6 +152,8 @@ rules! {
     LimitBelowLoad = "limit-below-load", "limit.max";
     /// Shedding begins when it is too late.
     ShedPastDeadline = "shed-past-deadline", "shed.queue_delay";
+    /// There is nothing to shed by.
+    ShedWithoutQueue = "shed-without-queue", "shed";
     /// One user's burst does not fit.
     BurstAboveLimit = "burst-above-limit", "throttle.burst";
     /// A request that can never pass.
@@ -215,6 +223,11 @@ impl Retry {
         };
         let waits = (0..config.attempts.saturating_sub(1)).map(wait).collect();
         Retry { attempts: config.attempts, per_attempt: config.per_attempt, waits }
+    }
+
+    /// The longest that one may take, where it may take any time at all.
+    fn timeout(&self) -> Option<Span> {
+        self.per_attempt.filter(|timeout| *timeout > Span::ZERO)
     }
 }
 
@@ -365,6 +378,8 @@ pub struct Composition {
     pub queue: u32,
     /// The queue delay from which is shed; `None` for no shedding, or shedding in shadow.
     pub shed: Option<Span>,
+    /// How many readings, such as that of the CPU, make it shed, too.
+    pub shed_guards: u32,
     /// The quotas, in order.
     pub throttles: Vec<Quota>,
     /// What the most expensive request costs; 0 counts as 1.
@@ -420,6 +435,7 @@ impl Composition {
     /// Takes over the route's shedding.
     pub fn shed(&mut self, config: &shed::Config) -> &mut Composition {
         self.shed = Some(config.target);
+        self.shed_guards = config.guards.count();
         self
     }
 
@@ -438,7 +454,7 @@ impl Composition {
 
     /// The longest that one attempt may take.
     fn timeout(&self) -> Option<Span> {
-        let per_attempt = self.retry.as_ref().and_then(|retry| retry.per_attempt);
+        let per_attempt = self.retry.as_ref().and_then(Retry::timeout);
         per_attempt.into_iter().chain(self.deadline).min()
     }
 }

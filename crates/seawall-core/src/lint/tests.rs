@@ -238,6 +238,54 @@ fn attempts_past_deadline_on_average() {
 }
 
 #[test]
+fn attempts_past_deadline_by_the_backoff_alone() {
+    fires(
+        |c| waits(c, 2_000, 2_000),
+        |c| waits(c, 199, 199),
+        expect![[r#"
+            error [attempts-past-deadline]: when attempts time out, attempt 2 would begin after 2.8s, past the deadline of 2s: 1 of 3 are made; shorten the backoff, or set `attempts` to 1, or `deadline` above 5.6s
+            error [backoff-past-deadline]: the wait before the first retry, 2s on average, outlasts the deadline of 2s: no retry is made; set the backoff's `base` below 200ms
+        "#]],
+    );
+}
+
+#[test]
+fn timeout_zero() {
+    fires(
+        |c| per_attempt(c, 0),
+        |c| per_attempt(c, 600),
+        expect![[r#"
+        error [timeout-zero]: every attempt is given up when it begins; set `per_attempt` to several times what a call takes, or leave it out
+    "#]],
+    );
+}
+
+#[test]
+fn attempts_out_of_range() {
+    let attempts = |c: &mut Composition, attempts| {
+        let retry = call::Config { attempts, ..call::Config::default() };
+        (c.deadline, c.grace) = (Some(Span::from_secs(600)), None);
+        c.retry(&retry);
+        set(c).lease = Span::from_secs(600);
+        set(c).open = Span::from_secs(600);
+    };
+    fires(
+        |c| attempts(c, 0),
+        |c| attempts(c, 1),
+        expect![[r#"
+        warning [attempts-out-of-range]: `attempts = 0` means 1: the first is always made; set `attempts` to 1 to 10
+    "#]],
+    );
+    fires(
+        |c| attempts(c, 11),
+        |c| attempts(c, 10),
+        expect![[r#"
+            warning [attempts-out-of-range]: each call may ask a dead upstream 11 times; set `attempts` to 1 to 10
+        "#]],
+    );
+}
+
+#[test]
 fn backoff_past_deadline() {
     fires(
         |c| {
@@ -463,6 +511,29 @@ fn breaker_total_failure() {
 }
 
 #[test]
+fn breaker_single_failure() {
+    let by_count = |c: &mut Composition, rate| {
+        let breaker = set(c);
+        (breaker.window, breaker.window_calls, breaker.failure_rate_ppm) = (None, Some(100), rate);
+    };
+    fires(
+        |c| by_count(c, 10_000),
+        |c| by_count(c, 10_001),
+        expect![[r#"
+        warning [breaker-single-failure]: one failure opens the breaker: among the 100 calls of its window it is 1 %, the rate is 1 %; set `failure_rate` to several times that, such as 50 %
+    "#]],
+    );
+    // 200 calls at each host.
+    fires(
+        |c| set(c).failure_rate_ppm = 50,
+        |c| set(c).failure_rate_ppm = 5_001,
+        expect![[r#"
+        warning [breaker-single-failure]: one failure opens the breaker: among the 200 calls of its window it is 0.5 %, the rate is 0.005 %; set `failure_rate` to several times that, such as 50 %
+    "#]],
+    );
+}
+
+#[test]
 fn breaker_slow_never_counts() {
     fires(
         |c| set(c).slow = Some(millis(800)),
@@ -535,6 +606,19 @@ fn queue_past_deadline() {
 }
 
 #[test]
+fn queue_past_deadline_that_is_shed_too_late() {
+    let late = |c: &mut Composition, target| (c.queue, c.shed) = (81, Some(millis(target)));
+    fires(
+        |c| late(c, 2_000),
+        |c| late(c, 999),
+        expect![[r#"
+        error [queue-past-deadline]: under overload the queue of 81 is full: whoever joins its end waits 1.0125s of a deadline of 2s, and is answered too late; set `queue` to at most 80 (half of what drains in a deadline), or lower `queue_delay`
+        error [shed-past-deadline]: a request may wait 2s in the queue (twice that if it is `critical_plus`) of a deadline of 2s: it is answered too late before anything is shed; set `queue_delay` to at most 200ms
+    "#]],
+    );
+}
+
+#[test]
 fn limit_past_deadline() {
     fires(
         |c| c.limit = Some(Ceiling::Fixed(89)),
@@ -585,6 +669,24 @@ fn shed_late_for_some() {
         |c| c.shed = Some(millis(16)),
         expect![[r#"
         warning [shed-past-deadline]: a request may wait 1s in the queue (twice that if it is `critical_plus`) of a deadline of 2s: it is answered too late before anything is shed; set `queue_delay` to at most 200ms
+    "#]],
+    );
+}
+
+#[test]
+fn shed_without_queue() {
+    let guards = |c: &mut Composition, lag| {
+        c.limit = None;
+        c.shed(&shed::Config {
+            guards: shed::guard::Guards { lag, ..Default::default() },
+            ..Default::default()
+        });
+    };
+    fires(
+        |c| guards(c, None),
+        |c| guards(c, Some(millis(100))),
+        expect![[r#"
+        error [shed-without-queue]: nothing is ever shed: there is neither a limit, whose queue could be long, nor a guard; set `limit`, or a guard of `shed`, such as `cpu`
     "#]],
     );
 }

@@ -85,6 +85,12 @@ pub struct Guards {
 }
 
 impl Guards {
+    /// How many are on.
+    pub fn count(&self) -> u32 {
+        let marks = [self.cpu, self.stall, self.memory];
+        marks.iter().flatten().count() as u32 + u32::from(self.lag.is_some())
+    }
+
     /// The highest reading, as a part of its mark.
     fn pressed(&self, reading: &Reading) -> f64 {
         let part = |value: Option<f64>, mark: Option<Mark>| {
