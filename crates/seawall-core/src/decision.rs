@@ -164,7 +164,11 @@ impl Rejection {
 impl core::fmt::Display for Rejection {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "refused by {}: {}", self.policy.name(), self.reason.name())?;
-        if self.retry_after == Span::MAX { Ok(()) } else { write!(f, ", ask again in {}", self.retry_after) }
+        match (self.policy, self.retry_after) {
+            (Policy::Throttle, Span::MAX) => f.write_str(" for ever, as it costs more than the burst"),
+            (_, Span::MAX) => Ok(()),
+            (_, wait) => write!(f, ", ask again in {wait}"),
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use std::string::ToString as _;
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -29,6 +30,13 @@ fn of(number: u64) -> Request {
 
 fn admit(throttle: &mut Throttle, now: Time, number: u64) -> Look<()> {
     throttle.admit_if(now, &of(number), |_| Ok(()))
+}
+
+#[test]
+fn a_refusal_says_when_no_asking_again_would_help() {
+    let said = |wait| Rejection::new(Policy::Throttle, Reason::Throttled, wait).to_string();
+    assert_eq!(said(Span::MAX), "refused by throttle: throttled for ever, as it costs more than the burst");
+    assert_eq!(said(Span::from_secs(2)), "refused by throttle: throttled, ask again in 2s");
 }
 
 #[test]

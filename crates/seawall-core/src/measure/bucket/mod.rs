@@ -49,6 +49,8 @@ pub enum QuotaError {
     EmptyBurst,
     /// The burst is above what can be counted exactly at this rate.
     BurstAbove(u64),
+    /// The period, in lowest terms with the count, is longer than this: not even one token can be counted.
+    PeriodAbove(Span),
     /// The rate's count, in lowest terms with its period in nanoseconds, is above this.
     RateAbove(u64),
 }
@@ -67,6 +69,9 @@ impl fmt::Display for QuotaError {
                     f,
                     "the count of a rate can be at most {most} in lowest terms (count over nanoseconds)"
                 )
+            }
+            QuotaError::PeriodAbove(most) => {
+                write!(f, "the period of a rate can be at most {most} for each that it counts")
             }
             QuotaError::BurstAbove(most) => write!(f, "the burst can be at most {most} at this rate"),
         }
@@ -91,7 +96,11 @@ impl Quota {
             return Err(QuotaError::RateAbove(PER_NANO_MAX));
         }
         // Half the range stays free, so that level + refill cannot overflow.
-        let most = (u64::MAX / 2) / per_token.max(per_nano);
+        const RANGE: u64 = u64::MAX / 2;
+        if per_token > RANGE {
+            return Err(QuotaError::PeriodAbove(Span::from_nanos(RANGE)));
+        }
+        let most = RANGE / per_token.max(per_nano);
         if burst > most {
             return Err(QuotaError::BurstAbove(most));
         }

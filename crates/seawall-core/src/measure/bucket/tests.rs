@@ -67,6 +67,10 @@ fn impossible_quotas_are_refused() {
     assert_eq!(Quota::new(Rate { count: 1, per: Span::ZERO }, 1), Err(QuotaError::EmptyRate));
     assert_eq!(Quota::new(Rate::per_second(1), 0), Err(QuotaError::EmptyBurst));
     assert!(matches!(Quota::new(Rate::per_second(1), u64::MAX), Err(QuotaError::BurstAbove(_))));
+    let longest = Span::from_nanos(u64::MAX / 2);
+    assert!(Quota::new(Rate { count: 1, per: longest }, 1).is_ok());
+    let too_long = Rate { count: 1, per: longest + Span::from_nanos(1) };
+    assert_eq!(Quota::new(too_long, 1), Err(QuotaError::PeriodAbove(longest)));
     assert!(matches!(Quota::new(Rate::per_second(u64::MAX), 1), Err(QuotaError::RateAbove(_))));
 }
 
