@@ -45,6 +45,7 @@ impl Orders {
         let gates = hosts.iter().map(|_| Arc::new(Gate::new(back, Lane::default(), now()))).collect();
         // Retries may be a tenth of what succeeds.
         let upstream = Arc::new(Upstream::to(gates, CallSettings::default()));
+        // Both times end when the head of an answer has come; its body is read outside of the call.
         let config = Config { per_attempt: Some(Span::from_millis(800)), ..Config::default() };
         let calls = Pipeline::calls(upstream, config, Repeat::Safe).within(Span::from_secs(2));
         Orders { client: Client::new(), hosts, calls: calls.judged_by(judge as Judge) }

@@ -131,6 +131,14 @@ pub trait Adapter<Req, Res, Err>: Clone {
 }
 
 /// A gate in front of every service that it wraps; they share it.
+///
+/// A response keeps its place under a limit until its body has ended or it is dropped. Who holds responses and
+/// waits for others, as one who joins them in order, may wait for ever: drop each first, or give requests
+/// a deadline.
+///
+/// A layer that is put in or left out, as by `tower::util::option_layer`, would have to leave the type of the
+/// body as it is, and this one does not: leave it in, and turn policies off by [`Gate::switch`].
+/// Whoever raises a limit of its gate by [`Gate::configure`] calls [`wake_turns`](crate::wake_turns) then.
 #[derive(Clone)]
 pub struct AdmissionLayer<A> {
     gate: Arc<Gate<Threads>>,

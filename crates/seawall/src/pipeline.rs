@@ -7,9 +7,10 @@
 //!
 //! **Edges.** A refusal and a timeout are not the operation's own error, and [`CallError`] tells them
 //! apart; the last real error is never lost. A future that is dropped leaves its line, gives back its
-//! place, and counts as cancelled. The place is held until the operation is over; what goes on
-//! longer (a stream) enters the gate by [`enter`](crate::enter()) and keeps the guard. Nothing is
-//! allocated.
+//! place, and counts as cancelled, and so does one that panics: a timeout around it tells no breaker
+//! anything, while one by [`within`](Pipeline::within) does. The place is held until the operation is
+//! over; what goes on longer (a stream) enters the gate by [`enter`](crate::enter()) and keeps the
+//! guard. Nothing is allocated.
 //!
 //! ```
 //! use seawall::core::breaker::{Config, Settings};
@@ -184,7 +185,8 @@ impl Pipeline<Once> {
     }
 
     /// The operation behind a gate of one policy: the config of a throttle, shedding, a limit or a
-    /// breaker.
+    /// breaker. When a breaker closes, traffic comes back by a ramp of [`RAMP`](crate::single::RAMP): some
+    /// calls are refused until then. Where that is not wanted, [`new`](Pipeline::new) takes a gate without one.
     pub fn single(part: impl Part) -> Pipeline<Once> {
         Pipeline::new(Arc::new(part.gate(now())))
     }
@@ -254,7 +256,9 @@ impl<W, J> Pipeline<W, J> {
         Pipeline { way: self.way, judge, within: self.within, watcher: self.watcher }
     }
 
-    /// The same, and each call may take so long, waiting included.
+    /// The same, and each call may take so long, waiting included. It ends with the operation: of a client
+    /// that answers when the head has come, such as reqwest's, the body is read outside of it, as it is of
+    /// [`per_attempt`](Config::per_attempt), unless the operation reads it.
     #[must_use]
     pub fn within(self, span: Span) -> Pipeline<W, J> {
         Pipeline { within: Some(span), ..self }

@@ -63,7 +63,8 @@ impl Part for breaker::Config {
 }
 
 /// An [`AdmissionLayer`] whose gate has one part. The services that it wraps share the gate, and so
-/// does every clone of the layer.
+/// does every clone of the layer. What [`AdmissionLayer`] says of places, of leaving it out and of another
+/// config holds for it, too.
 #[derive(Clone)]
 pub struct SingleLayer<P, A> {
     admission: AdmissionLayer<A>,
@@ -135,7 +136,8 @@ pub type ThrottleLayer<A> = SingleLayer<throttle::Config, A>;
 /// ```
 pub type ShedLayer<A> = SingleLayer<shed::Config, A>;
 
-/// Bounds how many are in flight, and how many wait for that: 503.
+/// Bounds how many are in flight, and how many wait for that: 503. A response keeps its place until it is
+/// dropped, so do not hold some while others wait.
 ///
 /// ```
 /// use http::{Request, Response};

@@ -30,7 +30,9 @@
 //! was refused by who says until when (503 with `Retry-After`) says nothing: to open on refusals would cut
 //! off what the callee still serves, and of breakers in a row each would keep the one above it open. A call that
 //! was given up says nothing, unless it had taken as long as a slow one by then: then it is one, or
-//! callers who do not wait would never open the breaker of a callee that hangs. An override by
+//! callers who do not wait would never open the breaker of a callee that hangs. A timeout around the call from
+//! outside, such as tokio's, and a panic are such calls: to have them count, give the call a deadline that the
+//! driver knows (`Pipeline::within`), or set [`Settings::slow`]. An override by
 //! hand holds in every state until it is reset, and is kept by a change of settings. A success whose answer
 //! breaks off turns into a failure ([`Breaker::broke`]): in the shares, in the row that it had ended, and among the
 //! probes. Probes are judged by the heads of their answers, or streams would keep the breaker from closing; as long

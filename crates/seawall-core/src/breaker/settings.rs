@@ -45,7 +45,8 @@ pub struct Settings {
     /// every relapse within the last open time; at least `open`, default 60 s.
     pub open_max: Span,
     /// Draws up to a tenth more of open time, so that instances do not probe in step: a random
-    /// number for each breaker. Default `None`, exact times.
+    /// number for each breaker. Default `None`, exact times; the layers and pipelines of one breaker, and
+    /// breakers by key, then draw one at random, so in tests set it to `Some`.
     pub seed: Option<u64>,
     /// Probes whose outcomes decide, 1 to [`PROBES_MAX`]; default 3.
     pub probes: u32,

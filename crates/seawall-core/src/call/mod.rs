@@ -109,13 +109,16 @@ pub const PERSISTENT_MAX: u32 = 1_000;
 /// The longest `Retry-After` that is obeyed.
 pub const RETRY_AFTER_MAX: Span = Span::from_secs(300);
 
-/// How a call is made.
+/// How a call is made. Nothing of it is refused; [`lint`](crate::lint) finds what is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Attempts, the first included, 1 to [`ATTEMPTS_MAX`], or up to [`PERSISTENT_MAX`] where there is no
-    /// service behind it to be spared; hedges come on top. Default 3.
+    /// service behind it to be spared; hedges come on top. Default 3. 0 means 1, and more than that is made.
+    /// All but the first are paid for, as [`Settings::budget`] says: a client that has just started has one
+    /// retry every ten seconds.
     pub attempts: u32,
-    /// The longest that one attempt may take; `None` for as long as the call has.
+    /// The longest that one attempt may take, longer than zero: zero gives up every attempt when it begins.
+    /// Default `None`, for as long as the call has.
     pub per_attempt: Option<Span>,
     /// The wait before a retry.
     pub backoff: Backoff,

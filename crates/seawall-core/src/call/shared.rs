@@ -21,7 +21,8 @@ const FAIR_UNKNOWN: Span = Span::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// What pays for retries and hedges; `None` for attempts without a budget, as only a naive
-    /// client in the lab makes them. 10 % by default.
+    /// client in the lab makes them. 10 % by default: a client that has just started has one retry every
+    /// [`FLOOR_EVERY`](budget::FLOOR_EVERY), until successes have earned more.
     pub budget: Option<budget::Config>,
     /// Whether slow calls are hedged; off by default.
     pub hedge: Option<hedge::Config>,

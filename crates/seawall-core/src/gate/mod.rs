@@ -167,7 +167,8 @@ impl<F: Ownership> Gate<F> {
         &self.shared
     }
 
-    /// Changes the settings of the shared part; state stays.
+    /// Changes the settings of the shared part; state stays. Those who wait for a place are not woken by it when
+    /// a limit was raised: [`Gate::turn`] says who is next, and in the library `seawall::wake_turns` wakes them.
     pub fn configure(&self, settings: Settings, now: Time) {
         self.shared.with(ONE, |shared| shared.configure(settings, now));
     }

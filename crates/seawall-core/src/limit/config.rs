@@ -25,7 +25,10 @@ pub enum Discipline {
 pub struct Config {
     /// How many may be in flight.
     pub ceiling: Ceiling,
-    /// How many may wait in all lanes together; 0 for none, default 1024.
+    /// How many may wait in all lanes together; 0 for none, default 1024. It is a bound and no promise: a
+    /// burst may fill a few times the limit, and a line that stands is cut to less ([`BURST`](super::BURST),
+    /// [`STAND`](super::STAND)), since who waits longer is served too late. Nothing turns that off: where every
+    /// one of so many must wait, put a semaphore, such as tokio's, in the place of a limit.
     pub queue: u32,
     /// Who in line is served first.
     pub discipline: Discipline,

@@ -24,6 +24,9 @@ use crate::enter::Guard;
 /// stands; when there is none, the answer is a refusal: 503, or 504 when the deadline has passed. The
 /// place at the host is kept until the body has ended; when a good answer's ends in an error, the host has failed.
 ///
+/// Bodies must be `Clone`, since attempts are copies. For one that is not, such as a stream, read it first
+/// (`http_body_util::Full` is `Clone`), or write an [`Adapter`] whose `copy` returns `None`: it is sent once.
+///
 /// ```
 /// use bytes::Bytes;
 /// use http::{Request, Response};
