@@ -13,14 +13,14 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use seawall::admission::AdmissionLayer;
 use seawall::call::{CallLayer, Outgoing, Upstream};
-use seawall::core::call::{Config, Settings as CallSettings, Shared};
+use seawall::core::call::{Config, Settings as CallSettings, Shared, Stop};
 use seawall::core::decision::Rejection;
 use seawall::core::event::Event;
 use seawall::core::gate::{Gate, Lane, Own as _, Settings};
 use seawall::core::request::{self, Key};
 use seawall::core::time::{Span, Time};
 use seawall::core::{breaker, limit};
-use seawall::http::{Families, Held, HttpAdapter, HttpCalls, Refusals, Refused, Waited};
+use seawall::http::{Families, Held, HttpAdapter, HttpCalls, Refusals, Refused, Stopped, Waited};
 use seawall::observe::{Observer, Origin, Watcher};
 use seawall::{BreakerLayer, Threads};
 use seawall::{Locks, now};
@@ -107,6 +107,23 @@ async fn a_post_is_sent_once_whatever_comes_of_it() {
         let ended = layer.layer(host).oneshot(ask(Method::POST)).await;
         assert_eq!(ended.map(|response| response.status().as_u16()).ok(), (statuses[0] != 0).then_some(503));
         assert_eq!(sent.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_says_why_no_other_attempt_followed() {
+    for (method, statuses, stop) in [
+        (Method::GET, &[200_u16][..], None),
+        (Method::GET, &[503, 200], None),
+        (Method::GET, &[404], None),
+        (Method::GET, &[503], Some(Stop::Attempts)),
+        (Method::GET, &[500], Some(Stop::Final)),
+        (Method::POST, &[503], Some(Stop::Unsafe)),
+    ] {
+        let (layer, _) = calls();
+        let response = layer.layer(host(statuses).0).oneshot(ask(method)).await.unwrap();
+        let stopped = response.extensions().get::<Stopped>().map(|stopped| stopped.0);
+        assert_eq!(stopped, stop, "{statuses:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use seawall_core::time::{Span, Time};
 use super::body::Held;
 use super::judge::{judge, outcome};
 use super::refusal::Refusals;
-use super::{Hedged, Refused, Unanswered, Waited};
+use super::{Hedged, Refused, Stopped, Unanswered, Waited};
 use crate::call::{Adapter, Ended, Judgement, Upstream};
 use crate::enter::Guard;
 
@@ -144,6 +144,9 @@ where
                 response
             }
         };
+        if let Verdict::Answered { stop: Some(stop) } = verdict {
+            response.extensions_mut().insert(Stopped(stop));
+        }
         if waited > Span::ZERO {
             response.extensions_mut().insert(Waited(waited));
         }

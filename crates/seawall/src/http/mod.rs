@@ -10,6 +10,7 @@ mod refusal;
 use std::sync::Arc;
 
 use ::http::{Extensions, Response};
+use seawall_core::call::Stop;
 use seawall_core::decision::Rejection;
 use seawall_core::outcome::Outcome;
 use seawall_core::request::Request;
@@ -30,6 +31,11 @@ pub struct Waited(pub Span);
 /// A hedge was sent for the call, carried in its response's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Hedged;
+
+/// Why no other attempt followed the one that failed last, carried in the extensions of its answer: the real one of the
+/// upstream, or the one that says that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped(pub Stop);
 
 /// Nobody answered the call in time, carried in the extensions of the answer that says so.
 #[derive(Clone, Copy, Debug)]
