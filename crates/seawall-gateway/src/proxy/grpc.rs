@@ -2,19 +2,24 @@
 //!
 //! A refusal is a Trailers-Only answer: HTTP 200 with `grpc-status` in the header. Throttled and too long are
 //! RESOURCE_EXHAUSTED, an expired deadline DEADLINE_EXCEEDED, as is a body that does not come; one that breaks
-//! off is INTERNAL, a method that no route takes UNIMPLEMENTED, everything else UNAVAILABLE.
+//! off is INTERNAL, a method that no route takes UNIMPLEMENTED, everything else UNAVAILABLE. Where it says when to ask
+//! again, it does so in `grpc-retry-pushback-ms`, which is all that gRPC's clients read.
 //! `grpc-timeout` bounds the deadline, and each attempt is told what is left of it: of the client's time, which is
 //! for the whole call. The route's own deadline ends where an answer begins, so it is not passed on as this.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use seawall::core::rng::mix;
 use seawall::core::time::{Span, Time};
+use seawall::http::grpc::push_back_value;
+use seawall::now;
 
 use super::headers::sought;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const PUSH_BACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -60,6 +65,10 @@ pub(super) fn give(headers: &mut HeaderMap, left: Span) {
     }
 }
 
+/// In the extensions of an answer of our own: after how long to ask again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait(pub(super) Span);
+
 /// An answer of our own, as gRPC says it; one of the upstream's is left as it is.
 pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> Response<B> {
     let code = match response.headers().get(REASON).map(HeaderValue::as_bytes) {
@@ -79,6 +88,10 @@ pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> R
     }
     head.headers.insert(header::CONTENT_TYPE, GRPC);
     head.headers.insert(STATUS, HeaderValue::from_static(code));
+    if let Some(Wait(wait)) = head.extensions.get() {
+        // Who is refused at one time shall not come back at one.
+        head.headers.insert(PUSH_BACK, push_back_value(*wait, mix(now().as_nanos())));
+    }
     Response::from_parts(head, empty())
 }
 

@@ -487,7 +487,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
     route.stats.refused(rejection.reason);
-    route.refusals.response(rejection).map(Held::full)
+    let mut response = route.refusals.response(rejection).map(Held::full);
+    response.extensions_mut().insert(grpc::Wait(rejection.retry_after));
+    response
 }
 
 /// An answer of the upstream, with what it holds until its body has ended.
@@ -547,7 +549,9 @@ fn broken(route: &Route, failure: &Failure) -> Response<Plain> {
         }
     };
     route.stats.upstream_failed.inc();
-    route.refusals.upstream_failed(status, title, failure.kind.token()).map(Held::full)
+    let mut response = route.refusals.upstream_failed(status, title, failure.kind.token()).map(Held::full);
+    response.extensions_mut().insert(grpc::Wait(time::Span::from_secs(1)));
+    response
 }
 
 /// An answer that nobody is going to see.

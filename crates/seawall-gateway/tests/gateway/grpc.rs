@@ -144,6 +144,32 @@ async fn who_pushes_back_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn a_refusal_asks_for_a_wait_as_grpc_says_it() {
+    let throttle = "throttle = [{ per = \"user\", rate = \"10/s\", burst = 1 }]";
+    let gateway = before("grpc-throttled.toml", &service(Arc::default()).await, throttle);
+    let mut sender = connect(&gateway.address).await;
+    let mut refused = HeaderMap::new();
+    // As often as it takes to be quicker than the quota.
+    while !refused.contains_key("x-seawall-reason") {
+        let request = call("/s/Never", Full::default().map_err(|never| match never {}).boxed());
+        refused = sender.send_request(request).await.unwrap().into_parts().0.headers;
+    }
+    assert_eq!(refused["grpc-status"], "8");
+    let millis: u64 = refused["grpc-retry-pushback-ms"].to_str().unwrap().parse().unwrap();
+    assert!((1..=110).contains(&millis), "{millis}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_be_reached_asks_for_a_wait_too() {
+    let gateway = before("grpc-unreached.toml", "127.0.0.1:1", "");
+    let request = call("/s/Echo", Full::default().map_err(|never| match never {}).boxed());
+    let response = connect(&gateway.address).await.send_request(request).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "14");
+    let millis: u64 = response.headers()["grpc-retry-pushback-ms"].to_str().unwrap().parse().unwrap();
+    assert!((1_000..=1_100).contains(&millis), "{millis}");
+}
+
+#[tokio::test]
 async fn a_method_that_no_route_takes_is_not_implemented() {
     let gateway = before("grpc-no-route.toml", &service(Arc::default()).await, "path = \"/s/*\"");
     let request = call("/other/Echo", Full::from("x").map_err(|never| match never {}).boxed());

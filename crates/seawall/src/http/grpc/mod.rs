@@ -181,7 +181,17 @@ pub(super) fn say(headers: &mut HeaderMap, rejection: &Rejection, draw: u64) {
     headers.insert(PUSH_BACK, push_back_value(rejection.retry_after, draw));
 }
 
-fn push_back_value(wait: Span, draw: u64) -> HeaderValue {
+/// A `grpc-retry-pushback-ms` of this span, rounded up, at least 1, and by up to a tenth more, as `draw` says;
+/// `-1` for [`Span::MAX`]: asking again can never help.
+///
+/// ```
+/// use seawall::core::time::Span;
+/// use seawall::http::grpc::push_back_value;
+///
+/// assert_eq!(push_back_value(Span::from_micros(1_500), 0), "2");
+/// assert_eq!(push_back_value(Span::MAX, 0), "-1");
+/// ```
+pub fn push_back_value(wait: Span, draw: u64) -> HeaderValue {
     if wait == Span::MAX {
         return HeaderValue::from_static("-1");
     }
