@@ -403,16 +403,15 @@ impl Pool {
                     Sender::Http1(sender) => Some(sender),
                     Sender::H2c(_) => None,
                 };
-                let is_whole = sender.is_none() || headers::strip_framing(response.headers_mut());
+                let status = response.status();
+                let framed = headers::strip_framing(status, response.headers_mut());
                 // What follows would be taken for an answer to the next request.
-                let is_astray = response.status() == StatusCode::SWITCHING_PROTOCOLS
+                let is_astray = status == StatusCode::SWITCHING_PROTOCOLS
                     && !headers::agrees(response.headers(), offered.as_ref());
                 if is_astray {
                     return Err(self.failure(FailureKind::Invalid, "it switches to what nobody asked for"));
                 }
-                if !is_whole {
-                    return Err(self.failure(FailureKind::Invalid, "it cannot be told where its answer ends"));
-                }
+                framed.map_err(|wrong| self.failure(FailureKind::Invalid, wrong))?;
                 let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
                 Ok(Box::write(place, Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
             }

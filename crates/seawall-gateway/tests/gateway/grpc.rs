@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Gateway, config};
+use crate::harness::{Gateway, config, origin_that_says};
 
 type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -182,4 +182,14 @@ async fn a_method_that_no_route_takes_is_not_implemented() {
     );
     assert_eq!(headers["content-type"], "application/grpc");
     assert!(response.into_body().frame().await.is_none());
+}
+
+#[tokio::test]
+async fn an_answer_that_never_has_a_body_has_no_length() {
+    let origin = origin_that_says("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n");
+    let gateway = Gateway::start(&["--upstream", &format!("http://{origin}")]);
+    let request =
+        Request::get("http://a.example/").body(Full::default().map_err(|never| match never {}).boxed());
+    let response = connect(&gateway.address).await.send_request(request.unwrap()).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("content-length")), (204, None));
 }

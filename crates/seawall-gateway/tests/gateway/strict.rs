@@ -413,3 +413,41 @@ fn trailers_reach_who_takes_them() {
         exchange(&gateway, b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te, close\r\n\r\n");
     assert!(answer.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{answer:?}");
 }
+
+/// What a client is told when the upstream says this to it.
+fn passed_on(method: &str, says: &'static str) -> String {
+    let gateway = before(&origin_that_says(says));
+    let asking = format!("{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    exchange(&gateway, asking.as_bytes()).to_ascii_lowercase()
+}
+
+#[test]
+fn an_answer_has_one_length_or_none() {
+    for said in ["2, 2", "2,2", "2\r\ncontent-length: 2", "2\r\ncontent-length: 2, 2"] {
+        let says = format!("HTTP/1.1 200 OK\r\ncontent-length: {said}\r\n\r\nok").leak();
+        for method in ["GET", "HEAD"] {
+            let answer = passed_on(method, says);
+            assert_eq!(status(&answer), 200, "{method}, {said}: {answer}");
+            assert!(answer.contains("content-length: 2\r\n"), "{method}, {said}: {answer}");
+            assert_eq!(answer.matches("content-length").count(), 1, "{method}, {said}: {answer}");
+        }
+    }
+    for said in ["2, 3", "2,", "", "+2", "2x", "2\r\ncontent-length: 3", "99999999999999999999"] {
+        let says = format!("HTTP/1.1 200 OK\r\ncontent-length: {said}\r\n\r\nok").leak();
+        for method in ["GET", "HEAD"] {
+            assert_eq!(status(&passed_on(method, says)), 502, "{method}, {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_no_client_may_send_is_no_answer_either() {
+    let says = |bytes| {
+        let line = "x".repeat(1_000);
+        let lines: String = (0..bytes / 1_000).map(|number| format!("x-{number}: {line}\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{lines}\r\nok").leak()
+    };
+    assert_eq!(status(&passed_on("GET", says(60_000))), 200);
+    let refused = passed_on("GET", says(80_000));
+    assert!(status(&refused) == 502 && refused.contains("x-seawall-reason: upstream\r\n"), "{refused}");
+}

@@ -9,8 +9,11 @@ mod node;
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::StatusCode;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use super::connection::HEADER_BYTES_MAX;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -119,17 +122,60 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes the framing off an answer that came over HTTP/1: chunks override a length (RFC 9112 §6.3). `false` where
-/// its body has another coding, which would end here unread.
-pub(crate) fn strip_framing(headers: &mut HeaderMap) -> bool {
-    if !headers.keys().any(|name| *name == header::TRANSFER_ENCODING) {
-        return true;
+/// What each field counts besides its name and value (RFC 9113 §6.5.2).
+const FIELD_BYTES: usize = 32;
+
+/// Takes off the head of an answer what frames its body, but for one length: chunks override it (RFC 9112 §6.3), and
+/// what never has a body has none (RFC 9110 §8.6). Says what is wrong with a head that cannot be passed on.
+pub(crate) fn strip_framing(status: StatusCode, headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let (mut bytes, mut lengths, mut is_coded, mut is_plain) = (0, 0, false, true);
+    // In one go: most answers have one length, and nothing is to be done.
+    for (name, value) in &*headers {
+        bytes += name.as_str().len() + value.len() + FIELD_BYTES;
+        if *name == header::CONTENT_LENGTH {
+            lengths += 1;
+            is_plain &= length(value.as_bytes()).is_some();
+        }
+        is_coded |= *name == header::TRANSFER_ENCODING;
     }
-    headers.remove(header::CONTENT_LENGTH);
+    if bytes > HEADER_BYTES_MAX {
+        return Err("the head of its answer is too large");
+    }
+    if is_coded && !is_chunked(headers) {
+        // That would end here unread.
+        return Err("it cannot be told where its answer ends");
+    }
+    if lengths > 0 && (is_coded || status.is_informational() || status == StatusCode::NO_CONTENT) {
+        headers.remove(header::CONTENT_LENGTH);
+    } else if lengths > 1 || !is_plain {
+        let length = one_length(headers).ok_or("its answer has more than one length, or one that is none")?;
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
+}
+
+/// Whether chunks are all that an answer's body is coded in.
+fn is_chunked(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::TRANSFER_ENCODING).iter();
     let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let mut codings = parts.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
     codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
+}
+
+/// The length that all of several say (RFC 9110 §8.6).
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let mut lengths = parts.map(|part| length(part.trim_ascii()));
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
+}
+
+/// A length as it is written: in digits alone.
+fn length(text: &[u8]) -> Option<u64> {
+    let text =
+        std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
 }
 
 /// Whether a line of `Connection` says no more than that it is kept.

@@ -113,3 +113,41 @@ fn what_an_untrusted_peer_says_is_replaced() {
     forwarded(&mut headers, &hop(true, Scheme::Https));
     assert_eq!(headers["x-forwarded-proto"], "https");
 }
+
+#[test]
+fn an_answer_keeps_one_length_where_it_may_have_a_body() {
+    let stripped = |status: u16, lines: &[(&'static str, &'static str)]| {
+        let mut headers = map(lines);
+        strip_framing(StatusCode::from_u16(status).unwrap(), &mut headers)?;
+        let kept = headers.get_all("content-length").iter().map(|length| length.to_str().unwrap().to_owned());
+        Ok::<_, &str>(kept.collect::<Vec<_>>())
+    };
+    let length = |status, length| stripped(status, &[("content-length", length)]).map(|kept| kept.join(";"));
+    assert_eq!(length(200, "2"), Ok("2".to_owned()));
+    assert_eq!(length(200, "2, 2"), Ok("2".to_owned()));
+    assert_eq!(length(304, "2"), Ok("2".to_owned()));
+    for status in [101, 204] {
+        assert_eq!(length(status, "0"), Ok(String::new()));
+        assert_eq!(length(status, "2, 3"), Ok(String::new()));
+    }
+    for (status, wrong) in [(200, "2, 3"), (304, "2,"), (304, ""), (200, "+2"), (200, "99999999999999999999")]
+    {
+        assert!(length(status, wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(stripped(200, &[("content-length", "2"), ("content-length", "2")]), Ok(vec!["2".to_owned()]));
+    assert!(stripped(200, &[("content-length", "2"), ("content-length", "3")]).is_err());
+    let chunks = |coding| stripped(200, &[("content-length", "2"), ("transfer-encoding", coding)]);
+    assert_eq!(chunks("chunked"), Ok(vec![]));
+    assert!(chunks("gzip, chunked").is_err());
+}
+
+#[test]
+fn an_answers_head_is_bounded_as_a_requests_is() {
+    let head = |bytes: usize| {
+        let line = HeaderValue::try_from("x".repeat(bytes - FIELD_BYTES - 1)).unwrap();
+        let mut headers = HeaderMap::from_iter([(HeaderName::from_static("x"), line)]);
+        strip_framing(StatusCode::OK, &mut headers)
+    };
+    assert_eq!(head(HEADER_BYTES_MAX), Ok(()));
+    assert!(head(HEADER_BYTES_MAX + 1).is_err());
+}
