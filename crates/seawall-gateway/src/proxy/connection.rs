@@ -32,6 +32,9 @@ const STREAMS_MAX: u32 = 256;
 /// The most bytes of a request's header.
 pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
 
+/// The most bytes that are read past behind the last answer.
+const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 const REQUEST_TIMEOUT: &[u8] =
@@ -115,40 +118,70 @@ pub(super) async fn run<H: Handler>(
         if let (Some(refusal), Some(handler)) = (pulse.refusal(), counts.upgrade()) {
             handler.refused(&client, refusal);
         }
-        let Some(waiting) = over else { return };
-        wire = waiting;
+        wire = match over {
+            Some(Left::Resting(waiting)) => waiting,
+            Some(Left::CutOff(sending)) => return linger(sending, &pulse).await,
+            None => return,
+        };
         let woken = poll_fn(|cx| match pulse.heed(cx) {
             Order::Run | Order::Rest => wire.poll_wakes(cx).map(|woken| woken.unwrap_or(false)),
             Order::Finish | Order::TimeOut | Order::End => Poll::Ready(false),
         });
         if !woken.await {
-            // As far as the client takes it at once.
-            return poll_fn(|cx| {
-                let _ = Pin::new(&mut wire).poll_shutdown(cx);
-                Poll::Ready(())
-            })
-            .await;
+            return shut_down(&mut wire).await;
         }
     }
+}
+
+/// Ends what is written, as far as the client takes it at once.
+async fn shut_down(wire: &mut Wire) {
+    poll_fn(|cx| {
+        let _ = Pin::new(&mut *wire).poll_shutdown(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Reads past what a client still sends: a socket that is closed before that is reset, and the client may lose the
+/// answer (RFC 9112 §9.6).
+async fn linger(mut wire: Wire, pulse: &Pulse) {
+    pulse.linger();
+    shut_down(&mut wire).await;
+    let mut left = LINGER_BYTES_MAX;
+    poll_fn(|cx| match pulse.heed(cx) {
+        Order::Run | Order::Rest => wire.poll_discard(cx, &mut left),
+        Order::Finish | Order::TimeOut | Order::End => Poll::Ready(()),
+    })
+    .await;
 }
 
 /// How serving HTTP/1.1 came to an end.
 enum Over {
     Ended,
+    /// It was ended from here.
+    Cut,
     /// A request took too long to arrive.
     Late,
     /// It rests until the next request.
     Resting,
 }
 
-/// Serves HTTP/1.1; returns the socket when it is to rest.
+/// What is left of a connection.
+enum Left {
+    /// It rests until the next request.
+    Resting(Wire),
+    /// The last answer came before the end of its request.
+    CutOff(Wire),
+}
+
+/// Serves HTTP/1.1; returns the socket if it is not to be closed at once.
 async fn serve<S>(
     wire: Wire,
     pulse: &Rc<Pulse>,
     service: S,
     agreed: &Agreed,
     protocols: &Protocols,
-) -> Option<Wire>
+) -> Option<Left>
 where
     S: HttpService<Incoming, Error = Infallible, ResBody: Body<Error: Into<Broken>> + 'static> + Unpin,
 {
@@ -161,7 +194,7 @@ where
             Order::Rest => return Poll::Ready(Over::Resting),
             Order::Finish => Pin::new(&mut connection).graceful_shutdown(),
             Order::TimeOut => return Poll::Ready(Over::Late),
-            Order::End => return Poll::Ready(Over::Ended),
+            Order::End => return Poll::Ready(Over::Cut),
         }
         Pin::new(&mut connection).poll(cx).map(|_| Over::Ended)
     })
@@ -175,14 +208,17 @@ where
         }
         (None, Over::Resting) => {
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
-            Some(io.into_inner().into_inner().unread(&read_buf))
+            Some(Left::Resting(io.into_inner().into_inner().unread(&read_buf)))
         }
         (None, Over::Late) => {
             pulse.refuse(SLOW);
             connection.into_parts().io.into_inner().inner().try_say(REQUEST_TIMEOUT);
             None
         }
-        (None, Over::Ended) => None,
+        (None, Over::Ended) if pulse.is_cut_off() => {
+            Some(Left::CutOff(connection.into_parts().io.into_inner().into_inner()))
+        }
+        (None, Over::Ended | Over::Cut) => None,
     }
 }
 
@@ -248,7 +284,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::task::{JoinHandle, LocalSet, yield_now};
 
-    use super::super::pulse::{HEAD_TICKS, IDLE_TICKS, Pulses, REST_TICKS};
+    use super::super::pulse::{HEAD_TICKS, IDLE_TICKS, LINGER_SILENT_TICKS, Pulses, REST_TICKS};
     use super::*;
 
     #[derive(Default)]
@@ -361,6 +397,26 @@ mod tests {
             scene.wait(REST_TICKS, 2).await;
             drop(scene.client);
             scene.ended.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn who_is_answered_is_waited_for_only_if_it_has_not_sent_all() {
+        local(async {
+            for (length, has_sent_all) in [(5, true), (100_000, false)] {
+                let mut scene = Scene::new().await;
+                let head = format!("POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n");
+                scene.send(&format!("{head}connection: close\r\n\r\nhello")).await;
+                scene.answered("/one").await;
+                assert_eq!(scene.client.read(&mut [0]).await.unwrap(), 0);
+                if !has_sent_all {
+                    scene.send("more").await;
+                    yield_now().await;
+                    assert!(!scene.ended.is_finished());
+                    (0..LINGER_SILENT_TICKS).for_each(|_| scene.pulses.tick());
+                }
+                scene.ended.await.unwrap();
+            }
         });
     }
 

@@ -79,10 +79,15 @@ impl HeadScan {
         self.ambiguous == Some(number)
     }
 
+    /// Whether all that came was whole requests.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.part == Part::Head && !self.started && self.len == 0
+    }
+
     /// Whether all that came was whole heads, the last of them without a body: whoever reads may not have got to the
     /// end of one that has come.
     pub(super) fn is_between_heads(&self) -> bool {
-        self.part == Part::Head && !self.behind_body && !self.started && self.len == 0
+        self.is_between_requests() && !self.behind_body
     }
 
     /// Passes over what is left of a part, or as much of it as has come.

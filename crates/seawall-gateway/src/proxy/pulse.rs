@@ -4,10 +4,10 @@
 //! one tick a second looks at all connections of a worker.
 //!
 //! **Mechanics.** A connection is *waiting* for the first byte of a request, reading a *head*, or
-//! *busy* with requests whose responses have not ended. The tick finds those that have been in one
-//! of the first two for too long, or that have not been able to write for too long, and wakes them
-//! with an order. A connection that waits for longer than most is told to *rest*: to let go of the buffers
-//! and maps that serving needs, which are most of what it holds.
+//! *busy* with requests whose responses have not ended, or *lingering*: the last answer is written, and the client
+//! still sends. The tick finds those that have been in any but the third for too long, or that have not been able to
+//! write for too long, and wakes them with an order. A connection that waits for longer than most is told to *rest*:
+//! to let go of the buffers and maps that serving needs, which are most of what it holds.
 //!
 //! Of an HTTP/2 connection, on which others go on when one is not taken, the tick looks at each answer: one of which
 //! the client takes nothing for too long is abandoned, with all that it holds, and a connection with no other is
@@ -41,6 +41,9 @@ const ENDED_MAX: usize = 16;
 pub(super) const REST_TICKS: u32 = 2;
 /// How long a connection that is drained may wait for its last request.
 pub(super) const DRAIN_TICKS: u32 = 2;
+/// How long a client may go on sending what is not read, and with how long a silence.
+pub(super) const LINGER_TICKS: u32 = 10;
+pub(super) const LINGER_SILENT_TICKS: u32 = 2;
 
 /// What a connection is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,7 @@ enum Stage {
     Waiting,
     Head,
     Busy,
+    Lingering,
 }
 
 /// One connection.
@@ -80,6 +84,8 @@ pub(super) struct Pulse {
     answers: RefCell<Vec<Weak<dyn Untaken>>>,
     /// Whether it was told to rest since something came.
     rests: Cell<bool>,
+    /// When something came last while it lingers.
+    heard: Cell<u32>,
     scan: RefCell<HeadScan>,
     order: Cell<Order>,
     /// The refusal with which the connection ends, and for which no request was read.
@@ -100,6 +106,7 @@ impl Pulse {
             multiplexed: Cell::default(),
             answers: RefCell::default(),
             rests: Cell::default(),
+            heard: Cell::default(),
             scan: RefCell::default(),
             order: Cell::default(),
             refused: Cell::default(),
@@ -165,6 +172,22 @@ impl Pulse {
             answer.is_some()
         });
         abandoned > 0 && abandoned >= self.in_flight.get()
+    }
+
+    /// Whether its client may still be sending a request.
+    pub(super) fn is_cut_off(&self) -> bool {
+        !self.scan.borrow().is_between_requests()
+    }
+
+    /// The last answer is written, and what still comes is not looked at.
+    pub(super) fn linger(&self) {
+        self.enter(Stage::Lingering);
+        self.heard();
+    }
+
+    /// Some of that came.
+    pub(super) fn heard(&self) {
+        self.heard.set(self.tick.get());
     }
 
     /// What came is refused before it was a request.
@@ -246,7 +269,14 @@ impl Pulse {
                 self.rests.set(true);
                 Order::Rest
             }
-            Stage::Waiting | Stage::Head | Stage::Busy => Order::Run,
+            Stage::Lingering
+                if since >= LINGER_TICKS
+                    || now.wrapping_sub(self.heard.get()) >= LINGER_SILENT_TICKS
+                    || drained.is_some_and(|drained| drained.min(since) >= DRAIN_TICKS) =>
+            {
+                Order::End
+            }
+            Stage::Waiting | Stage::Head | Stage::Busy | Stage::Lingering => Order::Run,
         }
     }
 }
@@ -477,6 +507,36 @@ mod tests {
         assert!(!pulses.give_way() && !ended(&busy));
         drop(idle);
         assert_eq!(pulses.count(), 3);
+    }
+
+    #[test]
+    fn who_lingers_is_ended_by_silence_by_time_by_a_drain_and_for_another() {
+        let begin = || {
+            let pulses = Rc::new(Pulses::default());
+            let member = pulses.join();
+            drop(member.pulse.begin().unwrap());
+            member.pulse.linger();
+            (pulses, member)
+        };
+        let (pulses, silent) = begin();
+        assert_eq!(after(LINGER_SILENT_TICKS - 1, &pulses, &silent.pulse), Order::Run);
+        assert_eq!(after(1, &pulses, &silent.pulse), Order::End);
+        let (pulses, sending) = begin();
+        for _ in 1..LINGER_TICKS {
+            sending.pulse.heard();
+            assert_eq!(after(1, &pulses, &sending.pulse), Order::Run);
+        }
+        sending.pulse.heard();
+        assert_eq!(after(1, &pulses, &sending.pulse), Order::End);
+        let (pulses, drained) = begin();
+        pulses.finish();
+        for last in [Order::Run, Order::End] {
+            drained.pulse.heard();
+            assert_eq!(after(DRAIN_TICKS / 2, &pulses, &drained.pulse), last);
+        }
+        let (pulses, in_the_way) = begin();
+        assert!(pulses.give_way());
+        assert_eq!(after(0, &pulses, &in_the_way.pulse), Order::End);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use super::pulse::Pulse;
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How many bytes are read at once of what nobody wants.
+const DISCARDED_AT_ONCE: usize = 16 * 1024;
+
 /// A socket some of whose bytes may have been looked at already.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -67,6 +70,23 @@ impl Wire {
         self.pulse.read(buf.filled());
         self.seen.extend_from_slice(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads past what still comes, until there is no more of it or none is `left` of what may come.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
+        let socket = self.stream.socket();
+        let mut room = [0; DISCARDED_AT_ONCE];
+        while *left > 0 && ready!(socket.poll_read_ready(cx)).is_ok() {
+            match socket.try_read(&mut room) {
+                Ok(read) if read > 0 => {
+                    *left = left.saturating_sub(read);
+                    self.pulse.heard();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Whether TLS is spoken, and which.

@@ -225,3 +225,27 @@ fn who_sends_a_body_that_is_not_read_is_told_that_this_was_the_last_answer() {
     assert_eq!(answers.matches("HTTP/1.1 503 ").count(), 2, "{answers:?}");
     assert_eq!(answers.matches("connection: close\r\n").count(), 1, "{answers:?}");
 }
+
+#[test]
+fn who_reads_only_when_all_is_sent_gets_the_whole_answer() {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\nupstream = \"u\"\nmax_body = \"1KiB\"\n",
+        origin_silent()
+    );
+    let gateway = Gateway::start(&[&config("upload-unread.toml", &file)]);
+    // More than the sockets at both ends hold.
+    let body = "x".repeat(16_000_000);
+    let framed = [
+        format!("content-length: {}\r\n\r\n{body}", body.len()),
+        format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+    ];
+    for framed in framed.iter().cycle().take(10) {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        stream.write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{framed}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 413 "), "{answer:?}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer:?}");
+    }
+}
