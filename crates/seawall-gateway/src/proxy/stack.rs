@@ -457,7 +457,7 @@ fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &Hop<'_>) {
         }
     }
     if version == Version::HTTP_2 {
-        join_cookies(request.headers_mut());
+        headers::join_cookies(request.headers_mut());
     }
     let upgrade = headers::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
     headers::strip_hop_by_hop(request.headers_mut());
@@ -472,16 +472,6 @@ fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &Hop<'_>) {
     if version == Version::HTTP_10 {
         // Only there may it be missing.
         request.headers_mut().entry(header::HOST).or_insert(NOBODY);
-    }
-}
-
-/// HTTP/2 may split the cookie field; HTTP/1.1 wants one line.
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1
-        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-    {
-        headers.insert(header::COOKIE, cookie);
     }
 }
 

@@ -230,6 +230,16 @@ fn is_other(protocol: &str) -> bool {
     is_token(name) && is_token(version) && !is_http
 }
 
+/// HTTP/2 may split the cookie field; HTTP/1.1 wants one line.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
 /// Whether the client wishes to be asked for its body: that is met when it is read.
 pub(crate) fn expects(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| *name == header::EXPECT)
