@@ -12,7 +12,8 @@
 //! keeps the place that it has. An answer becomes a stream also where its client is slow to take it. A client that
 //! takes nothing is not the upstream's fault: the clock of its silence runs only while the upstream is waited for.
 //! No timer is made for an answer that is there at once. An answer that its upstream breaks off was a success at its
-//! head: its host is told, and the route counts it as bad.
+//! head: its host is told, and the route counts it as bad. So is one whose
+//! trailers say that it failed, as gRPC's do.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -44,7 +45,8 @@ pub(crate) struct Streams {
     pub(crate) cut: Counter,
     /// Answers that were good at their heads, and that their upstream broke off.
     pub(crate) broken: Counter,
-    /// Those of them that no fallback read first, which may have answered otherwise.
+    /// Answers that were bad although their status was not: that were broken off, or whose gRPC status was a
+    /// failure. Without those that a fallback read first, which may have answered otherwise.
     pub(crate) spoilt: Counter,
 }
 
@@ -86,7 +88,7 @@ pub(crate) struct Riders {
     pub(super) _place: Option<Place>,
     /// What lets the request's body rest meanwhile.
     pub(super) answering: Option<Answering>,
-    /// Who hears if it breaks off; `None` when it failed at its head already.
+    /// Who hears if it fails after its head; `None` when it did already.
     pub(super) blame: Option<Blame>,
 }
 
@@ -168,13 +170,29 @@ impl Coming {
     /// It ended before it was whole.
     #[cold]
     fn broke(&mut self) {
-        let Some(Riders { answering, blame: Some(blame), .. }) = self.riders.take() else { return };
-        // A client that breaks off what it sends takes the upstream's connection with it.
-        if answering.is_none_or(|answering| answering.known().is_none()) {
+        if self.failed() {
             self.streams.broken.inc();
-            self.streams.spoilt.inc_by(u64::from(!blame.is_kept));
-            blame.upstream.broke(blame.called);
         }
+        self.riders = None;
+    }
+
+    /// Its trailers have come, and may have a gRPC status.
+    #[cold]
+    fn ended(&mut self, trailers: &HeaderMap) {
+        if seawall::http::outcome(StatusCode::OK, trailers).is_failure() {
+            self.failed();
+        }
+    }
+
+    /// It was a success at its head, and is none; whether its host is to be blamed for that.
+    fn failed(&mut self) -> bool {
+        let Some(Riders { answering, blame, .. }) = &mut self.riders else { return false };
+        // A client that breaks off what it sends takes the upstream's connection with it.
+        let is_clients = answering.as_ref().is_some_and(|answering| answering.known().is_some());
+        let Some(blame) = blame.take().filter(|_| !is_clients) else { return false };
+        self.streams.spoilt.inc_by(u64::from(!blame.is_kept));
+        blame.upstream.broke(blame.called);
+        true
     }
 
     /// It goes on: makes it a stream when it is time, and says when it will be.
@@ -237,7 +255,10 @@ impl Body for Inbound {
         }
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
-                frame.trailers_mut().into_iter().for_each(headers::strip_trailers);
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_trailers(trailers);
+                    coming.ended(trailers);
+                }
                 coming.alarm.iter_mut().for_each(|alarm| alarm.silent_since = None);
                 if !coming.body.is_end_stream() {
                     coming.ages(Instant::now());

@@ -494,6 +494,9 @@ fn streamed(
     let called = called.filter(|_| outcome.get() == Outcome::Success);
     let blame = called.map(|called| Blame::new(route, called));
     let (bounds, streams) = (route.bounds(), &route.stats.streams);
+    if response.status() == StatusCode::OK && outcome.get().is_failure() && route.fallback.is_none() {
+        streams.spoilt.inc();
+    }
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };
     let mut place = Some(Place::Limit(front));

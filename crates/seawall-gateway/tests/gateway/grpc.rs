@@ -15,12 +15,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Gateway, config, origin_that_says};
+use crate::harness::{Gateway, config, get, origin_that_says};
 
 type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A service that speaks HTTP/2: `/s/Echo` returns each message as it comes, and ends with a status in the
-/// trailers; `/s/Never` is not available, and wants no other attempt. It counts its calls.
+/// trailers, which `x-status` gives; `/s/Promise` returns them together at the end, `/s/Gather` begins its answer
+/// only then, and `/s/Silent` never. `/s/Never` is not available, and wants no other attempt. It counts its calls.
 async fn service(calls: Arc<AtomicU32>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -30,7 +31,7 @@ async fn service(calls: Arc<AtomicU32>) -> String {
             let calls = calls.clone();
             let serve = service_fn(move |request: Request<Incoming>| {
                 calls.fetch_add(1, Ordering::SeqCst);
-                async move { Ok::<_, Infallible>(answer(request)) }
+                async move { Ok::<_, Infallible>(answer(request).await) }
             });
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             tokio::spawn(server.serve_connection(TokioIo::new(stream), serve));
@@ -39,27 +40,42 @@ async fn service(calls: Arc<AtomicU32>) -> String {
     address
 }
 
-fn answer(request: Request<Incoming>) -> Response<Body> {
+async fn answer(request: Request<Incoming>) -> Response<Body> {
     let response = Response::builder().header("content-type", "application/grpc");
     if request.uri().path() == "/s/Never" {
         let response = response.header("grpc-status", "14").header("grpc-retry-pushback-ms", "-1");
-        return response.body(Full::default().map_err(|never| match never {}).boxed()).unwrap();
+        return response.body(whole("")).unwrap();
     }
     let given = request.headers().get("grpc-timeout").cloned();
+    let status = request.headers().get("x-status").cloned().unwrap_or_else(|| "0".parse().unwrap());
+    let path = request.uri().path().to_owned();
+    let mut asked = request.into_body().map_err(Into::into).boxed();
+    if matches!(&*path, "/s/Gather" | "/s/Silent") {
+        asked = whole(asked.collect().await.map(|all| all.to_bytes()).unwrap_or_default());
+    }
+    if path == "/s/Silent" {
+        std::future::pending::<()>().await;
+    }
     let (mut to_client, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
     tokio::spawn(async move {
-        let mut body = request.into_body();
-        while let Some(Ok(frame)) = body.frame().await {
+        if path == "/s/Promise" {
+            asked = whole(asked.collect().await.map(|all| all.to_bytes()).unwrap_or_default());
+        }
+        while let Some(Ok(frame)) = asked.frame().await {
             if let Ok(data) = frame.into_data() {
                 to_client.send_data(data).await.unwrap();
             }
         }
         let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", "0".parse().unwrap());
+        trailers.insert("grpc-status", status);
         to_client.send_trailers(trailers).await.unwrap();
     });
     let response = given.into_iter().fold(response, |response, given| response.header("x-given", given));
     response.body(body.boxed()).unwrap()
+}
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
 async fn connect(address: &str) -> SendRequest<Body> {
@@ -122,7 +138,7 @@ async fn a_stream_that_has_begun_outlives_the_deadline_of_its_route() {
 #[tokio::test]
 async fn a_call_whose_client_gives_no_time_is_given_none() {
     let gateway = before("grpc-no-time.toml", &service(Arc::default()).await, "");
-    let mut request = call("/s/Echo", Full::from("x").map_err(|never| match never {}).boxed());
+    let mut request = call("/s/Echo", whole("x"));
     request.headers_mut().remove("grpc-timeout");
     let response = connect(&gateway.address).await.send_request(request).await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers().get("x-given")), (200, None));
@@ -133,7 +149,7 @@ async fn who_pushes_back_is_not_asked_again() {
     let calls = Arc::<AtomicU32>::default();
     let retry = "retry = { idempotency_key = true, backoff = { kind = \"none\" } }";
     let gateway = before("grpc-push-back.toml", &service(calls.clone()).await, retry);
-    let mut request = call("/s/Never", Full::from("x").map_err(|never| match never {}).boxed());
+    let mut request = call("/s/Never", whole("x"));
     request.headers_mut().insert("idempotency-key", "\"k\"".parse().unwrap());
     let response = connect(&gateway.address).await.send_request(request).await.unwrap();
     assert_eq!(
@@ -172,7 +188,7 @@ async fn an_upstream_that_cannot_be_reached_asks_for_a_wait_too() {
 #[tokio::test]
 async fn a_method_that_no_route_takes_is_not_implemented() {
     let gateway = before("grpc-no-route.toml", &service(Arc::default()).await, "path = \"/s/*\"");
-    let request = call("/other/Echo", Full::from("x").map_err(|never| match never {}).boxed());
+    let request = call("/other/Echo", whole("x"));
     let response = connect(&gateway.address).await.send_request(request).await.unwrap();
     assert_eq!(response.status(), 200);
     let headers = response.headers();
@@ -192,4 +208,43 @@ async fn an_answer_that_never_has_a_body_has_no_length() {
         Request::get("http://a.example/").body(Full::default().map_err(|never| match never {}).boxed());
     let response = connect(&gateway.address).await.send_request(request.unwrap()).await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers().get("content-length")), (204, None));
+}
+
+#[tokio::test]
+async fn a_status_in_the_trailers_counts_as_one_in_the_head() {
+    for (status, statuses) in [("13", ["13", "13", "13", "13", "14"]), ("7", ["7"; 5])] {
+        let file = format!(
+            "[upstream.u]\nhosts = [\"http://{}\"]\nprotocol = \"h2c\"\n\
+             breaker = {{ failure_rate = \"100%\", window = 9, min_calls = 4, open = \"1m\" }}\n\
+             [route.r]\nupstream = \"u\"\nretry = false\n",
+            service(Arc::default()).await
+        );
+        let gateway = Gateway::start(&[&config(&format!("grpc-trailers-{status}.toml"), &file)]);
+        let mut client = connect(&gateway.address).await;
+        for expected in statuses {
+            let mut request = call("/s/Echo", whole("x"));
+            request.headers_mut().insert("x-status", status.parse().unwrap());
+            let response = client.send_request(request).await.unwrap();
+            let in_head = response.headers().get("grpc-status").cloned();
+            let trailers = response.into_body().collect().await.unwrap().trailers().cloned();
+            let came = in_head.or_else(|| trailers?.get("grpc-status").cloned());
+            assert_eq!(came, Some(expected.parse().unwrap()));
+        }
+        let metrics = get(&gateway.admin, "/metrics", "").body;
+        assert!(metrics.contains("seawall_answers_broken_total{route=\"r\"} 0"));
+        let availability = if status == "7" { "1.0" } else { "0.0" };
+        assert!(
+            metrics.contains(&format!("seawall_availability{{route=\"r\"}} {availability}")),
+            "{metrics}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_a_failure_by_its_head_is_bad() {
+    let gateway = before("grpc-head-bad.toml", &service(Arc::default()).await, "retry = false");
+    let response = connect(&gateway.address).await.send_request(call("/s/Never", whole("x"))).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "14");
+    let metrics = get(&gateway.admin, "/metrics", "").body;
+    assert!(metrics.contains("seawall_availability{route=\"r\"} 0.0"), "{metrics}");
 }
