@@ -77,7 +77,8 @@ pub struct Streams {
     /// How many bytes of a body a client must send on average, once the deadline is over that a request without a
     /// body would have; default 1000 each second.
     pub pace: Rate,
-    /// How long an upstream may send nothing of a body that it began; default 5 min.
+    /// How long an upstream may send nothing of a body that it began, or neither side of a gRPC call while its client
+    /// streams; default 5 min.
     pub idle: Span,
     /// The most long streams and upgraded connections at a time; default 1024.
     pub max: u32,

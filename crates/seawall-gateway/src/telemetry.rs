@@ -41,7 +41,7 @@ pub(crate) struct RouteStats {
     pub(crate) bodies_not_kept: Counter,
     /// Requests that took only what was kept, and nothing was: they were answered as they asked.
     pub(crate) unkept: Counter,
-    /// Answers that go on, and upgraded connections.
+    /// Upgraded connections, and calls that go on for long.
     pub(crate) streams: Arc<Streams>,
     answered: [Counter; 5],
     times: Times,

@@ -12,10 +12,9 @@
 //! keeps the place that it has. An answer becomes a stream also where its client is slow to take it. A client that
 //! takes nothing is not the upstream's fault: the clock of its silence runs only while the upstream is waited for.
 //! No timer is made for an answer that is there at once. An answer that its upstream breaks off was a success at its
-//! head: its host is told, and the route counts it as bad. So is one whose
-//! trailers say that it failed, as gRPC's do.
+//! head: its host is told, and the route counts it as bad. So is one whose trailers say that it failed, as gRPC's do.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,13 +25,15 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use prometheus_client::metrics::counter::Counter;
-use seawall::Guard;
 use seawall::call::Upstream;
 use seawall::core::call::Called;
+use seawall::core::outcome::Outcome;
+use seawall::core::time::Span;
+use seawall::{Guard, instant};
 use tokio::time::{Instant, Sleep};
 
 use super::headers;
-use super::outbound::{Answering, Broken};
+use super::outbound::{Answering, Arrival, Broken};
 use super::quiet;
 use super::road::Route;
 use super::upstream::Lease;
@@ -110,9 +111,36 @@ impl Blame {
 /// What an answer holds while it goes on.
 pub(super) enum Place {
     /// A place under the limit.
-    Limit(#[expect(dead_code, reason = "it is held")] Box<Guard>),
+    Limit(Box<Guard>),
     /// One of the route's streams.
     Stream(#[expect(dead_code, reason = "it is held")] Stream),
+}
+
+impl Place {
+    /// Waits for the call that has this place. When the route's deadline is over and its client still streams, it
+    /// becomes one of the route's streams.
+    pub(super) async fn outlasted<C>(
+        &mut self,
+        route: &Route,
+        arrival: &Arrival,
+        mut call: Pin<&mut C>,
+    ) -> C::Output
+    where
+        C: Future,
+    {
+        let bounds = route.bounds();
+        if let Ok(ended) = tokio::time::timeout(bounds.long, &mut call).await {
+            return ended;
+        }
+        if arrival.is_open()
+            && let Some(stream) = route.stats.streams.take(bounds.streams)
+            && let Place::Limit(mut front) = std::mem::replace(self, Place::Stream(stream))
+        {
+            // How long people stream says nothing of the service.
+            front.report(Outcome::Ignored, Span::ZERO);
+        }
+        call.await
+    }
 }
 
 /// How long it may take.
@@ -220,11 +248,15 @@ impl Coming {
         loop {
             let (now, idle) = (Instant::now(), self.bounds.idle);
             let long_at = self.ages(now);
+            let answering = self.riders.as_ref().and_then(|riders| riders.answering.as_ref());
+            let streamed_at = answering.and_then(Answering::streamed_at);
             let alarm = self.alarm.get_or_insert_with(|| Alarm {
                 sleep: Box::pin(tokio::time::sleep_until(now)),
                 silent_since: None,
             });
-            let ends_at = *alarm.silent_since.get_or_insert(now) + idle;
+            let silent_since = *alarm.silent_since.get_or_insert(now);
+            // A call is not silent while its client streams.
+            let ends_at = streamed_at.map_or(silent_since, |at| silent_since.max(instant(at))) + idle;
             if now >= ends_at {
                 return Poll::Ready(());
             }

@@ -8,6 +8,9 @@
 //! No time for the answer passes while the client is waited for, but while the upstream takes nothing of what is
 //! there. So that nobody holds a place with a few bytes now and then, a client is given up that does not keep its
 //! route's pace, from the time on at which a request without a body would be over.
+//!
+//! What a gRPC client sends is a *stream*, which may come at any pace and pause: until its end, no time for the
+//! answer passes, unless nothing comes for as long as a stream may be silent. Nor is the answer silent meanwhile.
 
 use std::error::Error;
 use std::future::Future as _;
@@ -55,6 +58,8 @@ struct Learnt {
     waited: AtomicU64,
     /// How much is still to come at most, in bytes.
     left: AtomicU64,
+    /// When a part of it came last or was last asked for, in nanoseconds, if it is a stream; zero otherwise.
+    streamed_at: AtomicU64,
 }
 
 /// Nothing is wrong, and the answer goes on.
@@ -70,6 +75,11 @@ impl Answering {
     /// What is wrong with the request's body, as far as is known.
     pub(super) fn known(&self) -> Option<Fault> {
         self.0.known()
+    }
+
+    /// When a part of the request's body came last or was last asked for; `None` unless it is a stream.
+    pub(super) fn streamed_at(&self) -> Option<Time> {
+        self.0.streamed_at()
     }
 }
 
@@ -98,6 +108,31 @@ impl Arrival {
     /// Whether there is more of it to come than is read in vain: a connection on which nobody wants it is closed.
     pub(super) fn is_left(&self) -> bool {
         self.0.left.load(Ordering::Relaxed) > UNREAD_MAX
+    }
+
+    /// When a part of it came last or was last asked for; `None` unless it is a stream, and goes out.
+    fn streamed_at(&self) -> Option<Time> {
+        let nanos = self.0.streamed_at.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Time::from_nanos(nanos))
+    }
+
+    /// Whether it is a stream that goes out, and has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.streamed_at().is_some() && self.0.left.load(Ordering::Relaxed) > 0
+    }
+
+    /// A part of it has come, and how much is left; nothing is owed of it for so long.
+    fn came(&self, now: Time, left: u64, rest: Option<Span>) {
+        self.leave(left);
+        let rests = rest.filter(|_| left > 0).unwrap_or(Span::ZERO);
+        self.owe(now + rests);
+        if rest.is_some() {
+            self.stream(now);
+        }
+    }
+
+    fn stream(&self, now: Time) {
+        self.0.streamed_at.store(now.as_nanos(), Ordering::Relaxed);
     }
 
     /// Its client waits to be asked for it.
@@ -157,6 +192,9 @@ pub(crate) struct Patience {
     pub(crate) pace: Rate,
     /// For all of it, however it is sent.
     pub(crate) latest: Time,
+    /// How long the upstream may leave what has come, or wait for the next part of it, before the time for its
+    /// answer goes on: of a stream. `None` for what is a body as others.
+    pub(crate) rest: Option<Span>,
 }
 
 impl Patience {
@@ -221,6 +259,9 @@ impl Live {
             waits.since = Some(now);
             waits.over.as_mut().reset(instant(ends));
             self.arrival.owe(ends);
+            if patience.rest.is_some() {
+                self.arrival.stream(now);
+            }
         }
         loop {
             ready!(waits.over.as_mut().poll(cx));
@@ -262,11 +303,11 @@ impl Body for Live {
             }
         }
         let now = now();
-        self.arrival.owe(now);
         if let Some(since) = self.waits.as_mut().and_then(|waits| waits.since.take()) {
             self.arrival.0.waited.fetch_add(now.since(since).as_nanos(), Ordering::Relaxed);
         }
-        self.arrival.leave(if matches!(polled, Poll::Ready(None)) { 0 } else { left(&self.body) });
+        let left = if matches!(polled, Poll::Ready(None)) { 0 } else { left(&self.body) };
+        self.arrival.came(now, left, self.patience.and_then(|patience| patience.rest));
         polled.map_err(Into::into)
     }
 

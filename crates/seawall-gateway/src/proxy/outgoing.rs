@@ -7,9 +7,14 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use http::{HeaderMap, Request};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Request, Uri, Version};
 
-use super::outbound::Outbound;
+use super::headers::{self, Hop};
+use super::outbound::{Arrival, Outbound};
+
+/// The host of a request that names none.
+const NOBODY: HeaderValue = HeaderValue::from_static("");
 
 /// A request on its way.
 #[derive(Clone, Debug)]
@@ -92,6 +97,39 @@ fn with(fields: HeaderMap, request: &Request<Outbound>) -> Option<Request<Outbou
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = fields;
     Some(copy)
+}
+
+/// The request that came in this version as the upstream shall see it: origin form, `Host`, no hop-by-hop
+/// fields.
+pub(super) fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &Hop<'_>) {
+    let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    *request.version_mut() = Version::HTTP_11;
+    if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
+        request.headers_mut().insert(header::HOST, host);
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        // A whole address may have a query and no path.
+        let path = if path.starts_with('?') { format!("/{path}").parse::<Uri>() } else { path.parse() };
+        if let Ok(path) = path {
+            *request.uri_mut() = path;
+        }
+    }
+    if version == Version::HTTP_2 {
+        headers::join_cookies(request.headers_mut());
+    }
+    let upgrade = headers::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
+    headers::strip_hop_by_hop(request.headers_mut());
+    if headers::expects(request.headers()) {
+        request.headers_mut().remove(header::EXPECT);
+        request.body().arrival().iter().for_each(Arrival::withheld);
+    }
+    if let Some(protocol) = upgrade {
+        headers::set_upgrade(request.headers_mut(), protocol);
+    }
+    headers::forwarded(request.headers_mut(), hop);
+    if version == Version::HTTP_10 {
+        // Only there may it be missing.
+        request.headers_mut().entry(header::HOST).or_insert(NOBODY);
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Extensions, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use seawall::call::{Drive, Ended};
 use seawall::core::call::{Called, Repeat, Verdict};
@@ -35,7 +35,7 @@ use super::headers::{self, Client, Hop, Scheme};
 use super::inbound::{self, Blame, Inbound, Place, Riders};
 use super::listen::{Handler, Refusal};
 use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
-use super::outgoing::{Outgoing, copy};
+use super::outgoing::{Outgoing, copy, rewrite};
 use super::pools::Pools;
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome, waited};
@@ -48,8 +48,6 @@ use seawall_config::UserSource;
 const LAST_WORD: time::Span = time::Span::from_millis(5);
 
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
-/// The host of a request that names none.
-const NOBODY: HeaderValue = HeaderValue::from_static("");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// The usual methods, for those who ask for one that is not offered; others pass as well.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -183,6 +181,7 @@ impl Stack {
             Err(rejection) => return (refuse(route, &rejection), None),
         };
         let standing = front.standing();
+        let mut held = Place::Limit(front);
         if let Some(header) = &route.matching.dimmer
             && let Some(request) = request.written()
         {
@@ -191,11 +190,17 @@ impl Stack {
         // In a box, because it is large: whoever waits for this would be. Made there, because most of it is
         // yet to be set.
         let place = Box::new_uninit();
-        let mut ended = Box::into_pin(Box::write(place, self.call(route, seen, request))).await;
+        let is_stream = arrival.is_some() && grpc::is_grpc(request.headers());
+        let mut call = Box::into_pin(Box::write(place, self.call(route, seen, request)));
+        let mut ended = match &arrival {
+            // In a box, because few are.
+            Some(arrival) if is_stream => Box::pin(held.outlasted(route, arrival, call.as_mut())).await,
+            Some(_) | None => call.await,
+        };
         if kept.is_some_and(|kept| kept.is_outgrown()) {
             route.stats.bodies_not_kept.inc();
         }
-        (settled(route, front, &mut ended, arrival.as_ref()), standing)
+        (settled(route, held, &mut ended, arrival.as_ref()), standing)
     }
 
     /// The call that a request makes.
@@ -330,7 +335,7 @@ impl Watched {
 /// The answer to a call that is over. How it ended is looked at where it is, for it is large.
 fn settled(
     route: &Route,
-    mut front: Box<Guard>,
+    mut place: Place,
     ended: &mut Ended<Answer>,
     arrival: Option<&Arrival>,
 ) -> Response<Plain> {
@@ -339,19 +344,25 @@ fn settled(
         Some(Ok(answered)) => answered.connection.connecting().into(),
         _ => time::Span::ZERO,
     };
-    if known(arrival).is_some() {
-        front.report(Outcome::Ignored, ended.waited);
+    let is_gone = known(arrival).is_some();
+    if let Place::Limit(front) = &mut place {
+        if is_gone {
+            front.report(Outcome::Ignored, ended.waited);
+        } else {
+            if ended.hedges > 0 {
+                front.hedged();
+            }
+            front.report(outcome(ended), ended.waited + connecting + waited(arrival));
+        }
+    }
+    if is_gone {
         return gone();
     }
-    if ended.hedges > 0 {
-        front.hedged();
-    }
-    front.report(outcome(ended), ended.waited + connecting + waited(arrival));
     match (&ended.verdict, ended.answer.take()) {
         (Verdict::Rejected(rejection), _) => refuse(route, rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {
             let answering = arrival.map(Arrival::answering);
-            streamed(route, front, (ended.guard.take().map(Box::new), ended.called), answered, answering)
+            streamed(route, place, (ended.guard.take().map(Box::new), ended.called), answered, answering)
         }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
@@ -391,7 +402,12 @@ fn bound(
     }
     let streams = &route.matching.streams;
     let latest = given(request.extensions(), seen) - LAST_WORD;
-    let patience = Patience { stall: streams.stall, until: seen.deadline, pace: streams.pace, latest };
+    let (pace, until) = (streams.pace, seen.deadline);
+    let patience = if grpc::is_grpc(request.headers()) {
+        Patience { stall: streams.idle, until: time::Time::MAX, pace, latest, rest: Some(streams.idle) }
+    } else {
+        Patience { stall: streams.stall, until, pace, latest, rest: None }
+    };
     request.body_mut().bound(route.matching.max_body, patience)?;
     let may_repeat = route.may_repeat(request);
     if is_copied || may_repeat || route.may_return() {
@@ -442,39 +458,6 @@ fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
     }
 }
 
-/// The request that came in this version as the upstream shall see it: origin form, `Host`, no hop-by-hop
-/// fields.
-fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &Hop<'_>) {
-    let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    *request.version_mut() = Version::HTTP_11;
-    if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
-        request.headers_mut().insert(header::HOST, host);
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        // A whole address may have a query and no path.
-        let path = if path.starts_with('?') { format!("/{path}").parse::<Uri>() } else { path.parse() };
-        if let Ok(path) = path {
-            *request.uri_mut() = path;
-        }
-    }
-    if version == Version::HTTP_2 {
-        headers::join_cookies(request.headers_mut());
-    }
-    let upgrade = headers::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
-    headers::strip_hop_by_hop(request.headers_mut());
-    if headers::expects(request.headers()) {
-        request.headers_mut().remove(header::EXPECT);
-        request.body().arrival().iter().for_each(Arrival::withheld);
-    }
-    if let Some(protocol) = upgrade {
-        headers::set_upgrade(request.headers_mut(), protocol);
-    }
-    headers::forwarded(request.headers_mut(), hop);
-    if version == Version::HTTP_10 {
-        // Only there may it be missing.
-        request.headers_mut().entry(header::HOST).or_insert(NOBODY);
-    }
-}
-
 pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
     route.stats.refused(rejection.reason);
     let mut response = route.refusals.response(rejection).map(Held::full);
@@ -485,7 +468,7 @@ pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
 /// An answer of the upstream, with what it holds until its body has ended.
 fn streamed(
     route: &Route,
-    front: Box<Guard>,
+    place: Place,
     (back, called): (Option<Box<Guard>>, Option<Called>),
     answered: Box<upstream::Answered>,
     answering: Option<Answering>,
@@ -499,7 +482,7 @@ fn streamed(
     }
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };
-    let mut place = Some(Place::Limit(front));
+    let mut place = Some(place);
     if inbound::is_stream(response.status(), response.headers()) {
         let Some(stream) = streams.take(bounds.streams) else {
             return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));

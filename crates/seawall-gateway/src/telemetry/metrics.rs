@@ -83,7 +83,7 @@ fn traffic(registry: &mut Registry, road: &Road) {
     let requests = family(registry, "requests", "Requests that matched a route");
     let unrouted = family(registry, "unrouted", "Requests that no route took, by reason");
     let responses = family(registry, "responses", "Responses, by class of status");
-    let streams = family(registry, "streams", "Answers that go on, and upgraded connections");
+    let streams = family(registry, "streams", "Upgraded connections, and calls that go on for long");
     let cut = family(registry, "streams_cut", "Answers whose upstream fell silent");
     let broken = family(registry, "answers_broken", "Good answers that their upstream broke off");
     let not_kept = family(registry, "bodies_not_kept", "Bodies too long to be sent again");

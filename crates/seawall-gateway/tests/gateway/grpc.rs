@@ -14,6 +14,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::harness::{Gateway, config, get, origin_that_says};
 
@@ -198,6 +199,80 @@ async fn a_method_that_no_route_takes_is_not_implemented() {
     );
     assert_eq!(headers["content-type"], "application/grpc");
     assert!(response.into_body().frame().await.is_none());
+}
+
+/// A call without a time of its own.
+fn timeless(path: &str, body: Body) -> Request<Body> {
+    let mut request = call(path, body);
+    request.headers_mut().remove("grpc-timeout");
+    request
+}
+
+#[tokio::test]
+async fn what_a_client_streams_outlives_the_deadline_of_its_route_and_gives_its_place_back() {
+    let deadline = Duration::from_millis(200);
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\nprotocol = \"h2c\"\n\
+         limit = {{ adaptive = false, max = 1, queue = 0 }}\n\
+         [route.r]\nupstream = \"u\"\ndeadline = \"200ms\"\n",
+        service(Arc::default()).await
+    );
+    let gateway = Gateway::start(&[&config("grpc-client-stream.toml", &file)]);
+    let mut client = connect(&gateway.address).await;
+    let (mut to_service, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
+    let mut answer = std::pin::pin!(client.send_request(timeless("/s/Gather", body.boxed())));
+    assert!(timeout(2 * deadline, &mut answer).await.is_err(), "it has not begun");
+    to_service.send_data(Bytes::from_static(b"one, ")).await.unwrap();
+    assert!(timeout(2 * deadline, &mut answer).await.is_err(), "it has not ended");
+    assert!(get(&gateway.admin, "/metrics", "").body.contains("seawall_streams{route=\"r\"} 1.0"));
+    let other = timeless("/s/Echo", whole("x"));
+    let other = connect(&gateway.address).await.send_request(other).await.unwrap();
+    assert_eq!(other.headers().get("grpc-status"), None, "there is a place");
+    drop(other);
+    to_service.send_data(Bytes::from_static(b"two")).await.unwrap();
+    drop(to_service);
+    let all = answer.await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(all.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(all.to_bytes(), "one, two");
+}
+
+#[tokio::test]
+async fn a_call_that_came_as_a_whole_is_under_the_deadline_of_its_route() {
+    let gateway = before("grpc-unary.toml", &service(Arc::default()).await, "deadline = \"200ms\"");
+    let request = timeless("/s/Silent", whole("x"));
+    let response = connect(&gateway.address).await.send_request(request).await.unwrap();
+    let headers = response.headers();
+    assert_eq!(
+        (&headers["grpc-status"], &headers["grpc-message"]),
+        (&"4".parse().unwrap(), &"expired".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn a_stream_is_silent_when_nothing_comes_from_either_side() {
+    let idle = Duration::from_millis(500);
+    let route = "deadline = \"100ms\"\nstreams = { idle = \"500ms\" }";
+    let gateway = before("grpc-idle.toml", &service(Arc::default()).await, route);
+    let (mut to_service, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
+    let request = timeless("/s/Promise", body.boxed());
+    let response = connect(&gateway.address).await.send_request(request).await.unwrap();
+    let (began, mut answer) = (Instant::now(), response.into_body());
+    while began.elapsed() < 2 * idle {
+        to_service.send_data(Bytes::from_static(b"on")).await.unwrap();
+        assert!(timeout(idle / 10, answer.frame()).await.is_err(), "after {:?}", began.elapsed());
+    }
+    assert!(answer.frame().await.unwrap().is_err(), "nothing came for too long");
+
+    let (mut to_service, body) = Channel::<Bytes, Box<dyn std::error::Error + Send + Sync>>::new(1);
+    let mut client = connect(&gateway.address).await;
+    let mut answer = std::pin::pin!(client.send_request(timeless("/s/Gather", body.boxed())));
+    to_service.send_data(Bytes::from_static(b"on")).await.unwrap();
+    assert!(timeout(idle / 2, &mut answer).await.is_err(), "it may rest");
+    let headers = answer.await.unwrap().headers().clone();
+    assert_eq!(
+        (&headers["grpc-status"], &headers["grpc-message"]),
+        (&"4".parse().unwrap(), &"slow".parse().unwrap())
+    );
 }
 
 #[tokio::test]
