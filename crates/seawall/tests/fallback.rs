@@ -355,6 +355,34 @@ async fn everybody_waits_for_one_flight() {
     assert_eq!((origin.calls(), counts.upstream, counts.joined), (1, 1, 99));
 }
 
+/// Of a burst for an address that nobody has asked for yet.
+#[tokio::test(start_paused = true)]
+async fn everybody_waits_for_the_one_flight_of_a_variant() {
+    let origin = Origin::new(|_, headers| {
+        let mut response = ok(MINUTE, headers["x-kind"].to_str().unwrap());
+        response.headers_mut().insert("vary", HeaderValue::from_static("x-kind"));
+        response
+    });
+    let origin = origin.held();
+    let bench = Bench::new(&origin, stale());
+    let asking: Vec<_> = (0..90)
+        .map(|call| ["a", "b", "c"][call % 3])
+        .map(|kind| {
+            (kind, tokio::spawn(bench.service.clone().oneshot(ask(Method::GET, &[("x-kind", kind)]))))
+        })
+        .collect();
+    pass(1).await;
+    // The first answer says what they vary by; all others begin before the second comes.
+    origin.permits.add_permits(1);
+    pass(1).await;
+    origin.permits.add_permits(89);
+    for (kind, asked) in asking {
+        assert_eq!(got(asked.await.unwrap().unwrap()).await.text, kind);
+    }
+    let counts = bench.layer.counts();
+    assert_eq!((origin.calls(), counts.upstream, counts.joined), (3, 3, 87));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_dropped_hands_over() {
     let origin = Origin::new(|_, _| ok(MINUTE, "second")).held();

@@ -15,6 +15,9 @@ use super::cache::{Flight, Found, Seat, Waited};
 use super::{Adapter, Seek, Sending, Shared, Source, Taken, TakenBy, Terms};
 use crate::clock::now;
 
+/// How often a request waits for what others ask for: for the answer that says what answers vary by, then for its own.
+const WAITS_MAX: u32 = 2;
+
 /// A service that a task of its own may ask.
 pub(super) trait Inner<Req>:
     Service<Req, Response: Send, Error: Send, Future: Send> + Clone + Send + Sync + 'static
@@ -104,10 +107,11 @@ where
     let mut flight = None;
     let mut state = if dimmed { State::Dimmed } else { State::New };
     if !dimmed {
-        let looked = match way.look(began, &terms, resumed.begun.found) {
-            Looked::Wait(seat) => way.joined(Box::pin(seat.wait()).await),
-            looked => looked,
-        };
+        let mut looked = way.look(began, &terms, resumed.begun.found);
+        for _ in 0..WAITS_MAX {
+            let Looked::Wait(seat) = looked else { break };
+            looked = way.joined(Box::pin(seat.wait()).await);
+        }
         match looked {
             Looked::Served(response) => return Ok(response),
             Looked::Ask(lead) => flight = Some(lead),
@@ -233,7 +237,7 @@ where
     }
 
     /// The answer that this request waited for was not for all. If by now it is known what tells
-    /// them apart, this one's own may be there.
+    /// them apart, this one's own may be there, or on its way.
     fn look_again(&mut self, flight: Flight<A::Key, A::Kept>) -> Looked<A::Key, A::Kept, A::Response> {
         let now = now();
         let Seek::Cached { key: known, .. } = self.shared.adapter.seek(now, &self.request) else {
@@ -247,7 +251,7 @@ where
             Found::Hit(kept) => Looked::Served(self.serve(kept, Source::Joined)),
             Found::Ask(flight) | Found::Stale(_, Some(flight)) => Looked::Ask(flight),
             Found::Stale(kept, None) => Looked::Served(self.serve(kept, Source::Revalidating)),
-            Found::Wait(_) => Looked::Ask(self.shared.cache.alone(now, &known)),
+            Found::Wait(seat) => Looked::Wait(seat),
         };
         self.key = Some(known);
         looked
