@@ -49,8 +49,6 @@ pub(super) struct Sending {
     pub(super) given: Option<grpc::Given>,
     /// Whether the upstream is told which attempt it sees.
     pub(super) counts: bool,
-    /// Whether it is told how much time is left.
-    pub(super) tells_time: bool,
     pub(super) arrival: Option<Arrival>,
     /// How long the client was waited for before the last attempt.
     pub(super) waited: Span,
@@ -94,7 +92,7 @@ impl Exchange for Sending {
         self.unsent = false;
         self.waited = waited(self.arrival.as_ref());
         let number = self.counts.then_some(attempt.number);
-        let until = self.tells_time.then_some(attempt.deadline);
+        let until = self.route.tells_time.then_some(attempt.deadline);
         let told = Told { until, given: self.given, number };
         let pool = self.worker.pool(&self.route.targets, attempt.host);
         let host = self.route.targets.get(attempt.host);
@@ -130,19 +128,19 @@ impl Exchange for Sending {
         match answer {
             // No host is to be blamed for what a client sends.
             Err(_) if known(self.arrival.as_ref()).is_some() => {
-                return Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final };
+                Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
             }
-            // A connection that is closed in peace says nothing of its host.
-            Err(failure) if failure.untaken == Some(Untaken::Closing) => {}
-            Err(failure) => self.tell(failure),
-            Ok(_) => {}
-        }
-        match answer {
             // Another attempt would lack the same.
             Err(failure) if failure.kind == FailureKind::Exhausted => {
+                self.tell(failure);
                 Judgement { outcome: Outcome::Ignored, repeat: Repeat::Final }
             }
             Err(failure) => {
+                // A connection that is closed in peace says nothing of its host.
+                let closes = failure.untaken == Some(Untaken::Closing);
+                if !closes {
+                    self.tell(failure);
+                }
                 let unsent = failure.unsent.take();
                 self.unsent = unsent.is_some();
                 self.request = unsent.or_else(|| self.request.take());
@@ -159,9 +157,7 @@ impl Exchange for Sending {
                 };
                 let is_wanted = self.retry_on.is_none_or(|on| on.wants(unanswered));
                 match if is_wanted { repeat } else { Repeat::Final } {
-                    Repeat::Safe if failure.untaken == Some(Untaken::Closing) => {
-                        Judgement { outcome: Outcome::Ignored, repeat: Repeat::Wanted }
-                    }
+                    Repeat::Safe if closes => Judgement { outcome: Outcome::Ignored, repeat: Repeat::Wanted },
                     repeat => Judgement { outcome: Outcome::Failure, repeat },
                 }
             }

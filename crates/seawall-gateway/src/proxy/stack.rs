@@ -216,7 +216,6 @@ impl Stack {
         let latest = arrival.as_ref().map(|_| given(sent.extensions(), &seen));
         let sending = Sending {
             counts: asked.is_some(),
-            tells_time: route.tells_time,
             retry_on: asked.and_then(|asked| asked.retry_on),
             given: sent.extensions().get::<grpc::Given>().copied(),
             trail: route.trail(&sent),
