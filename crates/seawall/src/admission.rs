@@ -239,6 +239,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let AdmissionLayer { gate, adapter } = &self.admission;
         AdmissionFuture::new(gate, adapter, self.calls.call(request))

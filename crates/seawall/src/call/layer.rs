@@ -100,6 +100,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let CallLayer { upstream, config, adapter } = &self.layer;
         let (service, adapter) = (self.inner.clone(), adapter.clone());
