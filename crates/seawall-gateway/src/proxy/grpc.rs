@@ -65,7 +65,7 @@ pub(super) fn give(headers: &mut HeaderMap, left: Span) {
     }
 }
 
-/// In the extensions of an answer of our own: after how long to ask again.
+/// In the extensions of an answer of our own: after how long to ask again, which `Retry-After` says in whole seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait(pub(super) Span);
 

@@ -48,6 +48,8 @@ use seawall_config::UserSource;
 const LAST_WORD: time::Span = time::Span::from_millis(5);
 
 const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
+/// Of who finds no connection, or too many streams, though the limit let it in.
+const FULL: Rejection = Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1));
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// The usual methods, for those who ask for one that is not offered; others pass as well.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -178,7 +180,13 @@ impl Stack {
         }
         let front = match enter(&route.gate, seen).await {
             Ok(front) => Box::new(front),
-            Err(rejection) => return (refuse(route, &rejection), None),
+            Err(rejection) => {
+                let mut refused = refuse(route, &rejection);
+                if grpc::is_grpc(request.headers()) {
+                    refused.extensions_mut().insert(grpc::Wait(rejection.retry_after));
+                }
+                return (refused, None);
+            }
         };
         let standing = front.standing();
         let mut held = Place::Limit(front);
@@ -358,14 +366,14 @@ fn settled(
         return gone();
     }
     match (&ended.verdict, ended.answer.take()) {
-        (Verdict::Rejected(rejection), _) => refuse(route, rejection),
+        (Verdict::Rejected(rejection), _) => refuse_behind(route, rejection),
         (Verdict::Answered { .. }, Some(Ok(answered))) => {
             let answering = arrival.map(Arrival::answering);
             streamed(route, place, (ended.guard.take().map(Box::new), ended.called), answered, answering)
         }
         (Verdict::Answered { .. }, Some(Err(failure))) => broken(route, &failure),
         (Verdict::Expired | Verdict::Answered { .. }, _) => {
-            refuse(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
+            refuse_behind(route, &Rejection::new(Policy::Deadline, Reason::Expired, time::Span::from_secs(1)))
         }
     }
 }
@@ -459,7 +467,12 @@ fn plan(road: &Road, route: &Route, headers: &HeaderMap, trusted: bool) -> u8 {
 
 pub(super) fn refuse(route: &Route, rejection: &Rejection) -> Response<Plain> {
     route.stats.refused(rejection.reason);
-    let mut response = route.refusals.response(rejection).map(Held::full);
+    route.refusals.response(rejection).map(Held::full)
+}
+
+/// The refusal of who came past the front gate, and may be asked by gRPC: of those there are few.
+fn refuse_behind(route: &Route, rejection: &Rejection) -> Response<Plain> {
+    let mut response = refuse(route, rejection);
     response.extensions_mut().insert(grpc::Wait(rejection.retry_after));
     response
 }
@@ -484,7 +497,7 @@ fn streamed(
     let mut place = Some(place);
     if inbound::is_stream(response.status(), response.headers()) {
         let Some(stream) = streams.take(bounds.streams) else {
-            return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));
+            return refuse_behind(route, &FULL);
         };
         place = if is_upgrade {
             // The tunnel takes it over: the answer itself has no body.
@@ -509,9 +522,7 @@ fn streamed(
 /// The upstream failed without an answer of its own.
 fn broken(route: &Route, failure: &Failure) -> Response<Plain> {
     let (status, title) = match failure.kind {
-        FailureKind::Exhausted => {
-            return refuse(route, &Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1)));
-        }
+        FailureKind::Exhausted => return refuse_behind(route, &FULL),
         FailureKind::ConnectTimeout => {
             (StatusCode::GATEWAY_TIMEOUT, "The upstream cannot be reached in time")
         }

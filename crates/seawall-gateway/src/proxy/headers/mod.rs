@@ -173,9 +173,9 @@ fn one_length(headers: &HeaderMap) -> Option<u64> {
 
 /// A length as it is written: in digits alone.
 fn length(text: &[u8]) -> Option<u64> {
-    let text =
-        std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    text.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let more = |length: u64, byte| length.checked_mul(10)?.checked_add(digit(byte)?);
+    if text.is_empty() { None } else { text.iter().try_fold(0, more) }
 }
 
 /// Whether a line of `Connection` says no more than that it is kept.
