@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tower_service::Service as _;
 
-use crate::proxy::connection::HEADER_BYTES_MAX;
+use crate::proxy::headers::HEADER_BYTES_MAX;
 use crate::proxy::listen::Seldom;
 
 /// How long the head of a request may take, the wait for it included.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::belled::Belled;
 use super::greeting::{Greeting, Secure, Stream};
-use super::headers::Client;
+use super::headers::{Client, HEADER_BYTES_MAX};
 use super::listen::{Handler, Local, Refusal};
 use super::outbound::Broken;
 use super::pulse::{Order, Pulse};
@@ -29,8 +29,6 @@ use super::wire::Wire;
 
 /// The most streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
-/// The most bytes of a request's header.
-pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The most bytes that are read past behind the last answer.
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;

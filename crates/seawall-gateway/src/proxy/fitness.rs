@@ -10,8 +10,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version};
 
-use super::connection::HEADER_BYTES_MAX;
 use super::headers;
+use super::headers::HEADER_BYTES_MAX;
 
 /// Why a request is answered here, with the word for it in `x-seawall-reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,8 +13,6 @@ use http::StatusCode;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::connection::HEADER_BYTES_MAX;
-
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -124,6 +122,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// What each field counts besides its name and value (RFC 9113 §6.5.2).
 const FIELD_BYTES: usize = 32;
+
+/// The most bytes of the header of a request, or of an answer.
+pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// Takes off the head of an answer what frames its body, but for one length: chunks override it (RFC 9112 §6.3), and
 /// what never has a body has none (RFC 9110 §8.6). Says what is wrong with a head that cannot be passed on.
