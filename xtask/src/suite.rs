@@ -23,9 +23,11 @@ struct Need {
     install: &'static [&'static str],
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 4] = [
     Need { program: "cargo-fmt", install: &["rustup", "component", "add", "rustfmt"] },
     Need { program: "cargo-clippy", install: &["rustup", "component", "add", "clippy"] },
+    // A part of the fuzz targets.
+    Need { program: "c++", install: &["apt-get", "install", "--yes", "--no-install-recommends", "g++"] },
     // The lab's report is looked at in a browser.
     Need {
         program: "chromium",
@@ -47,11 +49,26 @@ struct Step {
     reading: Reading,
 }
 
-const BEFORE_TESTS: [Step; 2] = [
+const BEFORE_TESTS: [Step; 3] = [
     Step { name: "format", arguments: &["fmt", "--all", "--check"], reading: Reading::ExitCode },
     Step {
         name: "lints",
         arguments: &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        reading: Reading::ExitCode,
+    },
+    // They are no members of the workspace, and run by hand: without this nobody sees that one has gone stale.
+    Step {
+        name: "fuzz targets",
+        arguments: &[
+            "clippy",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+            "--target-dir",
+            "target",
+            "--",
+            "-D",
+            "warnings",
+        ],
         reading: Reading::ExitCode,
     },
 ];
