@@ -29,6 +29,7 @@ pub(crate) mod road;
 pub(crate) mod room;
 mod route;
 mod sending;
+mod shared;
 pub(crate) mod stack;
 mod told;
 mod tracked;

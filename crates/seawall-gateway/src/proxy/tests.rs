@@ -1,8 +1,10 @@
 //! The data plane over real sockets: a client, the bare proxy and an origin, all on loopback.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,10 +13,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Barrier, Notify, watch};
 
 use super::bare::Bare;
 use super::greeting::Greeting;
@@ -259,6 +262,60 @@ async fn one_http2_connection_carries_all() {
     let asked = futures_all(asked).await;
     assert!(asked.iter().all(|(status, _, body)| (*status, &body[..]) == (StatusCode::OK, b"hello")));
     assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn more_calls_than_one_connection_takes_go_over_another() {
+    let (together, connections) = (Arc::new(Barrier::new(5)), Arc::new(AtomicUsize::new(0)));
+    let counted = connections.clone();
+    let (origin, script) = scripted(|listener| async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            let together = together.clone();
+            let serve = service_fn(move |request: Request<Incoming>| {
+                let together = together.clone();
+                async move {
+                    if request.uri().path() == "/together" {
+                        together.wait().await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+                }
+            });
+            let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            http2.max_concurrent_streams(2);
+            tokio::spawn(http2.serve_connection(TokioIo::new(stream), serve));
+        }
+    })
+    .await;
+    let script = tokio::spawn(script);
+    let proxy = Proxy::before(origin, Protocol::H2c);
+    // From its answer on it is known how many streams a connection takes.
+    assert_eq!(proxy.get("/").await.2, "ok");
+    let asked = futures_all((0..5).map(|_| proxy.get("/together")).collect()).await;
+    assert!(asked.iter().all(|(status, _, body)| (*status, &body[..]) == (StatusCode::OK, b"ok")));
+    assert_eq!(connections.load(Ordering::Relaxed), 3);
+    script.abort();
+}
+
+#[tokio::test]
+async fn calls_go_on_where_no_other_connection_can_be_made() {
+    let (origin, script) = scripted(|listener| async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let serve = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+        });
+        let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = http2.max_concurrent_streams(1).serve_connection(TokioIo::new(stream), serve).await;
+    })
+    .await;
+    let script = tokio::spawn(script);
+    let proxy = Proxy::before(origin, Protocol::H2c);
+    assert_eq!(proxy.get("/").await.2, "ok");
+    let asked = futures_all((0..5).map(|_| proxy.get("/")).collect()).await;
+    assert!(asked.iter().all(|(status, _, body)| (*status, &body[..]) == (StatusCode::OK, b"ok")));
+    script.abort();
 }
 
 async fn futures_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {

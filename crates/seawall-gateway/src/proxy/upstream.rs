@@ -5,7 +5,7 @@
 //!
 //! **Mechanics.** HTTP/1.1: idle connections are reused last in, first out, so that few stay warm
 //! and the rest grow old and go. A connection goes back when its response's body has ended. HTTP/2
-//! with prior knowledge: one connection carries all requests of the worker. When a reused
+//! with prior knowledge: a connection carries many requests ([`super::shared`]). When a reused
 //! connection turns out to be closed, hyper hands back what was not sent, and it goes out once more
 //! on a fresh one. What was written is the outcome of its attempt: the host may have read it, so whether it is
 //! sent again is for the call to say, which counts and pays for that.
@@ -43,6 +43,7 @@ use super::outbound::Outbound;
 use super::outgoing::Outgoing;
 use super::quiet::quietly;
 use super::room::{Place, Room};
+use super::shared::{Connections, Shared};
 use super::told::{Told, Words};
 use super::wire::poll_send;
 use crate::tls::{self, Secure};
@@ -226,7 +227,7 @@ pub(crate) enum Untaken {
 
 enum Sender {
     Http1(http1::SendRequest<Outbound>),
-    H2c(http2::SendRequest<Outbound>),
+    H2c(Rc<Shared>),
 }
 
 /// A connection that is idle since then.
@@ -240,7 +241,7 @@ pub(crate) struct Pool {
     target: Target,
     room: Rc<Room>,
     idle: RefCell<Vec<Idle>>,
-    shared: RefCell<Option<http2::SendRequest<Outbound>>>,
+    shared: Connections,
     dialling: Rc<Dialling>,
     connecting: tokio::sync::Mutex<()>,
     words: Words,
@@ -249,7 +250,7 @@ pub(crate) struct Pool {
 /// Keeps a connection for the response's body; returns it to its pool when dropped.
 pub(crate) struct Lease {
     pool: Rc<Pool>,
-    sender: Option<http1::SendRequest<Outbound>>,
+    sender: Option<Sender>,
     connecting: Duration,
 }
 
@@ -262,7 +263,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(sender) = self.sender.take()
+        if let Some(Sender::Http1(sender)) = self.sender.take()
             && !sender.is_closed()
         {
             let mut idle = self.pool.idle.borrow_mut();
@@ -281,7 +282,7 @@ impl Pool {
             target,
             room: room.clone(),
             idle: RefCell::default(),
-            shared: RefCell::default(),
+            shared: Connections::default(),
             dialling: Rc::default(),
             connecting: tokio::sync::Mutex::default(),
             words: Words::default(),
@@ -394,15 +395,11 @@ impl Pool {
         told.write(request.headers_mut(), &self.words, now);
         let sent = match &mut sender {
             Sender::Http1(sender) => sender.try_send_request(chunked(request)).await,
-            Sender::H2c(sender) => sender.try_send_request(self.named(request)).await,
+            Sender::H2c(shared) => shared.sender().try_send_request(self.named(request)).await,
         };
         match sent {
             Ok(mut response) => {
                 let place = Box::new_uninit();
-                let sender = match sender {
-                    Sender::Http1(sender) => Some(sender),
-                    Sender::H2c(_) => None,
-                };
                 let status = response.status();
                 let framed = headers::strip_framing(status, response.headers_mut());
                 // What follows would be taken for an answer to the next request.
@@ -412,7 +409,8 @@ impl Pool {
                     return Err(self.failure(FailureKind::Invalid, "it switches to what nobody asked for"));
                 }
                 framed.map_err(|wrong| self.failure(FailureKind::Invalid, wrong))?;
-                let connection = Lease { pool: self.clone(), sender, connecting: Duration::ZERO };
+                let connection =
+                    Lease { pool: self.clone(), sender: Some(sender), connecting: Duration::ZERO };
                 Ok(Box::write(place, Answered { response, connection, outcome: Cell::new(Outcome::Success) }))
             }
             Err(mut error) => {
@@ -445,7 +443,7 @@ impl Pool {
 
     fn reuse(&self, now: Time) -> Option<Sender> {
         if self.target.protocol == Protocol::H2c {
-            return self.shared().map(Sender::H2c);
+            return self.shared.take(now, self.target.idle_timeout.into()).map(Sender::H2c);
         }
         let mut idle = self.idle.borrow_mut();
         let most = Span::from(self.target.idle_timeout);
@@ -473,20 +471,25 @@ impl Pool {
             Protocol::H2c => {
                 // One connects for all who wait; whoever comes after finds it.
                 let _turn = self.connecting.lock().await;
-                if let Some(sender) = self.shared() {
-                    return Ok(Sender::H2c(sender));
+                if let Some(sender) = self.reuse(now()) {
+                    return Ok(sender);
                 }
-                let io = self.dial().await?;
+                let io = match self.dial().await {
+                    Ok(io) => io,
+                    Err(failure) => {
+                        self.shared.rest(now());
+                        return self.reuse(now()).ok_or(failure);
+                    }
+                };
                 // No pings: gRPC servers close connections that have more than one in five minutes. What tells dead
                 // hosts is asked of TCP.
-                let (sender, connection) = http2::Builder::new(Local)
+                let made = http2::Builder::new(Local)
                     .timer(TokioTimer::new())
+                    .initial_max_send_streams(self.shared.expected())
                     .handshake(Belled::new(io))
                     .await
                     .map_err(|error| self.failure(FailureKind::Broken, error))?;
-                tokio::task::spawn_local(async move { drop(connection.await) });
-                *self.shared.borrow_mut() = Some(sender.clone());
-                Ok(Sender::H2c(sender))
+                Ok(Sender::H2c(self.shared.add(now(), made)))
             }
         }
     }
@@ -512,10 +515,6 @@ impl Pool {
         };
         let (io, _) = made.map_err(late)?.map_err(|error| self.failure(FailureKind::of(&error), error))?;
         Ok(io)
-    }
-
-    fn shared(&self) -> Option<http2::SendRequest<Outbound>> {
-        self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned()
     }
 }
 
