@@ -93,7 +93,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Fit<'_>, Unfit> {
         (Some(host), _) if !is_host(host.as_bytes()) => return Err(Unfit::HOST),
         _ if authority.is_some_and(is_wrong) => return Err(Unfit::HOST),
         (Some(host), Version::HTTP_2)
-            if authority.is_some_and(|other| other.as_bytes() != host.as_bytes()) =>
+            if authority.is_some_and(|other| !other.as_bytes().eq_ignore_ascii_case(host.as_bytes())) =>
         {
             return Err(Unfit::malformed("a request has one host\n"));
         }
@@ -251,6 +251,8 @@ mod tests {
         assert_eq!(reason(Version::HTTP_11, "/", &[]), bad);
         assert_eq!(reason(Version::HTTP_10, "/", &[]), None);
         assert_eq!(reason(Version::HTTP_11, "/", &["a", "a"]), bad);
+        assert_eq!(reason(Version::HTTP_2, "http://A.example/", &["a.EXAMPLE"]), None);
+        assert_eq!(reason(Version::HTTP_2, "http://a.example/", &["b.example"]), bad);
         for host in ["a b", "a/b", "u@a", "a,b", "a?b", "a#b", "a\\b", "\"a\""] {
             assert_eq!(reason(Version::HTTP_11, "/", &[host]), bad, "{host}");
         }

@@ -474,9 +474,8 @@ fn a_collector_gets_traces_and_metrics_and_the_upstream_its_parent() {
 
 #[test]
 fn a_collector_that_is_down_is_counted_and_said() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = format!(
-        "[otlp]\nendpoint = \"http://{closed}\"\nmetrics_every = \"50ms\"\n{}",
+        "[otlp]\nendpoint = \"http://127.0.0.1:1\"\nmetrics_every = \"50ms\"\n{}",
         quota(&origin(), "1/s", 9).replace("listen = \"127.0.0.1:0\"\n", "")
     );
     let gateway = Gateway::start(&[&config("otlp-down.toml", &text)]);
