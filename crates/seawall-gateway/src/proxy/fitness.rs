@@ -10,8 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Version};
 
-use super::headers;
-use super::headers::HEADER_BYTES_MAX;
+use super::headers::{self, HEADER_BYTES_MAX};
 
 /// Why a request is answered here, with the word for it in `x-seawall-reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

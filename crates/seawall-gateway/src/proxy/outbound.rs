@@ -27,8 +27,7 @@ use seawall::{instant, now};
 use tokio::time::Sleep;
 
 use super::access::Trail;
-use super::headers;
-use super::headers::HEADER_BYTES_MAX;
+use super::headers::{self, HEADER_BYTES_MAX};
 use super::replay::Cursor;
 
 /// Why a body ended early.
