@@ -63,13 +63,14 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             asked = whole(asked.collect().await.map(|all| all.to_bytes()).unwrap_or_default());
         }
         while let Some(Ok(frame)) = asked.frame().await {
+            // Who asked may have gone, which is no fault: a panic here would halt the test while it is printed.
             if let Ok(data) = frame.into_data() {
-                to_client.send_data(data).await.unwrap();
+                let _ = to_client.send_data(data).await;
             }
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", status);
-        to_client.send_trailers(trailers).await.unwrap();
+        let _ = to_client.send_trailers(trailers).await;
     });
     let response = given.into_iter().fold(response, |response, given| response.header("x-given", given));
     response.body(body.boxed()).unwrap()
