@@ -20,7 +20,9 @@ fn judge(result: &Result<Response, reqwest::Error>, repeat: Repeat) -> Judgement
     match result {
         Ok(response) => http::judge(response.status(), response.headers(), repeat),
         // Nothing was sent, so sending it is not sending it twice.
-        Err(error) if error.is_connect() => Judgement { outcome: Outcome::Failure, repeat: Repeat::Safe },
+        Err(error) if error.is_connect() => {
+            Judgement { outcome: Outcome::Failure, repeat: Repeat::Unreached }
+        }
         Err(_) => Judgement { outcome: Outcome::Failure, repeat },
     }
 }

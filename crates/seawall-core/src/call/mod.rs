@@ -7,9 +7,10 @@
 //! ```text
 //!          pick: host and ticket                     outcome: final
 //!   Ready ───────────────────────▶ InFlight (1..4) ─────────────────▶ Finish
-//!     ▲                              │   │   ▲
-//!     │                              │   └───┘ takes long: a hedge joins; one of several fails
-//!     └────────── Backoff ◀──────────┘ the last under way failed, may be repeated, is paid for
+//!     ▲ ▲                            │ │ │   ▲
+//!     │ │                            │ │ └───┘ takes long: a hedge joins; one of several fails
+//!     │ └───────── Elsewhere ◀───────┘ │ the last under way did not reach its host, and there are others
+//!     └─────────── Backoff ◀───────────┘ the last under way failed, may be repeated, is paid for
 //! ```
 //!
 //! **Mechanics.** Sans-I/O: [`Call::poll`] says what to do next, the driver does it and reports
@@ -17,7 +18,10 @@
 //! [`Step::WaitUntil`] has come. Picking a host and asking its back gate happen in here, so that no
 //! driver copies them; a refusal by one host's back gate tries the next and spends neither attempt
 //! nor budget. A retry is paid for *before* its backoff begins, a hedge when it is due; both from
-//! the same budget. Whichever attempt answers first wins, the others are given up as superseded. A
+//! the same budget. An attempt that did not reach its host ([`Repeat::Unreached`]) was no load to
+//! anybody: another host, not yet tried in vain, has the next at once and unpaid, so that hosts
+//! that are gone cost no answers while the budget is empty. Where no other takes it, it is a retry
+//! like any other. Whichever attempt answers first wins, the others are given up as superseded. A
 //! failure is final only when it is the last attempt under way: a failing hedge never ends a healthy
 //! first attempt, nor the other way round.
 //!
@@ -87,6 +91,7 @@ use crate::time::{Span, Time};
 
 use flights::{Flight, Flights, Kind};
 use hedging::Due;
+use hosts::Avoid;
 use shared::Paid;
 use telling::{give_up, refund, report, settle, tell};
 
@@ -114,8 +119,8 @@ pub const RETRY_AFTER_MAX: Span = Span::from_secs(300);
 pub struct Config {
     /// Attempts, the first included, 1 to [`ATTEMPTS_MAX`], or up to [`PERSISTENT_MAX`] where there is no
     /// service behind it to be spared; hedges come on top. Default 3. 0 means 1, and more than that is made.
-    /// All but the first are paid for, as [`Settings::budget`] says: a client that has just started has one
-    /// retry every ten seconds.
+    /// All but the first, and those after a host that was not reached, are paid for, as [`Settings::budget`]
+    /// says: a client that has just started has one retry every ten seconds.
     pub attempts: u32,
     /// The longest that one attempt may take, longer than zero: zero gives up every attempt when it begins.
     /// Default `None`, for as long as the call has.
@@ -149,8 +154,22 @@ pub struct Parts<'a, F: Ownership> {
 enum State {
     Ready,
     InFlight,
-    Backoff { since: Time, until: Time, paid: Paid },
+    /// A host was not reached: another has the next attempt at once.
+    Elsewhere,
+    Backoff {
+        since: Time,
+        until: Time,
+        paid: Paid,
+    },
     Over(Verdict),
+}
+
+/// How the next attempt follows one that failed.
+enum Next {
+    /// At once, on another host.
+    Elsewhere,
+    /// After this wait, paid for.
+    After(Span, Paid),
 }
 
 /// One logical call.
@@ -168,7 +187,7 @@ pub struct Call {
     hedged: bool,
     last_wait: Span,
     waited: Span,
-    last_host: Option<usize>,
+    avoid: Avoid,
     state: State,
     flights: Flights,
     due: Due,
@@ -192,7 +211,7 @@ impl Call {
             hedged: true,
             last_wait: Span::ZERO,
             waited: Span::ZERO,
-            last_host: None,
+            avoid: Avoid::default(),
             state: State::Ready,
             flights: Flights::default(),
             due: Due::Unasked,
@@ -263,6 +282,7 @@ impl Call {
         match &self.state {
             State::Over(verdict) => Step::Finish(*verdict),
             State::Ready => self.send(now, None, parts, rng),
+            State::Elsewhere => self.send_elsewhere(now, parts, rng),
             State::Backoff { until, .. } if now < *until => Step::WaitUntil(*until),
             State::Backoff { .. } => {
                 let State::Backoff { since, until, paid } = self.over(Verdict::Expired) else {
@@ -340,7 +360,7 @@ impl Call {
 
     /// Whether there is nothing that [`Call::abandon`] would give back.
     pub fn holds_nothing(&self) -> bool {
-        matches!(self.state, State::Ready | State::Over(_))
+        matches!(self.state, State::Ready | State::Elsewhere | State::Over(_))
             && self.flights.is_empty()
             && !self.holds_a_place()
     }
@@ -383,6 +403,21 @@ impl Call {
         }
     }
 
+    /// Sends an attempt whose host was not reached to another; if none takes it, it waits like any other.
+    fn send_elsewhere<F: Ownership>(&mut self, now: Time, parts: &Parts<'_, F>, rng: &mut Rng) -> Step {
+        if self.request.deadline <= now {
+            return self.finish(Verdict::Expired);
+        }
+        if let Ok(host) = self.take_off(now, Kind::Plain, &mut None, parts, rng) {
+            self.state = State::InFlight;
+            return self.departs(now, host);
+        }
+        match self.next_wait(now, Outcome::Failure, parts, rng) {
+            Ok((wait, paid)) => Step::WaitUntil(self.wait(now, wait, paid)),
+            Err(stop) => self.finish(Verdict::Answered { stop: Some(stop) }),
+        }
+    }
+
     /// When an attempt that begins now is given up.
     #[inline]
     fn until(&self, now: Time) -> Time {
@@ -420,13 +455,13 @@ impl Call {
         let flight =
             || Flight { lane, kind, host: 0, ticket: Ticket::blank(), pass, paid: None, begun: now, until };
         let picked = self.flights.add_if(flight, |flight| {
-            flight.host = parts.hosts.fill(now, &self.request, self.last_host, rng, &mut flight.ticket)?;
+            flight.host = parts.hosts.fill(now, &self.request, self.avoid, rng, &mut flight.ticket)?;
             flight.paid = paid.take();
             Ok(flight.host)
         });
         match picked {
             Ok(host) => {
-                (self.attempts, self.last_host, self.due) = (number, Some(host), Due::Unasked);
+                (self.attempts, self.avoid.last, self.due) = (number, Some(host), Due::Unasked);
                 Ok(host)
             }
             Err(rejection) => {
@@ -472,12 +507,12 @@ impl Call {
         rng: &mut Rng,
     ) {
         if !self.flights.is_empty() {
-            if !matches!(repeat, Repeat::Safe | Repeat::Wanted) {
+            if !repeat.is_free() {
                 (self.repeat, self.due) = (repeat, Due::Never);
             }
             return settle(now, flight, outcome, parts);
         }
-        match self.next_wait(now, outcome, repeat, parts, rng) {
+        match self.next(now, outcome, repeat, parts, rng) {
             Err(stop) => {
                 let lane = flight.lane;
                 self.flights.add(flight);
@@ -486,12 +521,53 @@ impl Call {
                 }
                 self.over(Verdict::Answered { stop: Some(stop) });
             }
-            Ok((wait, paid)) => {
-                self.last_wait = wait;
-                self.state = State::Backoff { since: now, until: now + wait, paid };
+            Ok(Next::Elsewhere) => {
+                self.avoid.unreached(flight.host);
+                self.state = State::Elsewhere;
+                settle(now, flight, outcome, parts);
+            }
+            Ok(Next::After(wait, paid)) => {
+                self.wait(now, wait, paid);
                 settle(now, flight, outcome, parts);
             }
         }
+    }
+
+    /// Waits before the next attempt. Who was not reached may be there by then.
+    fn wait(&mut self, now: Time, wait: Span, paid: Paid) -> Time {
+        self.avoid.forgive();
+        self.last_wait = wait;
+        let until = now + wait;
+        self.state = State::Backoff { since: now, until, paid };
+        until
+    }
+
+    /// How the next attempt follows; or why there is none.
+    fn next<F: Ownership>(
+        &self,
+        now: Time,
+        outcome: Outcome,
+        repeat: Repeat,
+        parts: &Parts<'_, F>,
+        rng: &mut Rng,
+    ) -> Result<Next, Stop> {
+        if self.tries() >= self.config.attempts.min(PERSISTENT_MAX) {
+            return Err(Stop::Attempts);
+        }
+        // What another attempt of this call was told holds too, unless this one was never received.
+        match if self.hedges > 0 && repeat.is_free() { self.repeat } else { repeat } {
+            Repeat::Safe | Repeat::Unreached | Repeat::Wanted => {}
+            Repeat::Unsafe => return Err(Stop::Unsafe),
+            Repeat::Unwanted => return Err(Stop::Unwanted),
+            Repeat::Final => return Err(Stop::Final),
+        }
+        let others = parts.hosts.gates().len() > 1;
+        let enforced = parts.stance.of(Policy::Retry) == Enforcement::Enforced;
+        if repeat == Repeat::Unreached && others && enforced && now < self.request.deadline {
+            return Ok(Next::Elsewhere);
+        }
+        let (wait, paid) = self.next_wait(now, outcome, parts, rng)?;
+        Ok(Next::After(wait, paid))
     }
 
     /// The wait before the next attempt, paid for; or why there is none.
@@ -499,23 +575,10 @@ impl Call {
         &self,
         now: Time,
         outcome: Outcome,
-        repeat: Repeat,
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) -> Result<(Span, Paid), Stop> {
-        let tries = self.attempts - self.hedges;
-        if tries >= self.config.attempts.min(PERSISTENT_MAX) {
-            return Err(Stop::Attempts);
-        }
-        // What another attempt of this call was told holds too, unless this one was never received.
-        let is_free = matches!(repeat, Repeat::Safe | Repeat::Wanted);
-        match if self.hedges > 0 && is_free { self.repeat } else { repeat } {
-            Repeat::Safe | Repeat::Wanted => {}
-            Repeat::Unsafe => return Err(Stop::Unsafe),
-            Repeat::Unwanted => return Err(Stop::Unwanted),
-            Repeat::Final => return Err(Stop::Final),
-        }
-        let mut wait = self.config.backoff.wait(tries - 1, self.last_wait, rng);
+        let mut wait = self.config.backoff.wait(self.tries() - 1, self.last_wait, rng);
         if let Outcome::Overloaded { retry_after: Some(asked) } = outcome {
             wait = wait.max(asked.min(RETRY_AFTER_MAX));
         }
@@ -531,6 +594,11 @@ impl Call {
             Some(paid) => Ok((wait, paid)),
             None => Err(Stop::Budget),
         }
+    }
+
+    /// Attempts so far that were no hedges.
+    fn tries(&self) -> u32 {
+        self.attempts - self.hedges
     }
 
     /// The attempt in this lane, if it is under way, answered: the others have lost.

@@ -8,6 +8,9 @@ use crate::time::Time;
 pub enum Repeat {
     /// It may be: doing it twice is harmless.
     Safe,
+    /// It may be, for it never came to its host, which takes no connections: another host may have it at once and
+    /// unpaid, as after a refusal by a back gate. Where no other takes it, as [`Repeat::Safe`].
+    Unreached,
     /// It must not be: doing it twice could do harm.
     Unsafe,
     /// It must not be: the callee asked for no other attempt (gRPC push-back, `x-envoy-ratelimited`).
@@ -17,6 +20,13 @@ pub enum Repeat {
     Wanted,
     /// It need not be: another attempt would fare no better (most 4xx and 500).
     Final,
+}
+
+impl Repeat {
+    /// Whether it may or shall be sent again.
+    pub(super) const fn is_free(self) -> bool {
+        matches!(self, Repeat::Safe | Repeat::Unreached | Repeat::Wanted)
+    }
 }
 
 /// Names an attempt under way, for outcomes and tickets.

@@ -5,6 +5,7 @@ mod leaks;
 mod received;
 mod table;
 mod tail;
+mod unreached;
 
 use alloc::sync::Arc;
 use std::fmt::Write as _;
@@ -39,13 +40,15 @@ enum Input {
     Spoils(Outcome),
     /// The same, and it shall be sent again.
     Wants(Outcome),
+    /// The latest attempt failed, for it never came to its host.
+    Misses,
     /// An earlier attempt went so.
     Late(Outcome),
     /// The caller went away.
     Abandon,
 }
 
-use Input::{Abandon, Late, Says, Spoils, Wants};
+use Input::{Abandon, Late, Misses, Says, Spoils, Wants};
 
 const OK: Input = Says(Outcome::Success);
 const FAILS: Input = Says(Outcome::Failure);
@@ -174,6 +177,7 @@ impl Bench {
             Says(outcome) => (latest, outcome, Repeat::Safe),
             Spoils(outcome) => (latest, outcome, Repeat::Unsafe),
             Wants(outcome) => (latest, outcome, Repeat::Wanted),
+            Misses => (latest, Outcome::Failure, Repeat::Unreached),
             Late(outcome) => (Lane(latest.0 - 1), outcome, Repeat::Safe),
             Abandon => return self.call.abandon(now, &parts),
         };

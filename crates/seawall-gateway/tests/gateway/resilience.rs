@@ -35,6 +35,17 @@ fn a_host_that_is_not_well_is_not_asked() {
 }
 
 #[test]
+fn hosts_that_are_gone_cost_no_answer_although_nothing_is_saved_for_retries_yet() {
+    let hosts = format!("\"http://{}\", \"http://127.0.0.1:1\", \"http://127.0.0.1:2\"", origin());
+    let file = format!("[upstream.u]\nhosts = [{hosts}]\n[route.r]\nupstream = \"u\"\n");
+    let gateway = Gateway::start(&[&config("gone.toml", &file)]);
+    for _ in 0..20 {
+        assert_eq!(ask(&gateway.address, "POST", "/", "host: localhost\r\n", "once").status, 200);
+        assert_eq!(gateway.get("/", "").status, 200);
+    }
+}
+
+#[test]
 fn a_fixed_answer_stands_in_where_there_is_none() {
     let fixed = "fallback = [{ status = 200, body = \"[]\", content_type = \"application/json\" }]";
     let gateway = before("fixed.toml", &origin_saying("503 Service Unavailable"), "", fixed);

@@ -51,6 +51,7 @@ use crate::rng::Rng;
 use crate::time::{Span, Time};
 
 pub use by_hand::Forced;
+pub(super) use pool::Avoid;
 use pool::{Pool, Search};
 use roster::Seat;
 
@@ -183,6 +184,7 @@ impl<F: Ownership> Hosts<F> {
         rng: &mut Rng,
     ) -> Result<(usize, Ticket), Rejection> {
         let mut ticket = Ticket::blank();
+        let avoid = Avoid { last: avoid, unreached: 0 };
         let host = self.fill(now, request, avoid, rng, &mut ticket)?;
         Ok((host, ticket))
     }
@@ -193,7 +195,7 @@ impl<F: Ownership> Hosts<F> {
         &self,
         now: Time,
         request: &Request,
-        avoid: Option<usize>,
+        avoid: Avoid,
         rng: &mut Rng,
         ticket: &mut Ticket,
     ) -> Result<usize, Rejection> {

@@ -17,10 +17,45 @@ const CHOICES: usize = 4;
 /// How many times the pool's typical latency holds a host that comes back.
 const RAMP_TARGET: u64 = 4;
 
+/// Whom an attempt shall not have, if it can be helped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Avoid {
+    /// Where another attempt of the same call is or was: asked last.
+    pub(in super::super) last: Option<usize>,
+    /// Who could not be reached by another attempt of the same call: not asked. A bit each, of the first 64.
+    pub(super) unreached: u64,
+}
+
+impl Avoid {
+    /// An attempt of the same call could not reach the host.
+    pub(in super::super) fn unreached(&mut self, host: usize) {
+        self.unreached |= bit(host);
+    }
+
+    /// Who could not be reached may be asked again.
+    pub(in super::super) fn forgive(&mut self) {
+        self.unreached = 0;
+    }
+
+    fn is_reached(&self, host: usize) -> bool {
+        self.unreached & bit(host) == 0
+    }
+
+    /// Whether the host may be asked before all others were.
+    fn allows(&self, host: usize) -> bool {
+        self.last != Some(host) && self.is_reached(host)
+    }
+}
+
+/// The bit of a host; none for one beyond the 64th, which is not noted.
+fn bit(host: usize) -> u64 {
+    u32::try_from(host).ok().and_then(|host| 1_u64.checked_shl(host)).unwrap_or(0)
+}
+
 /// A search for a host that takes the call: whom it has asked.
 #[derive(Debug)]
 pub(super) struct Search {
-    avoid: Option<usize>,
+    avoid: Avoid,
     asked: [(usize, Asked); CHOICES],
     choices: usize,
     walk: Option<Walk>,
@@ -48,7 +83,7 @@ struct Walk {
 }
 
 impl Search {
-    pub(super) fn new(avoid: Option<usize>) -> Search {
+    pub(super) fn new(avoid: Avoid) -> Search {
         Search { avoid, asked: [(usize::MAX, Asked::Gate); CHOICES], choices: 0, walk: None, refused: None }
     }
 
@@ -64,7 +99,7 @@ impl Search {
     }
 
     fn may_choose(&self, host: usize) -> bool {
-        self.asked(host).is_none() && self.avoid != Some(host)
+        self.asked(host).is_none() && self.avoid.allows(host)
     }
 }
 
@@ -150,13 +185,16 @@ impl Pool {
                 _ => !usable && self.roster.is_slow(&seats[host]),
             };
             walk.steps += 1;
-            if wanted && search.avoid != Some(host) {
+            if wanted && search.avoid.allows(host) {
                 found = Some(host);
             }
         }
         search.walk = Some(walk);
         // Better the host to avoid than none; once.
-        found.or_else(|| search.avoid.take().filter(|host| !self.roster.is_held_out(&seats[*host])))
+        found.or_else(|| {
+            let last = search.avoid.last.take()?;
+            (search.avoid.is_reached(last) && !self.roster.is_held_out(&seats[last])).then_some(last)
+        })
     }
 
     #[inline]

@@ -31,7 +31,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let repeat = prop_oneof![4 => Just(Repeat::Safe), 1 => Just(Repeat::Unsafe), 1 => Just(Repeat::Unwanted)];
+    let repeat = prop_oneof![
+        4 => Just(Repeat::Safe),
+        2 => Just(Repeat::Unreached),
+        1 => Just(Repeat::Unsafe),
+        1 => Just(Repeat::Unwanted),
+    ];
     prop_oneof![
         8 => (0..CALLS).prop_map(Op::Poll),
         6 => (0..CALLS, any::<bool>(), outcome(), repeat)
@@ -88,10 +93,12 @@ impl Crowd {
         let parts = Parts { backpressure: Some(&self.pressure), ..parts(&self.hosts, &self.shared) };
         match *op {
             Op::Poll(call) => {
-                if let Step::Send(attempt) = self.calls[call].poll(self.now, &parts, rng) {
+                let polled = &mut self.calls[call];
+                if let Step::Send(attempt) = polled.poll(self.now, &parts, rng) {
                     assert!(attempt.deadline <= self.now + ms(60) && attempt.number <= 5);
                     self.lanes[call] = attempt.lane;
-                    self.retries += u64::from(attempt.number > 1);
+                    let sent = polled.flights.iter().find(|flight| flight.lane == attempt.lane);
+                    self.retries += u64::from(sent.is_some_and(|flight| flight.paid.is_some()));
                 }
             }
             Op::Outcome { call, older, outcome, repeat } => {

@@ -22,6 +22,10 @@ fn in_state(name: &str) -> (Bench, u64) {
             bench.drain(at(0));
             bench.take(at(10), FAILS);
         }
+        "Elsewhere" => {
+            bench.drain(at(0));
+            bench.take(at(10), Misses);
+        }
         _ => {
             bench.drain(at(0));
             bench.take(at(10), OK);
@@ -37,14 +41,25 @@ fn state(call: &Call) -> String {
         State::Ready => "Ready".into(),
         State::InFlight => std::format!("InFlight {}", call.flights.iter().count()),
         State::Backoff { .. } => "Backoff".into(),
+        State::Elsewhere => "Elsewhere".into(),
         State::Over(_) => "Over".into(),
     }
 }
 
-const STATES: [&str; 5] = ["Ready", "InFlight 1", "InFlight 2", "Backoff", "Over"];
+const STATES: [&str; 6] = ["Ready", "InFlight 1", "InFlight 2", "Backoff", "Elsewhere", "Over"];
 
-const EVENTS: [&str; 9] =
-    ["polled", "succeeds", "fails", "older fails", "spoils", "hedge due", "overdue", "deadline", "abandoned"];
+const EVENTS: [&str; 10] = [
+    "polled",
+    "succeeds",
+    "fails",
+    "older fails",
+    "misses",
+    "spoils",
+    "hedge due",
+    "overdue",
+    "deadline",
+    "abandoned",
+];
 
 /// A line of the table: the state after the event, what the call then says, and the state after that.
 fn transition(from: &str, event: &str) -> Option<String> {
@@ -52,6 +67,7 @@ fn transition(from: &str, event: &str) -> Option<String> {
     match event {
         "succeeds" => bench.take(at(now), OK),
         "fails" => bench.take(at(now), FAILS),
+        "misses" => bench.take(at(now), Misses),
         "spoils" => bench.take(at(now), Spoils(Outcome::Failure)),
         "older fails" if bench.call.attempts() > 1 => bench.take(at(now), Late(Outcome::Failure)),
         "older fails" => return None,
@@ -76,6 +92,7 @@ fn every_state_by_every_event() {
         Ready      polled      → Ready      send 1 to host 0 by 100 → InFlight 1
         Ready      succeeds    → Ready      send 1 to host 0 by 100 → InFlight 1
         Ready      fails       → Ready      send 1 to host 0 by 100 → InFlight 1
+        Ready      misses      → Ready      send 1 to host 0 by 100 → InFlight 1
         Ready      spoils      → Ready      send 1 to host 0 by 100 → InFlight 1
         Ready      hedge due   → Ready      send 1 to host 0 by 130 → InFlight 1
         Ready      overdue     → Ready      send 1 to host 0 by 200 → InFlight 1
@@ -84,6 +101,7 @@ fn every_state_by_every_event() {
         InFlight 1 polled      → InFlight 1 waits → InFlight 1
         InFlight 1 succeeds    → Over       answered → Over
         InFlight 1 fails       → Backoff    waits → Backoff
+        InFlight 1 misses      → Elsewhere  send 2 to host 1 by 110 → InFlight 1
         InFlight 1 spoils      → Over       answered, stop Unsafe → Over
         InFlight 1 hedge due   → InFlight 1 send 2 to host 1 by 140 → InFlight 2
         InFlight 1 overdue     → InFlight 1 cancel 1 → Backoff
@@ -93,6 +111,7 @@ fn every_state_by_every_event() {
         InFlight 2 succeeds    → Over       cancel 1, answered → Over
         InFlight 2 fails       → InFlight 1 waits → InFlight 1
         InFlight 2 older fails → InFlight 1 waits → InFlight 1
+        InFlight 2 misses      → InFlight 1 waits → InFlight 1
         InFlight 2 spoils      → InFlight 1 waits → InFlight 1
         InFlight 2 hedge due   → InFlight 2 waits → InFlight 2
         InFlight 2 overdue     → InFlight 2 cancel 1, cancel 2 → Backoff
@@ -101,14 +120,25 @@ fn every_state_by_every_event() {
         Backoff    polled      → Backoff    waits → Backoff
         Backoff    succeeds    → Backoff    waits → Backoff
         Backoff    fails       → Backoff    waits → Backoff
+        Backoff    misses      → Backoff    waits → Backoff
         Backoff    spoils      → Backoff    waits → Backoff
         Backoff    hedge due   → Backoff    waits → Backoff
         Backoff    overdue     → Backoff    send 2 to host 1 by 210 → InFlight 1
         Backoff    deadline    → Backoff    expired → Over
         Backoff    abandoned   → Over       expired → Over
+        Elsewhere  polled      → Elsewhere  send 2 to host 1 by 110 → InFlight 1
+        Elsewhere  succeeds    → Elsewhere  send 2 to host 1 by 110 → InFlight 1
+        Elsewhere  fails       → Elsewhere  send 2 to host 1 by 110 → InFlight 1
+        Elsewhere  misses      → Elsewhere  send 2 to host 1 by 110 → InFlight 1
+        Elsewhere  spoils      → Elsewhere  send 2 to host 1 by 110 → InFlight 1
+        Elsewhere  hedge due   → Elsewhere  send 2 to host 1 by 140 → InFlight 1
+        Elsewhere  overdue     → Elsewhere  send 2 to host 1 by 210 → InFlight 1
+        Elsewhere  deadline    → Elsewhere  expired → Over
+        Elsewhere  abandoned   → Over       expired → Over
         Over       polled      → Over       answered → Over
         Over       succeeds    → Over       answered → Over
         Over       fails       → Over       answered → Over
+        Over       misses      → Over       answered → Over
         Over       spoils      → Over       answered → Over
         Over       hedge due   → Over       answered → Over
         Over       overdue     → Over       answered → Over
