@@ -98,12 +98,17 @@ impl Reply {
     pub(super) fn outcome(self, heeds: bool) -> Outcome {
         match self {
             Reply::Ok | Reply::Degraded => Outcome::Success,
-            Reply::Failed => Outcome::Failure,
+            Reply::Failed | Reply::Unreached => Outcome::Failure,
             Reply::TimedOut => Outcome::TimedOut,
             Reply::Shed { retry_after } | Reply::Throttled { retry_after } => {
                 Outcome::Overloaded { retry_after: retry_after.filter(|_| heeds) }
             }
         }
+    }
+
+    /// Whether the request may be sent again.
+    pub(super) fn repeat(self) -> Repeat {
+        if self == Reply::Unreached { Repeat::Unreached } else { Repeat::Safe }
     }
 }
 
@@ -315,7 +320,7 @@ impl World<'_> {
                     return;
                 };
                 let (outcome, parts) = (reply.outcome(habit.heeds), parts(habit));
-                course.call.on_outcome(self.now, lane, outcome, Repeat::Safe, &parts, &mut course.rng);
+                course.call.on_outcome(self.now, lane, outcome, reply.repeat(), &parts, &mut course.rng);
                 self.step(id);
             }
             (Kind::Station(_), Some(lane)) => self.answer_in_station(id, lane, reply),
@@ -366,7 +371,7 @@ impl World<'_> {
         let passed = &mut self.outcomes.edges[link].seconds[second];
         *match reply {
             Reply::Ok | Reply::Degraded => &mut passed.answered,
-            Reply::Failed => &mut passed.failed,
+            Reply::Failed | Reply::Unreached => &mut passed.failed,
             Reply::Shed { .. } | Reply::Throttled { .. } => &mut passed.refused,
             Reply::TimedOut => &mut passed.expired,
         } += 1;
@@ -379,7 +384,7 @@ impl World<'_> {
         *match reply {
             Reply::Ok => &mut counts.ok,
             Reply::Degraded => &mut counts.degraded,
-            Reply::Failed => &mut counts.failed,
+            Reply::Failed | Reply::Unreached => &mut counts.failed,
             Reply::Shed { .. } => &mut counts.shed,
             Reply::Throttled { .. } => &mut counts.throttled,
             Reply::TimedOut => &mut counts.abandoned,

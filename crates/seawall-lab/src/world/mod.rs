@@ -132,6 +132,8 @@ enum Reply {
     Ok,
     Degraded,
     Failed,
+    /// Nobody listens there.
+    Unreached,
     /// Refused for want of capacity, perhaps until then.
     Shed {
         retry_after: Option<Span>,

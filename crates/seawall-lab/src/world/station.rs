@@ -353,7 +353,8 @@ impl World<'_> {
         let Some(at) = at(&mut self.legs, &mut self.stations, id) else { return };
         let Some(course) = &mut at.passage.course else { return };
         let parts = at.station.parts(at.passage.route);
-        course.call.on_outcome(self.now, lane, reply.outcome(true), Repeat::Safe, &parts, &mut course.rng);
+        let (outcome, repeat) = (reply.outcome(true), reply.repeat());
+        course.call.on_outcome(self.now, lane, outcome, repeat, &parts, &mut course.rng);
         self.step_in_station(id);
     }
 
@@ -366,6 +367,8 @@ impl World<'_> {
             return;
         };
         let (reply, outcome) = match verdict {
+            // Whoever called did reach this station.
+            Verdict::Answered { .. } if at.last == Reply::Unreached => (Reply::Failed, Outcome::Failure),
             Verdict::Answered { .. } => (at.last, at.last.outcome(true)),
             Verdict::Rejected(rejection) => (refusal(&rejection), Outcome::Ignored),
             Verdict::Expired => (Reply::TimedOut, Outcome::TimedOut),
@@ -395,7 +398,7 @@ impl World<'_> {
         let route = &at.station.routes[at.passage.route as usize];
         let trouble = match reply {
             Reply::Ok | Reply::Degraded | Reply::Throttled { .. } => return self.leave_station(id, reply),
-            Reply::Failed => Trouble::Failed,
+            Reply::Failed | Reply::Unreached => Trouble::Failed,
             Reply::TimedOut => Trouble::NoAnswer,
             Reply::Shed { .. } => Trouble::Refused(Reason::Full),
         };
@@ -420,7 +423,7 @@ impl World<'_> {
         *match reply {
             Reply::Ok | Reply::Degraded => &mut attempts.answered,
             Reply::Shed { .. } | Reply::Throttled { .. } => &mut attempts.refused,
-            Reply::Failed | Reply::TimedOut => &mut attempts.failed,
+            Reply::Failed | Reply::Unreached | Reply::TimedOut => &mut attempts.failed,
         } += 1;
         self.reply(leg.owner, reply);
     }

@@ -162,7 +162,7 @@ impl World<'_> {
         }
         let (workers, queue) = (service.workers, service.model.queue);
         let Some(replica) = service.replicas.get_mut(number as usize).filter(|replica| replica.up) else {
-            return self.finish_task(id, Reply::Failed);
+            return self.finish_task(id, Reply::Unreached);
         };
         let room = replica.room(self.now, workers, queue.unwrap_or(u32::MAX), id);
         if attempt && self.is_measured() {
@@ -374,7 +374,7 @@ impl World<'_> {
             *match reply {
                 Reply::Ok | Reply::Degraded => &mut attempts.answered,
                 Reply::Shed { .. } | Reply::Throttled { .. } => &mut attempts.refused,
-                Reply::Failed | Reply::TimedOut => &mut attempts.failed,
+                Reply::Failed | Reply::Unreached | Reply::TimedOut => &mut attempts.failed,
             } += 1;
         }
         self.reply(owner, reply);
