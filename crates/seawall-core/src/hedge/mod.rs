@@ -14,7 +14,9 @@
 //! places are taken (a running mean at the times when a hedge is due), or when the budget is empty.
 //! The mean over the last [`BUSY_SOON`] and that over the last [`BUSY_LONG`] must both be below: a lull of
 //! a moment is no room, for the loser of a hedge may go on keeping a worker busy that nobody counts.
-//! While too little is known to tell the quantile, none is sent either. What to do when an attempt
+//! While too little is known to tell the quantile, none is sent either. Where latencies hardly differ,
+//! hedges come too late to win, and each costs an attempt for nothing: after [`FUTILE_AFTER`] in a row that
+//! did not answer first, one of [`FUTILE_TRIES`] that are due is sent, until one wins again. What to do when an attempt
 //! fails while another is under way is the matter of [`crate::call`].
 
 use crate::measure::ewma::Ewma;
@@ -29,6 +31,12 @@ pub const BUSY_SOON: u32 = 20;
 
 /// The same, to see that it is over.
 pub const BUSY_LONG: u32 = 500;
+
+/// After so many hedges in a row of which none answered first, they are futile.
+pub const FUTILE_AFTER: u32 = 1_000;
+
+/// Of how many hedges that are due one is sent while they are futile.
+pub const FUTILE_TRIES: u32 = 10;
 
 /// After how long a hedge is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,6 +135,8 @@ pub enum Off {
     Overload,
     /// The retry budget is empty.
     Budget,
+    /// Hedges have not won for long: [`FUTILE_AFTER`].
+    Futile,
     /// No host, or the client's own backpressure, let it pass.
     Refused,
     /// Hedges are in shadow.
@@ -148,6 +158,8 @@ pub struct Snapshot {
     pub overload: u64,
     /// … because the budget was empty.
     pub unpaid: u64,
+    /// … because they had not won for long.
+    pub futile: u64,
     /// … because nobody let them pass.
     pub refused: u64,
     /// … because hedges are in shadow.
@@ -161,6 +173,10 @@ pub struct Hedge {
     quantile: Option<Tracked>,
     busy_soon: Ewma,
     busy_long: Ewma,
+    /// Sent since one won.
+    in_vain: u32,
+    /// How many more that are due are not sent while they are futile.
+    skips: u32,
     counts: Snapshot,
 }
 
@@ -172,13 +188,14 @@ impl Hedge {
             After::Quantile(quantile) => Some(Tracked::new(quantile)),
         };
         let [busy_soon, busy_long] = [BUSY_SOON, BUSY_LONG].map(|hedges| Ewma::new(hedges, 1));
-        Hedge { config, quantile, busy_soon, busy_long, counts: Snapshot::default() }
+        Hedge { config, quantile, busy_soon, busy_long, in_vain: 0, skips: 0, counts: Snapshot::default() }
     }
 
     /// Changes the config; what is known and counted stays.
     pub fn configure(&mut self, config: Config) {
         if config.after != self.config.after {
             self.quantile = Hedge::new(config).quantile;
+            self.in_vain = 0;
         }
         self.config = config;
     }
@@ -197,7 +214,7 @@ impl Hedge {
         self.counts.after
     }
 
-    /// A hedge is due: whether the upstream can bear it.
+    /// A hedge is due: whether the upstream can bear it, and it may win.
     pub fn admit(&mut self, load: Load) -> Result<(), Off> {
         if load.limit > 0 {
             let taken = f64::from(load.in_flight) / f64::from(load.limit);
@@ -205,7 +222,14 @@ impl Hedge {
             self.busy_soon.add(taken);
             self.busy_long.add(taken);
         }
-        if load.stands || self.busy() > self.config.busy_most { Err(Off::Overload) } else { Ok(()) }
+        if load.stands || self.busy() > self.config.busy_most {
+            return Err(Off::Overload);
+        }
+        if self.in_vain >= FUTILE_AFTER && self.skips > 0 {
+            self.skips -= 1;
+            return Err(Off::Futile);
+        }
+        Ok(())
     }
 
     /// The share of places taken of late, or for longer if that is more.
@@ -217,11 +241,14 @@ impl Hedge {
     /// A hedge was sent.
     pub fn sent(&mut self) {
         self.counts.sent += 1;
+        self.in_vain = self.in_vain.saturating_add(1);
+        self.skips = FUTILE_TRIES - 1;
     }
 
     /// A hedge answered first.
     pub fn won(&mut self) {
         self.counts.won += 1;
+        self.in_vain = 0;
     }
 
     /// A hedge that was due is not sent.
@@ -229,6 +256,7 @@ impl Hedge {
         match why {
             Off::Overload => self.counts.overload += 1,
             Off::Budget => self.counts.unpaid += 1,
+            Off::Futile => self.counts.futile += 1,
             Off::Refused => self.counts.refused += 1,
             Off::Shadow => self.counts.shadowed += 1,
         }

@@ -71,14 +71,52 @@ fn a_lull_of_a_moment_is_not_yet_room() {
     assert!(after.is_some_and(|after| (20..100).contains(&after)), "{after:?}");
 }
 
+/// Of so many hedges that are due, those that are sent.
+fn sent(hedge: &mut Hedge, due: u32) -> u32 {
+    let mut admitted = || hedge.admit(Load::default()).map(|()| hedge.sent()).is_ok();
+    (0..due).map(|_| u32::from(admitted())).sum()
+}
+
+#[test]
+fn hedges_that_never_win_are_seldom_tried() {
+    let mut hedge = Hedge::new(Config::default());
+    assert_eq!(sent(&mut hedge, FUTILE_AFTER), FUTILE_AFTER);
+    assert_eq!(sent(&mut hedge, 100), 100 / FUTILE_TRIES);
+    hedge.won();
+    assert_eq!(sent(&mut hedge, FUTILE_AFTER), FUTILE_AFTER, "one that wins brings the others back");
+    assert_eq!(sent(&mut hedge, 1), 0);
+    hedge.configure(Config::new(After::Delay(ms(7))).unwrap());
+    assert_eq!(sent(&mut hedge, 100), 100, "another delay may do better");
+}
+
+#[test]
+fn hedges_that_seldom_win_go_on() {
+    let mut hedge = Hedge::new(Config::default());
+    for _ in 0..100 {
+        assert_eq!(sent(&mut hedge, FUTILE_AFTER - 1), FUTILE_AFTER - 1);
+        hedge.won();
+    }
+}
+
+#[test]
+fn a_try_that_could_not_be_sent_is_made_up_for() {
+    let mut hedge = Hedge::new(Config::default());
+    sent(&mut hedge, FUTILE_AFTER);
+    let tried = (0..FUTILE_TRIES).position(|_| hedge.admit(Load::default()).is_ok());
+    assert_eq!(tried, Some(FUTILE_TRIES as usize - 1));
+    hedge.withheld(Off::Budget);
+    assert_eq!(hedge.admit(Load::default()), Ok(()));
+}
+
 #[test]
 fn everything_is_counted() {
     let mut hedge = Hedge::new(Config::default());
     hedge.sent();
     hedge.won();
-    [Off::Overload, Off::Budget, Off::Refused].into_iter().for_each(|why| hedge.withheld(why));
-    let Snapshot { sent, won, overload, unpaid, refused, .. } = hedge.snapshot();
-    assert_eq!([sent, won, overload, unpaid, refused], [1; 5]);
+    let all = [Off::Overload, Off::Budget, Off::Futile, Off::Refused, Off::Shadow];
+    all.into_iter().for_each(|why| hedge.withheld(why));
+    let Snapshot { sent, won, overload, unpaid, futile, refused, shadowed, .. } = hedge.snapshot();
+    assert_eq!([sent, won, overload, unpaid, futile, refused, shadowed], [1; 7]);
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn attempts(registry: &mut Registry, road: &Road) {
             ("lost", of.sent.saturating_sub(of.won)),
             ("overload", of.overload),
             ("unpaid", of.unpaid),
+            ("futile", of.futile),
             ("refused", of.refused),
         ];
         for (result, count) in results {
