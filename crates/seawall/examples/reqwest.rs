@@ -67,7 +67,12 @@ impl Orders {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let orders = Orders::new(std::env::args().skip(1).collect());
+    let hosts: Vec<String> = std::env::args().skip(1).collect();
+    if hosts.is_empty() {
+        eprintln!("name the hosts to ask, such as http://127.0.0.1:3000/ http://127.0.0.1:3001/");
+        return;
+    }
+    let orders = Orders::new(hosts);
     for _ in 0..10 {
         match orders.get("").await {
             Ok(response) => println!("{}", response.status()),
