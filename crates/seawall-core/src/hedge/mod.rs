@@ -16,8 +16,8 @@
 //! a moment is no room, for the loser of a hedge may go on keeping a worker busy that nobody counts.
 //! While too little is known to tell the quantile, none is sent either. Where latencies hardly differ,
 //! hedges come too late to win, and each costs an attempt for nothing: after [`FUTILE_AFTER`] in a row that
-//! did not answer first, one of [`FUTILE_TRIES`] that are due is sent, until one wins again. What to do when an attempt
-//! fails while another is under way is the matter of [`crate::call`].
+//! did not answer first, one of [`FUTILE_TRIES`] that are due is sent, until one wins again. What to do
+//! when an attempt fails while another is under way is the matter of [`crate::call`].
 
 use crate::measure::ewma::Ewma;
 use crate::measure::quantile::{Histogram, Quantile, Tracked};
