@@ -4,7 +4,7 @@ use super::{ONE, Own, Ownership, Refused};
 use crate::decision::{Policy, Reason, Rejection, Standing};
 use crate::enforcement::Enforcement;
 use crate::request::Request;
-use crate::throttle::{self, Grant, Look, Mark, Purse, Refund, Slot, Throttle};
+use crate::throttle::{self, Grant, Look, Mark, Purse, Refund, Shape, Slot, Throttle};
 use crate::time::{Span, Time};
 
 /// A throttle, whole: its shards under one ownership.
@@ -146,9 +146,9 @@ impl<F: Ownership> Rule<F> {
             Look::Overflow => return Err(Unmet::Overflow),
             Look::Refused(refusal) => refusal,
         };
-        let late = match enforcement {
-            Enforcement::Enforced => self.line_up(shard, now, request, purse, refusal),
-            Enforcement::Shadow | Enforcement::Off => None,
+        let late = match (enforcement, shard.config().shape) {
+            (Enforcement::Enforced, Some(shape)) => self.line_up(shard, shape, now, request, purse, refusal),
+            _ => None,
         };
         Err(match late {
             Some(Ok(slot)) => Unmet::Late(slot, purse),
@@ -161,12 +161,12 @@ impl<F: Ownership> Rule<F> {
     fn line_up(
         &self,
         shard: &mut Throttle,
+        shape: Shape,
         now: Time,
         request: &Request,
         purse: Purse,
         refusal: Rejection,
     ) -> Option<Result<Slot, Rejection>> {
-        let shape = shard.config().shape?;
         let wait = refusal.retry_after;
         // Without a standing, it was refused for want of a place in the table.
         if wait == Span::MAX || refusal.standing.is_none() {

@@ -234,7 +234,9 @@ impl Gauge {
 
     /// Whole tokens that could be taken now.
     pub(crate) const fn tokens(&self, level: Level, now: Ticks) -> u64 {
-        self.capacity.saturating_sub(level.missing(now)) / self.token
+        let left = self.capacity.saturating_sub(level.missing(now));
+        // A division takes as long as all else: who is refused has none left.
+        if left < self.token { 0 } else { left / self.token }
     }
 
     /// Units of `cost` tokens; `None` when a full bucket has not as many.
