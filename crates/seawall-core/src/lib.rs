@@ -28,5 +28,6 @@ pub mod retry;
 pub mod rng;
 pub mod setting;
 pub mod shed;
+pub mod stripes;
 pub mod throttle;
 pub mod time;

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::request::Key;
+use crate::stripes::Stripe;
 
 /// A part, or shards of it.
 pub trait Own<T> {
@@ -23,8 +24,8 @@ pub trait Own<T> {
 
 /// A way of owning, and what wakes its waiters.
 pub trait Ownership {
-    /// A number that few other threads have: which counter to use where there are several.
-    fn stripe() -> usize;
+    /// Which word is this thread's, where each has its own.
+    fn stripe() -> Stripe;
 
     /// What the driver parks in a queue: an id in the lab, a `Waker` on tokio.
     type Waiter;
@@ -42,8 +43,8 @@ pub const fn shard_of(key: Key, shards: usize) -> usize {
 pub struct Alone<W>(core::marker::PhantomData<W>);
 
 impl<W> Ownership for Alone<W> {
-    fn stripe() -> usize {
-        0
+    fn stripe() -> Stripe {
+        Stripe::own(0)
     }
 
     type Waiter = W;

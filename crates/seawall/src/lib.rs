@@ -59,6 +59,7 @@ pub mod monitor;
 pub mod observe;
 pub mod pipeline;
 pub mod single;
+mod this_thread;
 mod threads;
 
 #[cfg(feature = "tsc")]

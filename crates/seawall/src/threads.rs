@@ -1,7 +1,6 @@
 //! Ownership for many threads: shards for what is keyed by user, one short lock for the rest.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::thread::yield_now;
 use std::time::Duration;
@@ -9,19 +8,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use seawall_core::gate::{Own, Ownership, shard_of};
 use seawall_core::request::Key;
+use seawall_core::stripes::Stripe;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+use crate::this_thread;
 
 /// Parts behind locks, waiters as [`Waker`]s.
 #[derive(Clone, Copy, Debug)]
 pub struct Threads;
 
 impl Ownership for Threads {
-    fn stripe() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-        }
-        MINE.with(|mine| *mine)
+    #[inline]
+    fn stripe() -> Stripe {
+        this_thread::stripe()
     }
 
     type Waiter = Waker;

@@ -11,7 +11,8 @@ use seawall::core::breaker::{Concurrent, Config, Extent, Mode, Settings};
 use seawall::core::outcome::Outcome;
 use seawall::core::time::{Span, Time};
 
-const THREADS: u32 = 8;
+/// More than can each have a counter of its own.
+const THREADS: u32 = 20;
 
 fn at(millis: u64) -> Time {
     Time::ZERO + Span::from_millis(millis)
@@ -47,7 +48,8 @@ fn no_success_is_lost_and_none_is_counted_twice() {
     let pass = breaker.admit(at(0)).unwrap();
     breaker.report(at(0), &pass, Outcome::Failure);
     let rate = breaker.snapshot().failure_rate;
-    assert!((rate - 1.0 / 80_001.0).abs() < 1e-12, "{rate}");
+    let calls = f64::from(THREADS) * 10_000.0 + 1.0;
+    assert!((rate - 1.0 / calls).abs() < 1e-12, "{rate}");
 }
 
 #[test]
@@ -61,6 +63,28 @@ fn failures_among_successes_count_exactly() {
         }
     });
     assert_eq!((breaker.snapshot().failure_rate, breaker.snapshot().mode), (0.25, Mode::Closed));
+}
+
+#[test]
+fn what_was_counted_before_a_reset_counts_for_nothing() {
+    let breaker = breaker(Extent::Time(Span::from_secs(3_600)));
+    let succeeds = || {
+        let pass = breaker.admit(at(0)).unwrap();
+        breaker.report(at(0), &pass, Outcome::Success);
+    };
+    together(|number| {
+        for call in 0..10_000 {
+            succeeds();
+            if number == 0 && call % 10 == 0 {
+                breaker.reset(at(0));
+            }
+        }
+    });
+    breaker.reset(at(0));
+    (0..99).for_each(|_| succeeds());
+    let pass = breaker.admit(at(0)).unwrap();
+    breaker.report(at(0), &pass, Outcome::Failure);
+    assert_eq!(breaker.snapshot().failure_rate, 0.01);
 }
 
 #[test]

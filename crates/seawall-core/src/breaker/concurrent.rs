@@ -5,13 +5,14 @@
 //!
 //! **Mechanics.** While the breaker is *calm* (closed, the last call did not fail, and enough calls are
 //! there that one more success can only lower the shares) its epoch stands in one word that all
-//! read. An admission reads that word; a success adds one to a counter of its own stripe, a cache line
-//! that few others touch. Whatever else happens takes the lock, and first tells the breaker of the
+//! read. An admission reads that word; a success adds one to a counter of its own [stripe](Stripes).
+//! Whatever else happens takes the lock, and first tells the breaker of the
 //! successes that were counted since: only successes lie between, so it decides exactly as if it had
 //! been told of each in its turn. By time, it is calm until its window next slides.
 //!
-//! **Edges.** A counter carries the epoch it counts for. A success that comes late finds another one
-//! there, takes the lock, and is ignored like any late result.
+//! **Edges.** A counter carries the epoch it counts for. Of a success that comes late either whoever counts
+//! it sees that, takes the lock, and is ignored like any late result; or whoever reads the counter does. A
+//! counter runs over after 2³² successes, which is told from none as long as the breaker hears of it in between.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,20 +22,14 @@ use crate::event::{Event, Events};
 use crate::outcome::Outcome;
 use crate::own::{Own, Ownership};
 use crate::request::Key;
+use crate::stripes::{STRIPES, Stripe, Stripes};
 use crate::time::Time;
 
 /// Where the epoch begins in a word; below it, a stripe counts.
 const EPOCH: u32 = 32;
 const COUNT: u64 = (1 << EPOCH) - 1;
-/// Counters that a breaker keeps.
-const STRIPES: usize = 8;
 /// The word of a breaker that is not calm.
 const BUSY: u64 = u64::MAX;
-
-/// A counter on a cache line of its own, and its neighbour's that comes along.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe(AtomicU64);
 
 /// What is known of a breaker without its lock.
 #[derive(Debug)]
@@ -44,7 +39,9 @@ pub struct Front {
     /// Until when it is calm, and from which duration on a call is slow: nanoseconds.
     until: AtomicU64,
     slow: AtomicU64,
-    stripes: [Stripe; STRIPES],
+    fine: Stripes,
+    /// The words of `fine` that the breaker has been told of. Written under its lock.
+    told: [AtomicU64; 2 * STRIPES],
 }
 
 impl Default for Front {
@@ -54,7 +51,8 @@ impl Default for Front {
             calm: AtomicU64::new(BUSY),
             until: AtomicU64::new(0),
             slow: AtomicU64::new(u64::MAX),
-            stripes: Default::default(),
+            fine: Stripes::default(),
+            told: Default::default(),
         }
     }
 }
@@ -67,9 +65,8 @@ impl Front {
         calm.then_some(Pass { epoch, lease: None, since: now })
     }
 
-    /// Takes in how a call went, if that changes nothing but a count. `stripe` is best another one
-    /// for each thread.
-    pub fn report(&self, stripe: usize, now: Time, pass: &Pass, outcome: Outcome) -> bool {
+    /// Takes in how a call went, if that changes nothing but a count.
+    pub fn report(&self, stripe: Stripe, now: Time, pass: &Pass, outcome: Outcome) -> bool {
         let calm = self.calm.load(Ordering::Acquire) == pass.epoch
             && pass.lease.is_none()
             && now.as_nanos() < self.until.load(Ordering::Relaxed);
@@ -85,25 +82,29 @@ impl Front {
         if outcome != Outcome::Success {
             return true;
         }
-        let counter = &self.stripes[stripe % STRIPES].0;
-        let count = |word: u64| {
-            let counts = word >> EPOCH == pass.epoch & COUNT && word & COUNT < COUNT;
-            counts.then_some(word + 1)
-        };
-        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
+        let epoch = pass.epoch << EPOCH;
+        self.fine.update(stripe, |word| match word & !COUNT {
+            of if of == epoch => Some(epoch | word.wrapping_add(1) & COUNT),
+            // Another thread counts here, too, and for a later epoch.
+            of if (of.wrapping_sub(epoch) as i64) > 0 => None,
+            _ => Some(epoch | 1),
+        })
     }
 
     /// Tells the breaker of the successes since; under its lock, before any of its verbs.
     pub fn tell(&self, breaker: &mut Breaker) {
-        let epoch = (breaker.epoch & COUNT) << EPOCH;
-        let is_new = |stripe: &&Stripe| {
-            let word = stripe.0.load(Ordering::Relaxed);
-            word & !COUNT == epoch && word & COUNT > 0
-        };
-        let take = |stripe: &Stripe| stripe.0.swap(epoch, Ordering::Relaxed) & COUNT;
-        let fine = self.stripes.iter().filter(is_new).map(take).sum::<u64>();
+        let epoch = breaker.epoch << EPOCH;
+        let mut fine = 0_u32;
+        for (place, word) in self.fine.words().filter(|(_, word)| word & !COUNT == epoch) {
+            let told = self.told[place].load(Ordering::Relaxed);
+            if told != word {
+                self.told[place].store(word, Ordering::Relaxed);
+                let before = if told & !COUNT == epoch { told } else { 0 };
+                fine = fine.saturating_add((word as u32).wrapping_sub(before as u32));
+            }
+        }
         if fine > 0 {
-            breaker.add_fine(u32::try_from(fine).unwrap_or(u32::MAX));
+            breaker.add_fine(fine);
         }
     }
 
@@ -113,12 +114,6 @@ impl Front {
             self.calm.store(BUSY, Ordering::Release);
             return;
         };
-        let epoch = (breaker.epoch & COUNT) << EPOCH;
-        for stripe in &self.stripes {
-            if stripe.0.load(Ordering::Relaxed) & !COUNT != epoch {
-                stripe.0.store(epoch, Ordering::Relaxed);
-            }
-        }
         let slow = breaker.config.0.slow.map_or(u64::MAX, |slow| slow.after.as_nanos());
         self.slow.store(slow, Ordering::Relaxed);
         self.until.store(until.as_nanos(), Ordering::Relaxed);

@@ -28,12 +28,13 @@ use seawall_core::time::Time;
 
 use crate::clock::now;
 use crate::identity::seed;
+use crate::this_thread;
 use crate::threads::{Locks, Threads};
 
 pub use drive::{Closures, Drive, Ended, Exchange, Judgement};
 pub use layer::{Adapter, CallFuture, CallLayer, Calls, Copies, Outgoing};
 
-/// The stream of chance of the hosts; calls have those from zero on.
+/// The stream of chance of the hosts; calls have others.
 const HOSTS: u64 = u64::MAX;
 
 /// The key under which parts with one shard are reached.
@@ -47,7 +48,8 @@ pub struct Upstream {
     front: Option<Arc<Gate<Threads>>>,
     switch: Switch,
     seed: u64,
-    calls: AtomicU64,
+    /// The stream of chance of the next call, where they are numbered.
+    numbers: Option<AtomicU64>,
 }
 
 impl Upstream {
@@ -65,8 +67,8 @@ impl Upstream {
 
     /// The same with hosts of the caller's making, perhaps known from before.
     pub fn of(hosts: Hosts<Threads>, shared: Arc<Locks<Shared>>, seed: u64) -> Upstream {
-        let (switch, calls) = (Switch::default(), AtomicU64::new(0));
-        Upstream { hosts, shared, backpressure: None, front: None, switch, seed, calls }
+        let switch = Switch::default();
+        Upstream { hosts, shared, backpressure: None, front: None, switch, seed, numbers: None }
     }
 
     /// The same, held back when the upstream accepts little.
@@ -77,7 +79,7 @@ impl Upstream {
     /// The same, with the stream of chance of its first call numbered so; those after it count on. For
     /// whoever compares it with another driver of the same calls.
     pub fn numbered_from(self, first: u64) -> Upstream {
-        Upstream { calls: AtomicU64::new(first), ..self }
+        Upstream { numbers: Some(AtomicU64::new(first)), ..self }
     }
 
     /// The same behind a gate whose limit is the upstream's: nothing is hedged while it is under
@@ -189,7 +191,11 @@ impl Upstream {
     }
 
     fn rng(&self) -> Rng {
-        Rng::new(self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
+        let stream = match &self.numbers {
+            Some(numbers) => numbers.fetch_add(1, Ordering::Relaxed),
+            None => this_thread::stream(),
+        };
+        Rng::new(self.seed, stream)
     }
 }
 

@@ -19,6 +19,12 @@ fn config(window: Extent, slow: bool, consecutive: bool) -> Config {
         .unwrap()
 }
 
+/// Those that threads own, and those that they share.
+fn stripe(nth: usize) -> Stripe {
+    let place = nth / 2;
+    if nth.is_multiple_of(2) { Stripe::own(place) } else { Stripe::common(place) }
+}
+
 #[test]
 fn while_all_is_well_nobody_takes_the_lock() {
     let breaker: Concurrent<Alone<()>> = Concurrent::new(config(Extent::Calls(10), false, false), at(0));
@@ -29,7 +35,7 @@ fn while_all_is_well_nobody_takes_the_lock() {
     }
     for call in 5..1_000 {
         let pass = breaker.front.admit(at(call)).unwrap();
-        assert!(breaker.front.report(call as usize, at(call), &pass, Outcome::Success));
+        assert!(breaker.front.report(stripe(call as usize), at(call), &pass, Outcome::Success));
     }
     let pass = breaker.admit(at(1_000)).unwrap();
     breaker.report(at(1_000), &pass, Outcome::Failure);
@@ -96,7 +102,7 @@ proptest! {
         let shared: Concurrent<Alone<()>> = Concurrent::new(config, at(0));
         let (mut plain, mut events) = (Breaker::new(config, at(0)), Events::default());
         let (mut now, mut passes) = (at(0), Vec::new());
-        for (stripe, op) in ops.into_iter().enumerate() {
+        for (nth, op) in ops.into_iter().enumerate() {
             match op {
                 Op::Admit => match (shared.admit(now), plain.admit(now, &mut events)) {
                     (Ok(one), Ok(two)) => passes.push((one, two)),
@@ -105,7 +111,7 @@ proptest! {
                 },
                 Op::Report { which, outcome } if !passes.is_empty() => {
                     let (one, two) = passes.swap_remove(which % passes.len());
-                    if !shared.front.report(stripe, now, &one, outcome) {
+                    if !shared.front.report(stripe(nth), now, &one, outcome) {
                         shared.report(now, &one, outcome);
                     }
                     plain.report(now, &two, outcome, &mut events);

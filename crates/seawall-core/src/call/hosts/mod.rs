@@ -202,7 +202,7 @@ impl<F: Ownership> Hosts<F> {
         if self.alone {
             return match self.gates[0].fill(now, request, ticket) {
                 Ok(None) => {
-                    self.seats[0].begin_alone();
+                    self.seats[0].begin_alone(F::stripe());
                     Ok(0)
                 }
                 Ok(Some(place)) => Err(self.full(now, 0, place)),
@@ -241,7 +241,7 @@ impl<F: Ownership> Hosts<F> {
         if !ticket.is_reported() {
             self.gates[host].report(now, ticket, outcome);
             match self.alone {
-                true => self.seats[0].end_alone(),
+                true => self.seats[0].end_alone(F::stripe()),
                 false => self.pool.with(ONE, |pool| pool.report(now, &self.seats[host], outcome, elapsed)),
             }
         }

@@ -3,7 +3,6 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Config, Forced, Happening};
 use crate::eject::{self, Eject};
@@ -13,6 +12,7 @@ use crate::health::{self, Check, Health, Probe};
 use crate::outcome::Outcome;
 use crate::ramp::{Ramp, Strain};
 use crate::rng::Rng;
+use crate::stripes::{Stripe, Stripes};
 use crate::time::{Span, Time};
 
 /// Where the state of a host is: its place, and its number, which is never used twice.
@@ -22,25 +22,25 @@ pub(super) struct Seat {
     place: usize,
     number: u64,
     /// Calls under way that began while the host was alone.
-    alone: Arc<AtomicU32>,
+    alone: Arc<Stripes>,
 }
 
 impl Seat {
     /// A call goes to the host, which is alone.
     #[inline]
-    pub(super) fn begin_alone(&self) {
-        self.alone.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn begin_alone(&self, stripe: Stripe) {
+        self.alone.add_one(stripe);
     }
 
     /// A call that went to the host, which was alone, is over.
     #[inline]
-    pub(super) fn end_alone(&self) {
-        self.alone.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn end_alone(&self, stripe: Stripe) {
+        self.alone.take_one(stripe);
     }
 
     /// How many of those are under way.
     pub(super) fn alone(&self) -> u32 {
-        self.alone.load(Ordering::Relaxed)
+        self.alone.sum() as u32
     }
 }
 
@@ -50,7 +50,7 @@ struct Sitter {
     name: Arc<str>,
     number: u64,
     listed: bool,
-    alone: Arc<AtomicU32>,
+    alone: Arc<Stripes>,
     /// While it comes back, and since when.
     ramp: Option<(Ramp, Time)>,
     /// How it is held by hand.
