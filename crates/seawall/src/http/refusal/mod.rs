@@ -11,7 +11,6 @@
 //! jittered, so that those who were refused together do not come back together; `t` carries the
 //! same jitter, so `Retry-After` is never earlier.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -36,6 +35,9 @@ const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const YES: HeaderValue = HeaderValue::from_static("true");
+
+/// Fields that an answer may have: for so many its map is made.
+const FIELDS: usize = 12;
 
 /// What is said when asking again can never help.
 const NEVER: Span = Span::from_secs(300);
@@ -63,6 +65,8 @@ impl Default for Families {
 #[derive(Clone, Debug)]
 pub struct NamedQuota {
     name: String,
+    /// The name, as it is sent.
+    field: HeaderValue,
     quota: Quota,
 }
 
@@ -81,11 +85,15 @@ impl NamedQuota {
     pub fn new(name: impl Into<String>, quota: Quota) -> Result<NamedQuota, SettingError> {
         let name = name.into();
         let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        if name.is_empty() || !name.bytes().all(is_plain) {
-            let range = "printable ASCII without `\"` and `\\`, and not empty";
-            return Err(SettingError { key: "name", range });
+        match HeaderValue::from_str(&name) {
+            Ok(field) if !name.is_empty() && name.bytes().all(is_plain) => {
+                Ok(NamedQuota { name, field, quota })
+            }
+            _ => {
+                let range = "printable ASCII without `\"` and `\\`, and not empty";
+                Err(SettingError { key: "name", range })
+            }
         }
-        Ok(NamedQuota { name, quota })
     }
 }
 
@@ -139,15 +147,21 @@ impl Refusals {
 
     /// The answer to a refused request.
     pub fn response(&self, rejection: &Rejection) -> Response<Full> {
-        let (status, title, error) = match rejection.reason {
-            Reason::Throttled => (StatusCode::TOO_MANY_REQUESTS, "Quota exceeded", "http_request_denied"),
+        let (status, title, proxy_status) = match rejection.reason {
+            Reason::Throttled => {
+                (StatusCode::TOO_MANY_REQUESTS, "Quota exceeded", "seawall; error=http_request_denied")
+            }
             Reason::Shed | Reason::Full => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "connection_limit_reached")
+                (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "seawall; error=connection_limit_reached")
             }
-            Reason::Open | Reason::NoHost | Reason::Blocked => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", "destination_unavailable")
+            Reason::Open | Reason::NoHost | Reason::Blocked => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service unavailable",
+                "seawall; error=destination_unavailable",
+            ),
+            Reason::Expired => {
+                (StatusCode::GATEWAY_TIMEOUT, "Deadline passed", "seawall; error=http_response_timeout")
             }
-            Reason::Expired => (StatusCode::GATEWAY_TIMEOUT, "Deadline passed", "http_response_timeout"),
         };
         let seconds = self.seconds(rejection.retry_after);
         let violated = self.quota(rejection).map(|quota| quota.name.as_str());
@@ -155,7 +169,9 @@ impl Refusals {
         let mut response = problem(status, title, rejection.reason.name(), policy, violated, seconds);
         let headers = response.headers_mut();
         self.fields(headers, rejection, seconds);
-        self.proxy_status(headers, error);
+        if self.families.proxy_status {
+            headers.insert(PROXY_STATUS, HeaderValue::from_static(proxy_status));
+        }
         response
     }
 
@@ -171,7 +187,10 @@ impl Refusals {
 
     /// The fields that every refusal has, whatever the protocol.
     fn fields(&self, headers: &mut HeaderMap, rejection: &Rejection, seconds: u64) {
-        let policy = self.quota(rejection).map_or(rejection.policy.name(), |quota| &quota.name);
+        let policy = match self.quota(rejection) {
+            Some(quota) => quota.field.clone(),
+            None => HeaderValue::from_static(rejection.policy.name()),
+        };
         say(headers, rejection.reason.name(), policy, seconds);
         if let Some(standing) = rejection.standing {
             self.quota_fields(headers, standing, seconds);
@@ -190,8 +209,13 @@ impl Refusals {
     pub fn upstream_failed(&self, status: StatusCode, title: &str, error: &str) -> Response<Full> {
         let seconds = self.seconds(Span::from_secs(1));
         let mut response = problem(status, title, "upstream", "upstream", None, seconds);
-        say(response.headers_mut(), "upstream", "upstream", seconds);
-        self.proxy_status(response.headers_mut(), error);
+        let headers = response.headers_mut();
+        say(headers, "upstream", HeaderValue::from_static("upstream"), seconds);
+        if self.families.proxy_status
+            && let Ok(field) = HeaderValue::try_from(["seawall; error=", error].concat())
+        {
+            headers.insert(PROXY_STATUS, field);
+        }
         response
     }
 
@@ -238,14 +262,6 @@ impl Refusals {
             headers.insert(LEGACY_RESET, HeaderValue::from(seconds));
         }
     }
-
-    fn proxy_status(&self, headers: &mut HeaderMap, error: &str) {
-        if self.families.proxy_status
-            && let Ok(field) = HeaderValue::try_from(format!("seawall; error={error}"))
-        {
-            headers.insert(PROXY_STATUS, field);
-        }
-    }
 }
 
 /// A response whose body says what is the matter.
@@ -257,33 +273,46 @@ fn problem(
     violated: Option<&str>,
     seconds: u64,
 ) -> Response<Full> {
-    const TYPES: &str = "https://iana.org/assignments/http-problem-types";
     let kind = match status {
-        StatusCode::TOO_MANY_REQUESTS => format!("{TYPES}#quota-exceeded"),
-        StatusCode::SERVICE_UNAVAILABLE => format!("{TYPES}#temporary-reduced-capacity"),
-        _ => String::from("about:blank"),
+        StatusCode::TOO_MANY_REQUESTS => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+        }
+        _ => "about:blank",
     };
-    let mut body = format!(
-        "{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{},\"reason\":\"{reason}\",\"policy\":\"{policy}\",\"retry_after\":{seconds}",
-        status.as_u16()
-    );
-    if let Some(violated) = violated {
-        let _ = write!(body, ",\"violated-policies\":[\"{violated}\"]");
-    }
-    body.push_str("}\n");
-    let mut response = Response::new(Full::new(body.into()));
+    let (begin, end) = if violated.is_some() { (",\"violated-policies\":[\"", "\"]") } else { ("", "") };
+    let mut wait = itoa::Buffer::new();
+    // In one piece of just its length, which becomes the body as it is.
+    let body = [
+        "{\"type\":\"",
+        kind,
+        "\",\"title\":\"",
+        title,
+        "\",\"status\":",
+        status.as_str(),
+        ",\"reason\":\"",
+        reason,
+        "\",\"policy\":\"",
+        policy,
+        "\",\"retry_after\":",
+        wait.format(seconds),
+        begin,
+        violated.unwrap_or_default(),
+        end,
+        "}\n",
+    ];
+    let mut response = Response::new(Full::new(body.concat().into()));
+    *response.headers_mut() = HeaderMap::with_capacity(FIELDS);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
     response
 }
 
 /// Says who refused, why and until when.
-fn say(headers: &mut HeaderMap, reason: &'static str, policy: &str, seconds: u64) {
+fn say(headers: &mut HeaderMap, reason: &'static str, policy: HeaderValue, seconds: u64) {
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     headers.insert(REASON, HeaderValue::from_static(reason));
-    if let Ok(policy) = HeaderValue::from_str(policy) {
-        headers.insert(POLICY, policy);
-    }
+    headers.insert(POLICY, policy);
 }
 
 #[cfg(test)]
