@@ -104,7 +104,7 @@ pub(super) async fn answer(
     request: Outgoing,
 ) -> Response<Payload> {
     let fallback = layer.layer(Worker);
-    let asking = Asking { request, route: route.clone(), seen };
+    let asking = Asking { request: request.roomy(), route: route.clone(), seen };
     let alone = match fallback.begin(&asking).alone() {
         Ok(alone) => alone,
         Err(begun) => {
@@ -261,14 +261,14 @@ impl Adapter<Asking, Passed, Infallible> for Seeing {
         let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
         let is_conditional = || conditions.iter().any(|name| asking.request.headers().contains_key(name));
         if sending == Sending::Shared && is_conditional() {
-            let request = Outgoing::new(self.http().copy(&asking.request, sending));
+            let request = Outgoing::new(self.http().copy(&asking.request, sending)).roomy();
             return Asking { request, ..asking.clone() };
         }
         asking.clone()
     }
 
     fn confirming(&self, asking: &Asking, held: &Arc<Copy>) -> Option<Asking> {
-        let request = Outgoing::new(self.http().confirming(&asking.request, held)?);
+        let request = Outgoing::new(self.http().confirming(&asking.request, held)?).roomy();
         Some(Asking { request, ..asking.clone() })
     }
 

@@ -38,14 +38,23 @@ impl Deref for Outgoing {
 
 impl Outgoing {
     /// A request that nobody else holds yet.
-    pub(crate) fn new(mut request: Request<Outbound>) -> Outgoing {
-        // Whatever may be sent again is held by others when it is sent.
-        let is_shared = request.method().is_idempotent() && request.body().is_repeatable();
-        let roomy = is_shared.then(|| {
+    pub(crate) fn new(request: Request<Outbound>) -> Outgoing {
+        Outgoing(Arc::new(Sheet { request, roomy: Mutex::default() }))
+    }
+
+    /// The same, about to be sent: who sends it first has the fields as they came. As it was where others hold
+    /// it already.
+    pub(super) fn roomy(mut self) -> Outgoing {
+        if let Some(Sheet { request, roomy }) = Arc::get_mut(&mut self.0)
+            // Whatever may be sent again is held by others when it is sent.
+            && request.method().is_idempotent()
+            && request.body().is_repeatable()
+            && let Ok(roomy) = roomy.get_mut()
+        {
             let fields = request.headers().clone();
-            std::mem::replace(request.headers_mut(), fields)
-        });
-        Outgoing(Arc::new(Sheet { request, roomy: Mutex::new(roomy) }))
+            *roomy = Some(std::mem::replace(request.headers_mut(), fields));
+        }
+        self
     }
 
     /// The request itself where nobody else holds it, otherwise a copy: with its body from the beginning if
@@ -147,7 +156,7 @@ mod tests {
     #[test]
     fn every_copy_has_the_fields_of_its_request_in_order() {
         let fields = [("host", "a"), ("cookie", "b=2"), ("x-other", "1"), ("cookie", "c=3")];
-        let held = Outgoing::new(request(&fields));
+        let held = Outgoing::new(request(&fields)).roomy();
         for _ in 0..2 {
             let copy = held.clone().into_owned().unwrap();
             assert_eq!(copy.headers(), held.headers());
@@ -160,7 +169,7 @@ mod tests {
 
     #[test]
     fn who_writes_writes_to_its_own() {
-        let held = Outgoing::new(request(&[("host", "a")]));
+        let held = Outgoing::new(request(&[("host", "a")])).roomy();
         let mut other = held.clone();
         other.written().unwrap().headers_mut().insert("x-attempt", "2".parse().unwrap());
         assert!(!held.headers().contains_key("x-attempt"));

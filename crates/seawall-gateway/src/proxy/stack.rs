@@ -199,7 +199,7 @@ impl Stack {
         // yet to be set.
         let place = Box::new_uninit();
         let is_stream = arrival.is_some() && grpc::is_grpc(request.headers());
-        let mut call = Box::into_pin(Box::write(place, self.call(route, seen, request)));
+        let mut call = Box::into_pin(Box::write(place, self.call(route, seen, request.roomy())));
         let mut ended = match &arrival {
             // In a box, because few are.
             Some(arrival) if is_stream => Box::pin(held.outlasted(route, arrival, call.as_mut())).await,
