@@ -106,9 +106,10 @@ impl Stripes {
         })
     }
 
-    /// What was added to all words, without what was taken from any.
-    pub fn sum(&self) -> u64 {
-        self.words().fold(0, |sum, (_, word)| sum.wrapping_add(word))
+    /// What was added to all words, without what was taken from any. While others write, it may have heard of
+    /// what one took and not of what another added before: then it is less than nothing.
+    pub fn sum(&self) -> i64 {
+        self.words().fold(0, |sum, (_, word)| sum.wrapping_add(word as i64))
     }
 }
 
@@ -132,8 +133,9 @@ mod tests {
     #[test]
     fn what_one_adds_another_may_take() {
         let stripes = Stripes::default();
-        (0..3).for_each(|_| stripes.add_one(Stripe::own(0)));
         stripes.take_one(Stripe::own(7));
+        assert_eq!(stripes.sum(), -1, "it has not heard of the others");
+        (0..3).for_each(|_| stripes.add_one(Stripe::own(0)));
         stripes.take_one(Stripe::common(250));
         assert_eq!(stripes.sum(), 1);
     }
@@ -147,6 +149,6 @@ mod tests {
             (0..4).for_each(|own| _ = scope.spawn(move || count(Stripe::own(own))));
             (0..4).for_each(|common| _ = scope.spawn(move || count(Stripe::common(common % 2))));
         });
-        assert_eq!(stripes.sum(), 8 * TURNS);
+        assert_eq!(stripes.sum(), 8 * TURNS as i64);
     }
 }

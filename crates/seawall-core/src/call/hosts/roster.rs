@@ -40,7 +40,7 @@ impl Seat {
 
     /// How many of those are under way.
     pub(super) fn alone(&self) -> u32 {
-        self.alone.sum() as u32
+        u32::try_from(self.alone.sum().max(0)).unwrap_or(u32::MAX)
     }
 }
 
