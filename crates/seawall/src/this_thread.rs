@@ -74,6 +74,8 @@ mod tests {
     use std::sync::Barrier;
     use std::thread;
 
+    use seawall_core::stripes::Stripes;
+
     use super::*;
 
     #[test]
@@ -98,6 +100,18 @@ mod tests {
             // Other tests of this process may own some.
             assert!(!places.is_empty(), "those of the round before are free again");
         }
+    }
+
+    #[test]
+    fn more_threads_than_there_are_stripes_lose_no_count() {
+        const TURNS: i64 = 20_000;
+        const MANY: i64 = 3 * STRIPES as i64;
+        let stripes = Stripes::default();
+        thread::scope(|scope| {
+            let count = || (0..TURNS).for_each(|_| stripes.add_one(stripe()));
+            (0..MANY).for_each(|_| _ = scope.spawn(count));
+        });
+        assert_eq!(stripes.sum(), MANY * TURNS);
     }
 
     #[test]
