@@ -8,6 +8,7 @@ use std::{format, vec};
 use super::*;
 use crate::gate::{Alone, Lane, Settings};
 use crate::limit::Ceiling;
+use crate::stripes::Stripe;
 
 type Pooled = Hosts<Alone<u64>>;
 
@@ -282,6 +283,15 @@ fn calls_under_way_at_a_lone_host_are_counted_whatever_becomes_of_the_list() {
     assert_eq!((in_flight(&same), in_flight(&both)), (vec![1], vec![0, 1]));
     alone.settle(at(10), host, ticket, Outcome::Success, ms(10));
     assert_eq!((in_flight(&same), in_flight(&both)), (vec![0], vec![0, 0]));
+}
+
+#[test]
+fn an_end_that_is_heard_of_before_its_beginning_leaves_nothing_under_way() {
+    let alone = hosts(&["a"]);
+    alone.seats[0].end_alone(Stripe::own(1));
+    assert_eq!(in_flight(&alone), vec![0]);
+    [0, 2].into_iter().for_each(|other| alone.seats[0].begin_alone(Stripe::own(other)));
+    assert_eq!(in_flight(&alone), vec![1]);
 }
 
 #[test]
