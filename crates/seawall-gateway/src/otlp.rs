@@ -36,7 +36,6 @@ use crate::telemetry::{self, Deliveries, Signal};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// The most members of a `tracestate`.
 const STATES_MAX: usize = 32;
 /// How long the collector may take.
@@ -247,10 +246,10 @@ impl Tracer {
 }
 
 impl Span {
-    /// It was answered.
-    pub(crate) fn end(mut self, status: StatusCode, headers: &HeaderMap) {
+    /// It was answered, perhaps by ourselves and for this reason.
+    pub(crate) fn end(mut self, status: StatusCode, reason: Option<&str>) {
         self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
-        if let Some(reason) = headers.get(REASON).and_then(|reason| reason.to_str().ok()) {
+        if let Some(reason) = reason {
             self.0.set_attribute(KeyValue::new("seawall.reason", reason.to_owned()));
         }
         if status.is_server_error() {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -71,7 +71,7 @@ pub(super) async fn begin(
     stream: TcpStream,
     peer: SocketAddr,
     pulse: &Rc<Pulse>,
-) -> Option<(Stream, SocketAddr)> {
+) -> Option<(Stream, Client)> {
     let mut begun = pin!(greeting.take(stream, peer));
     poll_fn(|cx| match pulse.heed(cx) {
         Order::Run | Order::Rest => begun.as_mut().poll(cx).map(Result::ok),
@@ -229,6 +229,7 @@ fn service<H: Handler>(
 ) -> impl HttpService<Incoming, ResBody = Tracked<H::Body>, Error = Infallible, Future: 'static> + Clone + Unpin
 {
     service_fn(move |mut request: Request<Incoming>| {
+        let version = request.version();
         if let Some(secure) = secure {
             request.extensions_mut().insert(secure);
         }
@@ -243,6 +244,7 @@ fn service<H: Handler>(
             None => None,
         };
         let (agreed, pulse) = (agreed.clone(), pulse.clone());
+        let is_old = version == Version::HTTP_10;
         async move {
             Ok(match answer {
                 Some((busy, answer)) => {
@@ -251,6 +253,12 @@ fn service<H: Handler>(
                         tunnel::note(&agreed, &mut response);
                     } else if pulse.is_drained() {
                         response.headers_mut().insert(header::CONNECTION, CLOSE);
+                    }
+                    if is_old && is_endless(&response) {
+                        // For a client of HTTP/1.0 it ends where the connection does. It would be told that this is
+                        // kept, were it not known before the head is written.
+                        pulse.finish();
+                        tokio::task::yield_now().await;
                     }
                     response.map(|body| Tracked::new(body, busy, &pulse))
                 }
@@ -261,6 +269,11 @@ fn service<H: Handler>(
             })
         }
     })
+}
+
+/// Whether nothing in its head says where an answer ends.
+fn is_endless<B: Body>(response: &Response<B>) -> bool {
+    !response.headers().contains_key(header::CONTENT_LENGTH) && response.body().size_hint().exact().is_none()
 }
 
 /// The answer to a request that could be read in two ways; the connection is not read on.

@@ -39,10 +39,9 @@ use super::access::Line;
 use super::inbound::Inbound;
 use super::outbound::{Broken, Outbound};
 use super::outgoing::Outgoing;
+use super::reason;
 use super::road::Route;
 use super::stack::Stack;
-
-const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 
 /// What a worker answers by itself.
 pub(super) type Plain = Held<Inbound, ()>;
@@ -147,7 +146,7 @@ fn replied(
     }
     // Only a timeout can be for want of something kept.
     if response.status() == StatusCode::GATEWAY_TIMEOUT
-        && response.headers().get(REASON).is_some_and(|reason| reason == NOT_KEPT)
+        && reason::of(&response).is_some_and(|reason| reason == NOT_KEPT)
     {
         route.stats.unkept.inc();
     }

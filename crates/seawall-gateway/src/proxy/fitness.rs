@@ -61,12 +61,22 @@ impl Unfit {
         text: "the only transfer coding is chunked, once\n",
     };
 
+    /// Nobody knows what it asks for.
+    const METHOD_LENGTH: Unfit = Unfit {
+        status: StatusCode::NOT_IMPLEMENTED,
+        reason: "method",
+        text: "the name of a method is 64 bytes at most\n",
+    };
+
     const HOST: Unfit = Unfit::malformed("the host is a name or an address, perhaps with a port\n");
 
     const fn malformed(text: &'static str) -> Unfit {
         Unfit { status: StatusCode::BAD_REQUEST, reason: "malformed", text }
     }
 }
+
+/// The most bytes of a method that is passed on.
+const METHOD_BYTES_MAX: usize = 64;
 
 /// A request that may be routed.
 #[derive(Debug)]
@@ -80,6 +90,9 @@ pub(super) struct Fit<'a> {
 /// What is asked of every request.
 pub(super) fn check<B>(request: &Request<B>) -> Result<Fit<'_>, Unfit> {
     let Said { host, hosts, lengths, codings, tells } = said(request.headers())?;
+    if request.version() == Version::HTTP_2 && !are_fields(request.headers()) {
+        return Err(Unfit::malformed("a field's name is a token, and its value has no space at its ends\n"));
+    }
     if lengths + codings > 1 {
         return Err(Unfit::malformed("a request has one length\n"));
     }
@@ -90,6 +103,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Fit<'_>, Unfit> {
     let is_wrong = |host: &str| !is_host(host.as_bytes());
     match (host, request.version()) {
         (Some(host), _) if !is_host(host.as_bytes()) => return Err(Unfit::HOST),
+        (Some(host), Version::HTTP_11) if host.is_empty() && authority.is_none() => return Err(Unfit::HOST),
         _ if authority.is_some_and(is_wrong) => return Err(Unfit::HOST),
         (Some(host), Version::HTTP_2)
             if authority.is_some_and(|other| !other.as_bytes().eq_ignore_ascii_case(host.as_bytes())) =>
@@ -104,6 +118,9 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Fit<'_>, Unfit> {
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Unfit::METHOD);
+    }
+    if request.method().as_str().len() > METHOD_BYTES_MAX {
+        return Err(Unfit::METHOD_LENGTH);
     }
     if !has_target(request) {
         return Err(Unfit::malformed("a target is a path, or a whole address of http or https\n"));
@@ -144,12 +161,22 @@ fn said(headers: &HeaderMap) -> Result<Said<'_>, Unfit> {
     if bytes > HEADER_BYTES_MAX { Err(Unfit::FIELDS) } else { Ok(said) }
 }
 
+/// Whether fields of HTTP/2 are what they may be (RFC 9113 §8.2.1), as far as its parser lets others pass.
+fn are_fields(headers: &HeaderMap) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    headers.iter().all(|(name, value)| {
+        let value = value.as_bytes();
+        !name.as_str().contains('"') && !is_blank(value.first()) && !is_blank(value.last())
+    })
+}
+
 /// Whether the target is in a form that a gateway is sent. What begins without a slash would be read as a
 /// host by the next who parses it.
 fn has_target<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     let is_absolute = uri.authority().is_some();
-    if is_absolute && !matches!(uri.scheme_str(), Some("http" | "https")) {
+    let is_http = |scheme: &str| ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
+    if is_absolute && !uri.scheme_str().is_some_and(is_http) {
         return false;
     }
     match uri.path_and_query().map_or("", PathAndQuery::as_str) {
@@ -246,7 +273,8 @@ mod tests {
         let bad = Some("malformed");
         assert_eq!(reason(Version::HTTP_11, "/", &["a.example:80"]), None);
         assert_eq!(reason(Version::HTTP_11, "/", &["[::1]:80"]), None);
-        assert_eq!(reason(Version::HTTP_11, "/", &[""]), None);
+        assert_eq!(reason(Version::HTTP_11, "/", &[""]), bad);
+        assert_eq!(reason(Version::HTTP_11, "http://a/", &[""]), None);
         assert_eq!(reason(Version::HTTP_11, "/", &[]), bad);
         assert_eq!(reason(Version::HTTP_10, "/", &[]), None);
         assert_eq!(reason(Version::HTTP_11, "/", &["a", "a"]), bad);
@@ -276,7 +304,7 @@ mod tests {
             let request = Request::builder().method(method).version(version).uri(target);
             has_target(&request.body(()).unwrap())
         };
-        for target in ["/", "/a?b", "//a/b", "http://a", "https://a/b", "http://a?b"] {
+        for target in ["/", "/a?b", "//a/b", "http://a", "HTTPS://a/b", "http://a?b"] {
             assert!(fits("GET", Version::HTTP_11, target), "{target}");
         }
         for target in ["a", "a:80", "*", "ftp://a/"] {
@@ -284,6 +312,34 @@ mod tests {
         }
         assert!(fits("OPTIONS", Version::HTTP_11, "*") && fits("OPTIONS", Version::HTTP_2, "*"));
         assert!(fits("GET", Version::HTTP_2, "http://a/b") && !fits("GET", Version::HTTP_2, "http://a?b"));
+    }
+
+    #[test]
+    fn a_method_is_not_longer_than_any_that_is_known() {
+        let status = |method: String| {
+            let request = Request::builder().method(method.as_str()).uri("/").header(header::HOST, "a");
+            check(&request.body(()).unwrap()).err().map(|unfit| unfit.status.as_u16())
+        };
+        assert_eq!(status("M".repeat(64)), None);
+        assert_eq!(status("M".repeat(65)), Some(501));
+    }
+
+    #[test]
+    fn what_http1_could_not_say_is_malformed_on_http2() {
+        let reason = |name: &[u8], value: &str| {
+            let name = http::HeaderName::from_bytes(name).unwrap();
+            let request = Request::builder().version(Version::HTTP_2).uri("http://a/").header(name, value);
+            check(&request.body(()).unwrap()).err().map(|unfit| unfit.reason)
+        };
+        assert_eq!(reason(b"x-a", "a b"), None);
+        assert_eq!(reason(b"x-a", ""), None);
+        for value in [" a", "a ", "\ta", "a\t", " "] {
+            assert_eq!(reason(b"x-a", value), Some("malformed"), "{value:?}");
+        }
+        let mut headers = HeaderMap::new();
+        let quoted = http::HeaderName::from_lowercase(b"x\"").expect("the parser of HTTP/2 lets it pass");
+        headers.insert(quoted, HeaderValue::from_static("y"));
+        assert!(!are_fields(&headers));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! **Edges.** Whether a header comes is a setting of the listener, never guessed: where it is expected and
 //! does not come, or makes no sense, the connection is closed. `LOCAL` and `UNKNOWN` leave the
-//! address as it is. A client has the time of a head for all of this.
+//! address as it is, and nothing that such a client says of others is believed. Nor is anything where the
+//! address in the header is trusted and the peer who wrote it is not. A client has the time of a head for all
+//! of this.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ProtocolVersion;
 use tokio_rustls::server::TlsStream;
 
+use super::headers::Client;
 use crate::tls::Certificates;
 
 /// What version 2 begins with.
@@ -42,12 +45,11 @@ pub(crate) struct Greeting {
 
 impl Greeting {
     /// Lets the connection begin; says who is at its other end.
-    pub(super) async fn take(
-        &self,
-        mut stream: TcpStream,
-        peer: SocketAddr,
-    ) -> io::Result<(Stream, SocketAddr)> {
-        let client = if self.proxy_protocol { proxied(&mut stream).await?.unwrap_or(peer) } else { peer };
+    pub(super) async fn take(&self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<(Stream, Client)> {
+        let client = match self.proxy_protocol {
+            true => Client::behind(peer, proxied(&mut stream).await?),
+            false => Client::at(peer),
+        };
         let stream = match &self.tls {
             None => Stream::Plain(stream),
             Some(tls) => Stream::Tls(Box::new(TlsAcceptor::from(tls.server()).accept(stream).await?)),

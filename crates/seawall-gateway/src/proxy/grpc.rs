@@ -15,12 +15,12 @@ use seawall::http::grpc::push_back_value;
 use seawall::now;
 
 use super::headers::sought;
+use super::reason;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PUSH_BACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Whether a request, or an answer, is gRPC's.
@@ -71,7 +71,8 @@ pub(super) struct Wait(pub(super) Span);
 
 /// An answer of our own, as gRPC says it; one of the upstream's is left as it is.
 pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> Response<B> {
-    let code = match response.headers().get(REASON).map(HeaderValue::as_bytes) {
+    let reason = reason::of(&response).cloned();
+    let code = match reason.as_ref().map(HeaderValue::as_bytes) {
         None => return response,
         _ if response.status() == StatusCode::OK => return response,
         Some(b"throttled" | b"too_large") => "8",
@@ -83,7 +84,7 @@ pub(super) fn answered<B>(response: Response<B>, empty: impl FnOnce() -> B) -> R
     };
     let (mut head, _) = response.into_parts();
     head.status = StatusCode::OK;
-    if let Some(reason) = head.headers.get(REASON).cloned() {
+    if let Some(reason) = reason {
         head.headers.insert(MESSAGE, reason);
     }
     head.headers.insert(header::CONTENT_TYPE, GRPC);
@@ -126,7 +127,7 @@ mod tests {
             let mut response = Response::new("body");
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             if let Some(reason) = reason {
-                response.headers_mut().insert(REASON, reason.parse().unwrap());
+                response.headers_mut().insert(reason::REASON, reason.parse().unwrap());
             }
             let response = answered(response, || "");
             let code = response.headers().get(STATUS).map(|code| code.to_str().unwrap().to_owned());

@@ -8,7 +8,8 @@
 //! of each line of a head is kept. Heads are numbered as requests are. A body is passed over as its head frames it,
 //! so that a head which was pipelined behind it is seen, too.
 //!
-//! **Edges.** A length that is none is ambiguous. Behind chunks that make no sense nothing is looked at: the parser
+//! **Edges.** A length that is none is ambiguous. So is what follows a bare LF behind the last chunk: the parser looks
+//! for CRLF there, and would pass over the next request as if it were trailers. Behind chunks that make no sense nothing is looked at: the parser
 //! refuses them and reads no further.
 
 const CONTENT_LENGTH: &[u8] = b"content-length:";
@@ -115,7 +116,10 @@ impl HeadScan {
             Part::ChunkEnd if blank && has_return => self.part = Part::Size,
             Part::ChunkEnd => self.part = Part::Nonsense,
             // To the parser, the line goes on.
-            Part::Trailers if !has_return => return self.keep(b"\n"),
+            Part::Trailers if !has_return => {
+                self.ambiguous = self.ambiguous.or(Some(self.ended));
+                return self.keep(b"\n");
+            }
             Part::Trailers if blank => self.part = Part::Head,
             Part::Trailers => {}
             Part::Head | Part::Body(_) | Part::Chunk(_) | Part::Nonsense => {
@@ -244,7 +248,7 @@ mod tests {
             "content-length:5 \r\n\r\n\r\n\r\n\n",
             "Content-Length: 0\r\n\r\n",
             "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "Transfer-Encoding: chunked\r\n\r\n5;a=b\r\n\r\n\r\n\n\r\n0a \r\n0123456789\r\n00\r\nx: y\nz\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n5;a=b\r\n\r\n\r\n\n\r\n0a \r\n0123456789\r\n00\r\nx: y\r\n\r\n",
         ] {
             assert_eq!(ambiguous(&post(body)), [1], "{body:?}");
         }
@@ -256,6 +260,16 @@ mod tests {
             let body = format!("Transfer-Encoding: chunked\r\n\r\n{nonsense}");
             assert!(ambiguous(&post(&body)).is_empty(), "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn what_follows_trailers_with_a_bare_line_feed_is_ambiguous() {
+        let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        let get = "GET / HTTP/1.1\r\n\r\n";
+        for end in ["\n", "a: b\n\r\n", "a: b\n\n", "a: b\r\n\n", "a: b\nc: d\r\n\r\n"] {
+            assert_eq!(ambiguous(&format!("{chunks}{end}{get}{get}")), [1], "{end:?}");
+        }
+        assert!(ambiguous(&format!("{chunks}a: b\r\nc: d\r\n\r\n{get}{get}")).is_empty());
     }
 
     #[test]

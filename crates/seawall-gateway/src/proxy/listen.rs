@@ -299,7 +299,7 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    fn connection(&self, stream: TcpStream, client: SocketAddr) {
+    fn connection(&self, stream: TcpStream, peer: SocketAddr) {
         if self.pulses.count() >= self.most {
             return;
         }
@@ -309,9 +309,9 @@ impl<H: Handler> Worker<H> {
         let greeting = self.greeting.clone();
         tokio::task::spawn_local(async move {
             let pulse = member.pulse.clone();
-            if let Some((stream, client)) = connection::begin(&greeting, stream, client, &pulse).await {
+            if let Some((stream, client)) = connection::begin(&greeting, stream, peer, &pulse).await {
                 let wire = Wire::new(stream, pulse.clone());
-                connection::run(wire, pulse, Client::at(client), handler, &protocols).await;
+                connection::run(wire, pulse, client, handler, &protocols).await;
             }
             drop(member);
         });

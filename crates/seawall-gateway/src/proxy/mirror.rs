@@ -23,11 +23,11 @@ use seawall::now;
 
 use super::outbound::Outbound;
 use super::outgoing::Outgoing;
+use super::reason;
 use super::road::Route;
 use super::stack::Stack;
 
 const MIRROR: HeaderName = HeaderName::from_static("x-seawall-mirror");
-const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// All requests, in parts per million.
 const ALL: u64 = 1_000_000;
 
@@ -89,7 +89,7 @@ impl Mirror {
         answer: &Response<B>,
     ) {
         let copied = copied.filter(|request| {
-            !answer.headers().contains_key(REASON) && !request.headers().contains_key(header::UPGRADE)
+            reason::of(answer).is_none() && !request.headers().contains_key(header::UPGRADE)
         });
         let whole = copied.and_then(|request| {
             let body = request.body().whole()?;
@@ -108,9 +108,7 @@ impl Mirror {
         tokio::task::spawn_local(async move {
             let (response, _) = worker.pass(&route, seen, Outgoing::new(request)).await;
             let counter = match response.status() {
-                _ if response.headers().get(REASON).is_some_and(|reason| reason != "upstream") => {
-                    &stats.refused
-                }
+                _ if reason::of(&response).is_some_and(|reason| reason != "upstream") => &stats.refused,
                 status if status.is_server_error() => &stats.failed,
                 _ => &stats.answered,
             };

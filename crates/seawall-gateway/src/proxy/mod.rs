@@ -24,6 +24,7 @@ mod pools;
 mod pulse;
 mod quiet;
 mod quotas;
+mod reason;
 mod replay;
 pub(crate) mod road;
 pub(crate) mod room;

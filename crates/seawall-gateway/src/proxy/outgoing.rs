@@ -127,6 +127,12 @@ pub(super) fn rewrite(request: &mut Request<Outbound>, version: Version, hop: &H
     }
     let upgrade = headers::upgrade(request.headers()).filter(|_| version == Version::HTTP_11);
     headers::strip_hop_by_hop(request.headers_mut());
+    if let Some(length) = headers::sought(request.headers(), &header::CONTENT_LENGTH)
+        && headers::has_zeros(length)
+        && let Some(length) = headers::one_length(request.headers())
+    {
+        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if headers::expects(request.headers()) {
         request.headers_mut().remove(header::EXPECT);
         request.body().arrival().iter().for_each(Arrival::withheld);

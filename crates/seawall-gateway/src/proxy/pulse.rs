@@ -37,6 +37,9 @@ pub(super) const STALL_TICKS: u32 = 60;
 /// The most answers that are looked at though they have ended, beside as many as there are twice.
 const ENDED_MAX: usize = 16;
 
+/// The most bytes of the answers of a worker that are read before their clients take any.
+const AHEAD_MAX: usize = 32 * 1024 * 1024;
+
 /// How long a connection waits for its next request with all at hand.
 pub(super) const REST_TICKS: u32 = 2;
 /// How long a connection that is drained may wait for its last request.
@@ -80,6 +83,8 @@ pub(super) struct Pulse {
     in_flight: Cell<u32>,
     begun: Cell<u32>,
     multiplexed: Cell<bool>,
+    /// How many bytes of answers this worker holds that were read before their clients took any.
+    ahead: Rc<Cell<usize>>,
     /// The answers of a connection that has several at a time.
     answers: RefCell<Vec<Weak<dyn Untaken>>>,
     /// Whether it was told to rest since something came.
@@ -94,7 +99,8 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    fn new(tick: Rc<Cell<u32>>, drained_since: Rc<Cell<Option<u32>>>) -> Pulse {
+    fn new(pulses: &Pulses) -> Pulse {
+        let (tick, drained_since) = (pulses.tick.clone(), pulses.drained_since.clone());
         Pulse {
             since: Cell::new(tick.get()),
             tick,
@@ -104,6 +110,7 @@ impl Pulse {
             in_flight: Cell::default(),
             begun: Cell::default(),
             multiplexed: Cell::default(),
+            ahead: pulses.ahead.clone(),
             answers: RefCell::default(),
             rests: Cell::default(),
             heard: Cell::default(),
@@ -151,6 +158,21 @@ impl Pulse {
         answers.push(answer);
     }
 
+    /// Whether more of an answer may be read before its client takes it.
+    pub(super) fn has_room_ahead(&self) -> bool {
+        self.ahead.get() < AHEAD_MAX
+    }
+
+    /// So many bytes of an answer were.
+    pub(super) fn read_ahead(&self, bytes: usize) {
+        self.ahead.set(self.ahead.get() + bytes);
+    }
+
+    /// So many of these were taken, or let go of.
+    pub(super) fn took_ahead(&self, bytes: usize) {
+        self.ahead.set(self.ahead.get() - bytes);
+    }
+
     /// How many answers are watched, those included that have ended since.
     #[cfg(test)]
     pub(super) fn watched(&self) -> usize {
@@ -177,6 +199,11 @@ impl Pulse {
     /// Whether its client may still be sending a request.
     pub(super) fn is_cut_off(&self) -> bool {
         !self.scan.borrow().is_between_requests()
+    }
+
+    /// Whether all of a request has come and its answer has not ended, where a connection has one at a time.
+    pub(super) fn is_answering(&self) -> bool {
+        self.stage.get() == Stage::Busy && !self.multiplexed.get() && !self.is_cut_off()
     }
 
     /// The last answer is written, and what still comes is not looked at.
@@ -232,6 +259,11 @@ impl Pulse {
             *waker = Some(cx.waker().clone());
         }
         self.order.take()
+    }
+
+    /// What is in flight is the last.
+    pub(super) fn finish(&self) {
+        self.command(Order::Finish);
     }
 
     fn command(&self, order: Order) {
@@ -307,6 +339,7 @@ impl Drop for Busy {
 pub(super) struct Pulses {
     tick: Rc<Cell<u32>>,
     drained_since: Rc<Cell<Option<u32>>>,
+    ahead: Rc<Cell<usize>>,
     next: Cell<u64>,
     all: RefCell<BTreeMap<u64, Rc<Pulse>>>,
     emptied: tokio::sync::Notify,
@@ -316,7 +349,7 @@ impl Pulses {
     /// A new connection, known until what is returned is dropped.
     pub(super) fn join(self: &Rc<Self>) -> Member {
         let id = self.next.replace(self.next.get() + 1);
-        let pulse = Rc::new(Pulse::new(self.tick.clone(), self.drained_since.clone()));
+        let pulse = Rc::new(Pulse::new(self));
         self.all.borrow_mut().insert(id, pulse.clone());
         Member { pulses: self.clone(), id, pulse }
     }

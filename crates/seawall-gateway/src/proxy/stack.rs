@@ -6,7 +6,6 @@
 //! released when it has ended.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -37,6 +36,7 @@ use super::listen::{Handler, Refusal};
 use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
 use super::outgoing::{Outgoing, copy, rewrite};
 use super::pools::Pools;
+use super::reason::{self, REASON};
 use super::road::{Road, Route};
 use super::sending::{Sending, known, outcome, waited};
 use super::upstream::{self, Answer, Failure, FailureKind, Pool, Target};
@@ -47,7 +47,6 @@ use seawall_config::UserSource;
 /// that is late.
 const LAST_WORD: time::Span = time::Span::from_millis(5);
 
-const REASON: HeaderName = HeaderName::from_static("x-seawall-reason");
 /// Of who finds no connection, or too many streams, though the limit let it in.
 const FULL: Rejection = Rejection::new(Policy::Limit, Reason::Full, time::Span::from_secs(1));
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -90,7 +89,7 @@ impl Stack {
         })?;
         let route = parent.in_turn();
         route.stats.requests.inc();
-        let trusted = headers::is_trusted(client.ip(), &road.trusted);
+        let trusted = client.is_trusted(&road.trusted);
         let is_grpc = grpc::is_grpc(request.headers());
         let at = now();
         let asked = road.envoy.then(|| envoy::take(request.headers_mut(), trusted));
@@ -103,11 +102,11 @@ impl Stack {
             tier: route.tier(request.headers(), trusted),
             deadline: at + time,
             plan: plan(&road, route, request.headers(), trusted),
-            ..request::Request::new(user(&road, client.ip(), request.headers()))
+            ..request::Request::new(user(&road, client, request.headers()))
         };
         let mut line = road.log.as_ref().map(|log| line(log, &road, client, &request));
-        if tells && !trusted {
-            headers::strip_told(request.headers_mut());
+        if tells {
+            headers::strip_told(request.headers_mut(), trusted);
         }
         let is_secure = request.extensions().get::<Secure>().is_some();
         let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
@@ -151,7 +150,7 @@ impl Stack {
         if let Some(fault) = known(arrival.as_ref()) {
             response = unfit_answer(unfit(fault));
         }
-        if arrival.is_some_and(|arrival| arrival.is_left()) && response.headers().contains_key(REASON) {
+        if arrival.is_some_and(|arrival| arrival.is_left()) && reason::of(&response).is_some() {
             response.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         route.stats.answered(response.status(), now().since(at));
@@ -317,18 +316,19 @@ impl Watched {
         seen: request::Request,
         response: Response<Payload>,
     ) -> Response<Payload> {
-        let (status, headers) = (response.status(), response.headers());
+        let status = response.status();
         if let Some((parent, copied)) = self.copied
             && let Some(mirror) = &parent.mirror
         {
             mirror.send(worker, copied, seen, &response);
         }
+        let reason = reason::of(&response).and_then(|reason| reason.to_str().ok());
         if let Some(span) = self.span {
-            span.end(status, headers);
+            span.end(status, reason);
         }
         let told = self.road.log.as_ref().zip(self.line).and_then(|(log, line)| {
-            let field = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-            let (reason, policy) = (field("x-seawall-reason"), field("x-seawall-policy"));
+            let policy = response.headers().get("x-seawall-policy").filter(|_| reason.is_some());
+            let policy = policy.and_then(|policy| policy.to_str().ok());
             let source = response.extensions().get::<Served>().map(|served| served.0.name());
             log.tell(line, &Answered { route: Some(&route.matching.name), status, reason, policy, source })
         });
@@ -387,7 +387,7 @@ fn found<'a>(road: &'a Road, request: &Request<Incoming>) -> Result<(&'a Arc<Rou
 
 /// What the log says of a request: of its client, who a trusted proxy says it is.
 fn line(log: &AccessLog, road: &Road, client: &Client, request: &Request<Incoming>) -> access::Seen {
-    let address = headers::client_address(client.ip(), request.headers(), &road.trusted);
+    let address = headers::client_address(client, request.headers(), &road.trusted);
     log.see(address, request)
 }
 
@@ -435,7 +435,7 @@ fn given(extensions: &Extensions, seen: &request::Request) -> time::Time {
 }
 
 /// Who is asking: the first source that is present.
-fn user(road: &Road, peer: IpAddr, headers: &HeaderMap) -> Key {
+fn user(road: &Road, client: &Client, headers: &HeaderMap) -> Key {
     for source in &road.identity {
         match source {
             UserSource::Header(name) => {
@@ -446,7 +446,7 @@ fn user(road: &Road, peer: IpAddr, headers: &HeaderMap) -> Key {
             UserSource::ClientIp => break,
         }
     }
-    road.keys.address(headers::client_address(peer, headers, &road.trusted))
+    road.keys.address(headers::client_address(client, headers, &road.trusted))
 }
 
 /// Tells the upstream how much less work to do, 0 to 1.
@@ -493,7 +493,9 @@ fn streamed(
         streams.spoilt.inc();
     }
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let agreed = if is_upgrade { headers::upgrade(response.headers()) } else { None };
+    // Who says that an upgrade is required says to what.
+    let is_offer = response.status() == StatusCode::UPGRADE_REQUIRED;
+    let agreed = if is_upgrade || is_offer { headers::upgrade(response.headers()) } else { None };
     let mut place = Some(place);
     if inbound::is_stream(response.status(), response.headers()) {
         let Some(stream) = streams.take(bounds.streams) else {
@@ -512,6 +514,7 @@ fn streamed(
         Held::new(Inbound::new(body, riders, bounds, streams.clone()), ())
     });
     headers::strip_hop_by_hop(response.headers_mut());
+    reason::disown(&mut response);
     if let Some(protocol) = agreed {
         headers::set_upgrade(response.headers_mut(), protocol);
     }

@@ -52,6 +52,7 @@ use seawall_config::Protocol;
 /// The most idle connections to a host, on one worker.
 pub(crate) const IDLE_MAX: usize = 256;
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const TE: HeaderValue = HeaderValue::from_static("te");
 
 /// A host and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -394,7 +395,7 @@ impl Pool {
         };
         told.write(request.headers_mut(), &self.words, now);
         let sent = match &mut sender {
-            Sender::Http1(sender) => sender.try_send_request(chunked(request)).await,
+            Sender::Http1(sender) => sender.try_send_request(self.framed(request)).await,
             Sender::H2c(shared) => shared.sender().try_send_request(self.named(request)).await,
         };
         match sent {
@@ -424,6 +425,22 @@ impl Pool {
                 })
             }
         }
+    }
+
+    /// What HTTP/1.1 asks for besides: a host (of a request of HTTP/1.0, which may have come without, this one), and
+    /// that a field for this hop alone is named.
+    fn framed(&self, request: Request<Outbound>) -> Request<Outbound> {
+        let mut request = chunked(request);
+        if headers::first(request.headers(), &header::HOST).is_none_or(HeaderValue::is_empty)
+            && let Ok(host) = HeaderValue::from_str(&self.target.authority)
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        if headers::sought(request.headers(), &header::TE).is_some() {
+            // It may be there already, where it is sent again.
+            request.headers_mut().insert(header::CONNECTION, TE);
+        }
+        request
     }
 
     /// HTTP/2 names scheme and host in the target.

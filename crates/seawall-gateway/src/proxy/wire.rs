@@ -1,14 +1,20 @@
 //! The client's socket, seen by the [`Pulse`] of its connection.
+//!
+//! **Edges.** A client that closes its side behind a request may be gone, or may have no more to say: the two look
+//! the same. It has [`LAST_WORDS`] to get its answer; after that its work is given up.
 
 use std::cell::RefCell;
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::dialling;
 use super::greeting::{Secure, Stream};
@@ -17,6 +23,9 @@ use super::pulse::Pulse;
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long an answer may take whose client has closed its side.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// How many bytes are read at once of what nobody wants.
 const DISCARDED_AT_ONCE: usize = 16 * 1024;
@@ -28,11 +37,13 @@ pub(super) struct Wire {
     /// What was looked at; it is read again by the parser.
     seen: BytesMut,
     pulse: Rc<Pulse>,
+    /// Since the client closed its side behind a request: until its work is given up.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, pulse: Rc<Pulse>) -> Wire {
-        Wire { stream, seen: BytesMut::new(), pulse }
+        Wire { stream, seen: BytesMut::new(), pulse, closing: None }
     }
 
     /// The same with what a parser has read and not used.
@@ -115,9 +126,18 @@ impl AsyncRead for Wire {
             let part = this.seen.split_to(this.seen.len().min(buf.remaining()));
             buf.put_slice(&part);
         }
+        if let Some(closing) = &mut this.closing {
+            return closing.as_mut().poll(cx).map(Ok);
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        this.pulse.read(&buf.filled()[before..]);
+        let read = &buf.filled()[before..];
+        this.pulse.read(read);
+        if !was_seen && read.is_empty() && matches!(polled, Poll::Ready(Ok(()))) && this.pulse.is_answering()
+        {
+            let closing = this.closing.insert(Box::pin(tokio::time::sleep(LAST_WORDS)));
+            return closing.as_mut().poll(cx).map(Ok);
+        }
         // What follows is read along if it is there: a head that comes in parts has the parser make more room.
         if was_seen { Poll::Ready(Ok(())) } else { polled }
     }

@@ -1,11 +1,11 @@
 //! HTTP/1 to the letter, over raw sockets: what is refused, what is forwarded, and as what.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Gateway, get, origin, origin_that_says};
+use crate::harness::{Gateway, get, origin, origin_silent, origin_that_says};
 
 /// What the gateway waits for in vain shows as an answer that does not come.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -32,6 +32,7 @@ fn status(answer: &str) -> u16 {
 /// What is wrong, and with what.
 const MALFORMED: &[(&str, &[u8])] = &[
     ("no host", b"GET / HTTP/1.1\r\n\r\n"),
+    ("an empty host", b"GET / HTTP/1.1\r\nhost:\r\n\r\n"),
     ("two hosts", b"GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n"),
     ("two hosts in one", b"GET / HTTP/1.1\r\nhost: a, b\r\n\r\n"),
     ("a host with a path", b"GET / HTTP/1.1\r\nhost: a/b\r\n\r\n"),
@@ -248,10 +249,12 @@ fn targets_and_methods_are_understood_or_refused() {
 
 #[test]
 fn versions_differ_in_how_long_a_connection_lives() {
-    let gateway = before(&origin());
+    let origin = origin();
+    let gateway = before(&origin);
     let closed = exchange(&gateway, b"GET / HTTP/1.0\r\n\r\n");
     assert_eq!(status(&closed), 200, "{closed}");
-    assert!(closed.contains("HTTP/1.1\r\n") && closed.contains("\r\nhost: \r\n"), "{closed}");
+    let host = format!("\r\nhost: {origin}\r\n");
+    assert!(closed.contains("HTTP/1.1\r\n") && closed.contains(&host), "{closed}");
     let kept = "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
     let twice = exchange(&gateway, format!("{kept}GET / HTTP/1.0\r\n\r\n").as_bytes());
     assert_eq!(twice.matches(" 200 OK").count(), 2, "{twice}");
@@ -270,24 +273,102 @@ fn hop_by_hop_fields_end_here() {
     let seen = exchange(&gateway, format!("GET / HTTP/1.1\r\nhost: a\r\n{headers}\r\n").as_bytes());
     let seen = seen.to_ascii_lowercase();
     assert!(seen.contains("x-end: 3\r\n") && seen.contains("\r\nhost: a\r\n"), "{seen}");
-    assert!(seen.contains("te: trailers\r\n"), "{seen}");
+    assert!(seen.contains("te: trailers\r\n") && seen.contains("connection: te\r\n"), "{seen}");
     for gone in ["x-named", "x-other", "keep-alive", "proxy-connection", "gzip", "upgrade", "h2c"] {
         assert!(!seen.contains(gone), "{gone}: {seen}");
     }
 }
 
+#[test]
+fn no_field_stands_for_another() {
+    let gateway = before(&origin());
+    // Servers on this machine are trusted.
+    let headers = "X_Forwarded_For: 6.6.6.6\r\nx-forwarded_proto: https\r\nX-Real_IP: 6.6.6.6\r\nx_b: 1\r\n";
+    let seen = exchange(
+        &gateway,
+        format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n").as_bytes(),
+    );
+    assert!(seen.contains("x_b: 1") && !seen.contains("6.6.6.6") && !seen.contains("https"), "{seen}");
+}
+
+#[test]
+fn a_length_is_told_without_zeros() {
+    let (origin, read) = origin_of("\r\n\r\nhello");
+    let request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 005\r\nconnection: close\r\n\r\nhello";
+    assert_eq!(status(&exchange(&before(&origin), request)), 204);
+    let read = read.join().unwrap();
+    assert!(read.contains("content-length: 5\r\n"), "{read}");
+}
+
+#[test]
+fn no_request_is_taken_for_what_ends_another() {
+    let gateway = Gateway::start(&[]);
+    for end in ["\n", "a: b\n\r\n", "a: b\n\n"] {
+        let chunks = format!("POST /1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n{end}");
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let answers = exchange(&gateway, format!("{chunks}{}{}", get("/2"), get("/3")).as_bytes());
+        assert!(!answers.contains("/3") && answers.contains("400 Bad Request"), "{end:?}: {answers}");
+    }
+}
+
+#[test]
+fn a_client_that_has_no_more_to_say_is_answered() {
+    let leave = |gateway: &Gateway| {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        stream.set_read_timeout(Some(WITHIN)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the connection is closed in time");
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert_eq!(status(&leave(&before(&origin()))), 200);
+    assert_eq!(leave(&before(&origin_silent())), "", "who is gone for longer is not worked for");
+}
+
+#[test]
+fn an_old_client_is_told_that_an_answer_ends_with_its_connection() {
+    let gateway = before(&origin_that_says(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ));
+    let answer = exchange(&gateway, b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+    let answer = answer.to_ascii_lowercase();
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+    assert!(!answer.contains("keep-alive"), "{answer}");
+}
+
+#[test]
+fn who_requires_an_upgrade_says_to_what() {
+    let gateway = before(&origin_that_says(
+        "HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 0\r\n\r\n",
+    ));
+    let answer = exchange(&gateway, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(status(&answer) == 426 && answer.contains("upgrade: websocket"), "{answer}");
+}
+
 /// An origin that reads one request in chunks to its end; says its address, and what it read.
 fn origin_of_chunks() -> (String, thread::JoinHandle<String>) {
+    origin_until(|text| text.contains("\r\n0\r\n") && text.ends_with("\r\n\r\n"))
+}
+
+/// An origin that reads one request up to this end; says its address, and what it read.
+fn origin_of(end: &'static str) -> (String, thread::JoinHandle<String>) {
+    origin_until(move |text| text.ends_with(end))
+}
+
+fn origin_until(is_whole: impl Fn(&str) -> bool + Send + 'static) -> (String, thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let read = thread::spawn(move || {
         let mut stream = BufReader::new(listener.accept().unwrap().0);
         stream.get_ref().set_read_timeout(Some(WITHIN)).unwrap();
         let mut text = String::new();
-        while !(text.contains("\r\n0\r\n") && text.ends_with("\r\n\r\n")) {
-            if stream.read_line(&mut text).unwrap_or(0) == 0 {
+        let mut byte = [0];
+        while !is_whole(&text) {
+            if stream.read(&mut byte).unwrap_or(0) == 0 {
                 return text;
             }
+            text.push(byte[0].into());
         }
         stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         text.to_ascii_lowercase()

@@ -3,7 +3,7 @@
 //! Hop-by-hop fields (RFC 9110 §7.6.1), also those that `Connection` names, are never forwarded in
 //! either direction. `X-Forwarded-For`, `-Proto` and `-Host`, and `Forwarded` where the config asks for
 //! it, say where a request came from; what a client says of itself is believed only when its address
-//! is trusted. Where a trusted peer sends both, `X-Forwarded-For` counts.
+//! is trusted, and otherwise not passed on, nor are `X-Real-IP` and other fields that begin with `X-Forwarded-`. Where a trusted peer sends both, `X-Forwarded-For` counts.
 
 mod node;
 
@@ -47,15 +47,30 @@ fn is_origin(name: &HeaderName) -> bool {
     matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "forwarded")
 }
 
-/// Whether this is the name of a field in which gateways tell each other what to do.
+/// Whether this is the name of a field in which gateways tell each other where a request came from, and what to do.
+/// Many servers take `_` for `-`: then `X_Forwarded_For` stands beside what is said here, or instead of it.
 pub(super) fn is_told(name: &str) -> bool {
-    // Few others begin so.
-    name.strip_prefix("x-").is_some_and(|name| name.starts_with("envoy-") || name.starts_with("seawall-"))
+    match name.as_bytes() {
+        // Few others begin so.
+        [b'x', b'-' | b'_', name @ ..] => {
+            let part = name.iter().position(|byte| matches!(byte, b'-' | b'_')).unwrap_or(name.len());
+            let (first, rest) = name.split_at(part);
+            match first {
+                b"envoy" | b"forwarded" | b"seawall" => !rest.is_empty(),
+                b"real" => matches!(rest, b"-ip" | b"_ip"),
+                _ => false,
+            }
+        }
+        // No client has a reason to send it, and CGI takes it for where its own requests shall go (CVE-2016-5385).
+        name => name == b"proxy",
+    }
 }
 
-/// Removes what gateways tell each other: a client may not.
-pub(crate) fn strip_told(headers: &mut HeaderMap) {
-    let told: Vec<HeaderName> = headers.keys().filter(|name| is_told(name.as_str())).cloned().collect();
+/// Removes what gateways tell each other: a client that is not trusted may not, and nobody in a name that stands for
+/// another.
+pub(crate) fn strip_told(headers: &mut HeaderMap, trusted: bool) {
+    let is_wrong = |name: &str| is_told(name) && (!trusted || name.contains('_'));
+    let told: Vec<HeaderName> = headers.keys().filter(|name| is_wrong(name.as_str())).cloned().collect();
     told.into_iter().for_each(|name| drop(headers.remove(name)));
 }
 
@@ -71,9 +86,9 @@ pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// The first value of a field. To look at the fields of a request costs less than to look for a name, which is
+/// The first value of a field that most requests have. To look at the fields of a request costs less than to look for a name, which is
 /// hashed for that; and what everybody sends comes first.
-fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(super) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     headers.iter().find_map(|(other, value)| (other == name).then_some(value))
 }
 
@@ -135,7 +150,7 @@ pub(crate) fn strip_framing(status: StatusCode, headers: &mut HeaderMap) -> Resu
         bytes += name.as_str().len() + value.len() + FIELD_BYTES;
         if *name == header::CONTENT_LENGTH {
             lengths += 1;
-            is_plain &= length(value.as_bytes()).is_some();
+            is_plain &= length(value.as_bytes()).is_some() && !has_zeros(value);
         }
         is_coded |= *name == header::TRANSFER_ENCODING;
     }
@@ -164,12 +179,17 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 }
 
 /// The length that all of several say (RFC 9110 §8.6).
-fn one_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn one_length(headers: &HeaderMap) -> Option<u64> {
     let lines = headers.get_all(header::CONTENT_LENGTH).iter();
     let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let mut lengths = parts.map(|part| length(part.trim_ascii()));
     let first = lengths.next()??;
     lengths.all(|length| length == Some(first)).then_some(first)
+}
+
+/// Whether a length begins with zeros, for which some read it as octal.
+pub(super) fn has_zeros(length: &HeaderValue) -> bool {
+    length.len() > 1 && length.as_bytes()[0] == b'0'
 }
 
 /// A length as it is written: in digits alone.
@@ -248,6 +268,7 @@ pub(crate) fn expects(headers: &HeaderMap) -> bool {
 
 /// Asks for another protocol, or agrees on it, after what belonged to the last hop was removed.
 pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.remove(header::TE);
     headers.insert(header::CONNECTION, UPGRADE);
     headers.insert(header::UPGRADE, protocol);
 }
@@ -259,6 +280,18 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// The same without the port, as upstreams are told: in words that are found once for all its requests.
     text: HeaderValue,
+    source: Source,
+}
+
+/// Who says that a client has its address.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// It is that of the peer.
+    Socket,
+    /// The peer at this one, in a header of the PROXY protocol.
+    Proxy(IpAddr),
+    /// Nobody: the peer speaks for a client that it does not name.
+    Unnamed,
 }
 
 impl Client {
@@ -266,7 +299,28 @@ impl Client {
     pub(crate) fn at(address: SocketAddr) -> Client {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let text = HeaderValue::try_from(address.ip().to_string());
-        Client { address, text: text.unwrap_or(HeaderValue::from_static("unknown")) }
+        let text = text.unwrap_or(HeaderValue::from_static("unknown"));
+        Client { address, text, source: Source::Socket }
+    }
+
+    /// The client that the peer at this address speaks for in a header of the PROXY protocol, which may not name
+    /// it.
+    pub(crate) fn behind(peer: SocketAddr, named: Option<SocketAddr>) -> Client {
+        let by = Client::at(peer);
+        match named {
+            Some(address) => Client { source: Source::Proxy(by.ip()), ..Client::at(address) },
+            None => Client { source: Source::Unnamed, ..by },
+        }
+    }
+
+    /// Whether what it says of those behind it is believed: only when everybody on the way here is trusted.
+    pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
+        let is_vouched = match self.source {
+            Source::Socket => true,
+            Source::Proxy(peer) => is_trusted(peer, trusted),
+            Source::Unnamed => false,
+        };
+        is_vouched && is_trusted(self.ip(), trusted)
     }
 
     /// Its address without the port.
@@ -332,15 +386,15 @@ fn lines(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     lines.map(str::to_owned).reduce(|before, line| before + ", " + &line)
 }
 
-/// Whether what this peer says of its clients is believed.
-pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
-    trusted.iter().any(|net| net.contains(&peer))
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
 }
 
-/// The client: from a trusted peer, the first untrusted or unreadable hop of `X-Forwarded-For`, or of
-/// `Forwarded` where there is none, read from the right; else the peer itself.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    if !headers.keys().any(is_origin) || !is_trusted(peer, trusted) {
+/// Who is asking: from a trusted client, the first untrusted or unreadable hop of `X-Forwarded-For`, or of
+/// `Forwarded` where there is none, read from the right; else the client itself.
+pub(crate) fn client_address(client: &Client, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let peer = client.ip();
+    if !headers.keys().any(is_origin) || !client.is_trusted(trusted) {
         return peer;
     }
     let text = |line: &HeaderValue| line.to_str().unwrap_or("").to_owned();

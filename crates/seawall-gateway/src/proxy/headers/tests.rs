@@ -54,11 +54,49 @@ fn an_offer_of_h2c_is_no_demand() {
     assert_eq!(upgrade(&map(&[])), None);
 }
 
+fn at(address: &str) -> Client {
+    Client::at(SocketAddr::new(address.parse().unwrap(), 50_000))
+}
+
+#[test]
+fn who_speaks_for_a_client_is_to_be_trusted_as_the_client_is() {
+    let trusted = nets(&["10.0.0.0/8"]);
+    let behind = |peer: &str, named: Option<&str>| {
+        Client::behind(at(peer).address, named.map(|named| at(named).address))
+    };
+    let seen = |client: &Client| {
+        let headers = map(&[("x-forwarded-for", "6.6.6.6")]);
+        (client.is_trusted(&trusted), client_address(client, &headers, &trusted).to_string())
+    };
+    assert_eq!(seen(&behind("10.0.0.1", Some("10.0.0.7"))), (true, "6.6.6.6".to_owned()));
+    assert_eq!(seen(&behind("10.0.0.1", Some("203.0.113.9"))), (false, "203.0.113.9".to_owned()));
+    assert_eq!(seen(&behind("203.0.113.9", Some("10.0.0.7"))), (false, "10.0.0.7".to_owned()));
+    assert_eq!(seen(&behind("10.0.0.1", None)), (false, "10.0.0.1".to_owned()));
+    assert_eq!(seen(&at("10.0.0.1")), (true, "6.6.6.6".to_owned()));
+}
+
+#[test]
+fn what_gateways_tell_each_other_is_heard_from_the_trusted_alone() {
+    let told = ["x-envoy-max-retries", "x-seawall-mirror", "x-forwarded-port", "x-real-ip", "proxy"];
+    let in_disguise = ["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x-seawall_reason", "x_envoy-a"];
+    let others =
+        ["x-request-id", "x-real", "x-realm-ip", "x-envoyer", "x-forwarded", "x_tier", "proxy-a", "x-"];
+    let all = || told.into_iter().chain(in_disguise).chain(others).map(|name| (name, "1"));
+    let left = |trusted| {
+        let mut headers = map(&all().collect::<Vec<_>>());
+        strip_told(&mut headers, trusted);
+        all().map(|(name, _)| name).filter(|name| headers.contains_key(*name)).collect::<Vec<_>>()
+    };
+    assert_eq!(left(false), others);
+    assert_eq!(left(true), [&told[..], &others[..]].concat());
+    assert!(others.into_iter().all(|name| !is_told(name)));
+}
+
 #[test]
 fn the_client_is_the_first_untrusted_hop_from_the_right() {
     let trusted = nets(&["10.0.0.0/8", "127.0.0.0/8"]);
     let client = |peer: &str, line: &'static str| {
-        client_address(peer.parse().unwrap(), &map(&[("x-forwarded-for", line)]), &trusted).to_string()
+        client_address(&at(peer), &map(&[("x-forwarded-for", line)]), &trusted).to_string()
     };
     assert_eq!(client("203.0.113.9", "1.2.3.4"), "203.0.113.9");
     assert_eq!(client("10.0.0.1", "1.2.3.4"), "1.2.3.4");
@@ -69,14 +107,14 @@ fn the_client_is_the_first_untrusted_hop_from_the_right() {
     assert_eq!(client("10.0.0.1", "1.2.3.4, ::ffff:10.0.0.7"), "1.2.3.4");
     assert_eq!(client("10.0.0.1", ""), "10.0.0.1");
     let two = map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "10.1.1.1")]);
-    assert_eq!(client_address("10.0.0.1".parse().unwrap(), &two, &trusted).to_string(), "6.6.6.6");
+    assert_eq!(client_address(&at("10.0.0.1"), &two, &trusted).to_string(), "6.6.6.6");
 }
 
 #[test]
 fn forwarded_counts_where_there_is_no_x_forwarded_for() {
     let trusted = nets(&["10.0.0.0/8"]);
     let client = |peer: &str, lines: &[(&'static str, &'static str)]| {
-        client_address(peer.parse().unwrap(), &map(lines), &trusted).to_string()
+        client_address(&at(peer), &map(lines), &trusted).to_string()
     };
     let hops = ("forwarded", "for=6.6.6.6, for=1.2.3.4;proto=https, for=10.0.0.7");
     assert_eq!(client("10.0.0.1", &[hops]), "1.2.3.4");
