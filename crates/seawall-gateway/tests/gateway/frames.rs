@@ -1,6 +1,7 @@
 //! HTTP/2, frame by frame: floods end their connection and nothing else, nonsense ends its stream.
 
 use std::io::{Read as _, Write as _};
+use std::iter;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{Gateway, ask, config, origin};
+use crate::paths::await_counted;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -15,6 +17,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -276,6 +279,27 @@ fn who_asks_without_listening_is_not_listened_to() {
         assert!(taken < 20_000, "{kind}: {taken}");
         assert_serves(&gateway);
     }
+}
+
+#[test]
+fn short_answers_hold_no_place_while_their_client_takes_none() {
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{}\"]\n[route.r]\nupstream = \"u\"\nlimit = {{ max = 1, queue = 0 }}\n",
+        origin()
+    );
+    let gateway = Gateway::start(&[&config("window.toml", &file)]);
+    let mut client = Client::new(&gateway);
+    let no_window = [0, 4, 0, 0, 0, 0];
+    client.send(&frame(SETTINGS, 0, 0, &no_window));
+    for stream in [1, 3, 5] {
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &get(&[])));
+        assert_eq!(client.fate(stream), Fate::Status(200));
+        // Its end is behind its head.
+        await_counted(&gateway, "seawall_in_flight{upstream=\"u\"} 0.0");
+    }
+    client.send(&frame(WINDOW_UPDATE, 0, 3, &1_000_u32.to_be_bytes()));
+    let data = iter::from_fn(|| client.frame()).find(|(kind, ..)| *kind == DATA).unwrap();
+    assert!(data.2 == 3 && data.3.starts_with(b"GET / HTTP/1.1"), "{data:?}");
 }
 
 /// An origin that ends the first request with this frame, made for its stream, and answers all others; says its

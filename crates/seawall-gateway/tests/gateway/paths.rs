@@ -63,7 +63,7 @@ fn counted(gateway: &Gateway, metric: &str) -> bool {
 }
 
 /// Waits until a metric is what it should be; the harness of the test run bounds the wait.
-fn await_counted(gateway: &Gateway, metric: &str) {
+pub(crate) fn await_counted(gateway: &Gateway, metric: &str) {
     while !counted(gateway, metric) {
         thread::yield_now();
     }
