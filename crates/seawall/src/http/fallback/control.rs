@@ -1,7 +1,7 @@
 //! Header fields about caching (RFC 9111, RFC 5861), read once and strictly.
 //!
-//! What cannot be read counts as the cautious value: an unreadable age limit as zero. Of a directive
-//! that comes twice, the shorter one holds.
+//! What cannot be read counts as the cautious value: an unreadable age limit as zero, a quotation without an end as
+//! `no-store`, which could stand in it. Of a directive that comes twice, the shorter one holds.
 
 use ::http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -97,6 +97,9 @@ fn directives(text: &str, mut each: impl FnMut(&str, &str)) {
             }
             c == ',' && !quoted
         });
+        if end.is_none() && quoted {
+            each("no-store", "");
+        }
         let directive = &rest[..end.unwrap_or(rest.len())];
         rest = end.map_or("", |end| &rest[end + 1..]);
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
@@ -214,4 +217,18 @@ pub(super) fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
     names.dedup();
     (names.len() <= VARY_MAX).then_some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quotation_without_an_end_hides_nothing() {
+        let no_store = |line: &'static str| {
+            Control::read(&HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(line))])).no_store
+        };
+        assert!(no_store("max-age=1, a=\"b, no-store") && no_store("a=\"b, private") && no_store("a=\"\\\""));
+        assert!(!no_store("max-age=1, a=\"b, no-store\"") && no_store("a=\"b\", no-store"));
+    }
 }

@@ -1,7 +1,7 @@
 //! Fallback for HTTP: a cache that many share, as RFC 9111 and RFC 5861 have it, and fixed answers.
 //!
 //! **Mechanics.** Answers to GET and HEAD are kept when they say how long they are fresh, or when the
-//! route says so for those that do not ([`Settings::unmarked`]). The key is method, authority, path,
+//! route says so for those that do not ([`Settings::unmarked`]). The key is method, scheme, authority, path,
 //! query, and the fields that `Vary` names. An answer is read whole before it is passed on, so that a
 //! slow client does not hold up those who wait for it; what is larger than [`Settings::body_max`]
 //! streams through and is not kept. A kept answer carries `Age` and `Cache-Status` (RFC 9211).
@@ -20,7 +20,8 @@
 //! confirmation is believed, but its `ETag` and what it says of the body's form are not taken over. Only safe methods without a body fall back at all:
 //! a fixed answer to a POST would say that something was done. What such a request changes is
 //! forgotten, and with it what `Location` and `Content-Location` of its answer name on the same host. An answer
-//! whose `Age` cannot be read is as old as can be.
+//! whose `Age` cannot be read is as old as can be. Of two schemes on one host, as `X-Forwarded-Proto` says, each has its
+//! own answers.
 //!
 //! ```
 //! use seawall::core::fallback::{Chain, Step, store};

@@ -99,12 +99,9 @@ pub(super) fn conditional<B, RB>(
 
 fn has_it(request: &HeaderMap, response: &HeaderMap) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
-        let weak = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        let Some(tag) = response.get(ETAG).and_then(|tag| tag.to_str().ok()).map(weak) else { return false };
-        let values = request.get_all(IF_NONE_MATCH);
-        let mut tags =
-            values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        return tags.any(|other| other.trim() == "*" || weak(other) == tag);
+        let tag = response.get(ETAG).and_then(|tag| tag.to_str().ok()).map(|tag| weak(tag.trim()));
+        let lines = request.get_all(IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+        return tag.is_some_and(|tag| lines.flat_map(tags).any(|other| other == "*" || weak(other) == tag));
     }
     let time = |value: Option<&HeaderValue>| httpdate::parse_http_date(value?.to_str().ok()?).ok();
     // An answer that does not say when it changed last has not since it was made.
@@ -113,6 +110,21 @@ fn has_it(request: &HeaderMap, response: &HeaderMap) -> bool {
         (Some(since), Some(modified)) => modified <= since,
         _ => false,
     }
+}
+
+/// A tag as weak comparison sees it (RFC 9110, section 8.8.3.2).
+fn weak(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+/// The tags of a list, in which commas may stand in quotes.
+fn tags(list: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let parts = list.split(move |c: char| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    parts.map(str::trim)
 }
 
 #[cfg(test)]
@@ -188,5 +200,12 @@ mod tests {
         assert!(has("if-none-match", "\"0\", W/\"1\"", "etag", "\"1\""));
         assert!(!has("if-none-match", "\"0\"", "etag", "\"1\""));
         assert!(!has("if-none-match", "\"0\"", "last-modified", early));
+    }
+
+    #[test]
+    fn a_tag_may_have_what_parts_a_list() {
+        let has = |asked, kept| has_it(&fields(&[("if-none-match", asked)]), &fields(&[("etag", kept)]));
+        assert!(has("\"a,b\"", "\"a,b\"") && has("\"x\", W/\"a,b\"", "\"a,b\"") && has("*", "\"x\""));
+        assert!(!has("\"x,*,y\"", "\"v\"") && !has("\"x,\\\"v\\\"\"", "\"v\"") && !has("\"a", "\"b\""));
     }
 }
