@@ -21,12 +21,19 @@ const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PUSH_BACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const GRPC_KIND: &[u8] = b"application/grpc";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Whether a request, or an answer, is gRPC's.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    sought(headers, &header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    sought(headers, &header::CONTENT_TYPE).is_some_and(|kind| is_kind(kind.as_bytes()))
+}
+
+/// Whether this is a type of gRPC's own messages, and not of what others have made for browsers.
+fn is_kind(kind: &[u8]) -> bool {
+    kind.split_at_checked(GRPC_KIND.len()).is_some_and(|(name, format)| {
+        name.eq_ignore_ascii_case(GRPC_KIND) && matches!(format.first(), None | Some(b'+' | b';' | b' '))
+    })
 }
 
 /// The time that the client gives.
@@ -102,6 +109,18 @@ mod tests {
 
     fn read(text: &str) -> Option<Span> {
         timeout(&HeaderMap::from_iter([(TIMEOUT, text.parse().unwrap())]))
+    }
+
+    #[test]
+    fn what_is_made_for_browsers_is_not_grpc() {
+        for own in ["application/grpc", "Application/gRPC+proto", "application/grpc;charset=utf-8"] {
+            assert!(is_kind(own.as_bytes()), "{own}");
+        }
+        for other in
+            ["application/grpc-web", "application/grpc-web+proto", "application/grpcx", "text/plain", ""]
+        {
+            assert!(!is_kind(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

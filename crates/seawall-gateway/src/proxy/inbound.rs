@@ -13,6 +13,8 @@
 //! takes nothing is not the upstream's fault: the clock of its silence runs only while the upstream is waited for.
 //! No timer is made for an answer that is there at once. An answer that its upstream breaks off was a success at its
 //! head: its host is told, and the route counts it as bad. So is one whose trailers say that it failed, as gRPC's do.
+//! Over HTTP/2 a host may say behind an answer that it wants no more of the request; where there is no more, or the
+//! answer is shorter than it said, that has broken it off.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -172,6 +174,18 @@ enum Age {
     Long,
 }
 
+/// How it is known that a body has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// The parser sees to it.
+    Framed,
+    /// On a stream of HTTP/2, whose parser takes a reset without an error for it.
+    Marked {
+        /// Whether the request has a body, for which the reset may be meant.
+        uploads: bool,
+    },
+}
+
 /// The body of an answer. In a box, because it goes through many hands before it is read.
 pub(crate) struct Inbound(Box<Coming>);
 
@@ -179,6 +193,7 @@ pub(crate) struct Inbound(Box<Coming>);
 struct Coming {
     body: Incoming,
     riders: Option<Riders>,
+    ends: Ends,
     bounds: Bounds,
     streams: Arc<Streams>,
     age: Age,
@@ -187,14 +202,26 @@ struct Coming {
 
 impl Inbound {
     #[inline]
-    pub(super) fn new(body: Incoming, riders: Riders, bounds: Bounds, streams: Arc<Streams>) -> Inbound {
+    pub(super) fn new(
+        (body, ends): (Incoming, Ends),
+        riders: Riders,
+        bounds: Bounds,
+        streams: Arc<Streams>,
+    ) -> Inbound {
         let place = Box::new_uninit();
-        let coming = Coming { body, riders: Some(riders), bounds, streams, age: Age::New, alarm: None };
+        let coming = Coming { body, riders: Some(riders), ends, bounds, streams, age: Age::New, alarm: None };
         Inbound(Box::write(place, coming))
     }
 }
 
 impl Coming {
+    /// Whether its end is none.
+    fn is_short(&self) -> bool {
+        let Ends::Marked { uploads } = self.ends else { return false };
+        let is_less = || self.body.size_hint().exact().is_some_and(|left| left > 0);
+        !self.body.is_end_stream() && (!uploads || is_less())
+    }
+
     /// It ended before it was whole.
     #[cold]
     fn broke(&mut self) {
@@ -297,6 +324,10 @@ impl Body for Inbound {
                 }
             }
             Poll::Ready(Some(Err(_))) => coming.broke(),
+            Poll::Ready(None) if coming.is_short() => {
+                coming.broke();
+                return Poll::Ready(Some(Err("the upstream broke off its answer".into())));
+            }
             Poll::Ready(None) => coming.riders = None,
             Poll::Pending => {
                 ready!(coming.wait(cx));

@@ -6,6 +6,10 @@
 //! **Mechanics.** A call takes the first connection whose host allows it another stream (`MAX_CONCURRENT_STREAMS`);
 //! where none does, one more is made. So the first carry most, and the last fall idle and are closed.
 //!
+//! A connection on which a call waits in vain for [`DOUBT`], and no other call has its answer meanwhile, is taken no
+//! more: its host may have lost it, and TCP goes on to say that it stands. Asking by pings is not for every host
+//! ([`upstream`](super::upstream)).
+//!
 //! **Edges.** At [`CONNECTIONS_MAX`], and for [`REST`] after another could not be made, a call waits on the connection
 //! that carries fewest. What a host allows is known from its first frame on: until that is read, it counts as what the
 //! connection before was allowed, and on the first connection as 100.
@@ -13,12 +17,13 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use hyper::client::conn::http2::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use seawall::core::time::{Span, Time};
+use seawall::now;
 
 use super::belled::Belled;
 use super::listen::Local;
@@ -27,6 +32,8 @@ use super::upstream::Link;
 
 /// The most HTTP/2 connections to a host, on one worker.
 const CONNECTIONS_MAX: usize = 16;
+/// How long a call waits before its connection is doubted.
+const DOUBT: Span = Span::from_millis(500);
 /// For how long no other is made when one could not be: calls go on with what there is.
 const REST: Span = Span::from_secs(1);
 
@@ -40,12 +47,47 @@ pub(super) struct Shared {
     driven: Rc<RefCell<Option<Driven>>>,
     /// When it was last taken.
     taken: Cell<Time>,
+    /// How many calls on it were answered.
+    answers: Cell<u64>,
+    /// Whether it is taken no more.
+    is_doubted: Cell<bool>,
 }
 
 impl Shared {
     /// What sends on it.
     pub(super) fn sender(&self) -> SendRequest<Outbound> {
         self.sender.clone()
+    }
+
+    /// A call is sent on it.
+    pub(super) fn ask(self: &Rc<Shared>, now: Time) -> Asked {
+        // Who holds it would count as one more stream.
+        Asked { shared: Rc::downgrade(self), at: now, answers: self.answers.get() }
+    }
+}
+
+/// A call that waits for its answer on a connection; to be told when it has come.
+pub(super) struct Asked {
+    shared: Weak<Shared>,
+    at: Time,
+    answers: u64,
+}
+
+impl Asked {
+    /// It has come, or the connection has said otherwise.
+    pub(super) fn answered(self) {
+        self.shared.upgrade().iter().for_each(|shared| shared.answers.set(shared.answers.get() + 1));
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade()
+            && shared.answers.get() == self.answers
+            && now().since(self.at) >= DOUBT
+        {
+            shared.is_doubted.set(true);
+        }
     }
 }
 
@@ -82,7 +124,13 @@ impl Connections {
     /// Takes a connection that was made, and drives it.
     pub(super) fn add(&self, now: Time, (sender, driven): (SendRequest<Outbound>, Driven)) -> Rc<Shared> {
         let driven = Rc::new(RefCell::new(Some(driven)));
-        let shared = Rc::new(Shared { sender, driven: driven.clone(), taken: Cell::new(now) });
+        let shared = Rc::new(Shared {
+            sender,
+            driven: driven.clone(),
+            taken: Cell::new(now),
+            answers: Cell::default(),
+            is_doubted: Cell::default(),
+        });
         self.open.borrow_mut().push(shared.clone());
         tokio::task::spawn_local(poll_fn(move |cx| {
             let mut driven = driven.borrow_mut();
@@ -95,12 +143,13 @@ impl Connections {
         shared
     }
 
-    /// Forgets what is closed, and closes what has been idle for so long, but for the first.
+    /// Forgets what is closed or doubted, and closes what has been idle for so long, but for the first.
     fn close_unused(&self, now: Time, idle_most: Span) {
         let is_idle = |shared: &Rc<Shared>| streams(shared) == 0 && now.since(shared.taken.get()) > idle_most;
         let mut first = true;
         self.open.borrow_mut().retain(|shared| {
-            let is_kept = !shared.sender.is_closed() && (first || !is_idle(shared));
+            let is_kept =
+                !shared.sender.is_closed() && !shared.is_doubted.get() && (first || !is_idle(shared));
             first &= !is_kept;
             is_kept
         });

@@ -31,7 +31,7 @@ use super::fitness::{self, Fit, Unfit};
 use super::greeting::Secure;
 use super::grpc;
 use super::headers::{self, Client, Hop, Scheme};
-use super::inbound::{self, Blame, Inbound, Place, Riders};
+use super::inbound::{self, Blame, Ends, Inbound, Place, Riders};
 use super::listen::{Handler, Refusal};
 use super::outbound::{Answering, Arrival, Fault, Outbound, Patience, is_left};
 use super::outgoing::{Outgoing, copy, rewrite};
@@ -509,9 +509,13 @@ fn streamed(
             Some(Place::Stream(stream))
         };
     }
+    let ends = match response.version() {
+        Version::HTTP_2 => Ends::Marked { uploads: answering.is_some() },
+        _ => Ends::Framed,
+    };
     let mut response = response.map(|body| {
         let riders = Riders { _connection: connection, _back: back, _place: place, answering, blame };
-        Held::new(Inbound::new(body, riders, bounds, streams.clone()), ())
+        Held::new(Inbound::new((body, ends), riders, bounds, streams.clone()), ())
     });
     headers::strip_hop_by_hop(response.headers_mut());
     reason::disown(&mut response);

@@ -396,7 +396,12 @@ impl Pool {
         told.write(request.headers_mut(), &self.words, now);
         let sent = match &mut sender {
             Sender::Http1(sender) => sender.try_send_request(self.framed(request)).await,
-            Sender::H2c(shared) => shared.sender().try_send_request(self.named(request)).await,
+            Sender::H2c(shared) => {
+                let asked = shared.ask(now);
+                let sent = shared.sender().try_send_request(self.named(request)).await;
+                asked.answered();
+                sent
+            }
         };
         match sent {
             Ok(mut response) => {

@@ -1,6 +1,6 @@
 //! HTTP/2, frame by frame: floods end their connection and nothing else, nonsense ends its stream.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::iter;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -357,6 +357,64 @@ fn what_a_host_did_not_take_is_sent_again_whatever_it_is() {
         let status = ask(&gateway.address, "POST", "/", "host: a\r\n", body).status;
         assert_eq!((status, seen.load(Ordering::SeqCst)), fate, "{name}");
     }
+}
+
+#[test]
+fn an_answer_that_is_reset_without_an_error_is_broken_off_all_the_same() {
+    let short: fn(u32) -> Vec<u8> = |stream| {
+        let head = frame(HEADERS, END_HEADERS, stream, &[0x88]);
+        [head, frame(DATA, 0, stream, b"hel"), frame(RST_STREAM, 0, stream, &[0; 4])].concat()
+    };
+    let (address, _) = origin_that_ends(short);
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{address}\"]\nprotocol = \"h2c\"\n[route.r]\nupstream = \"u\"\n"
+    );
+    let gateway = Gateway::start(&[&config("reset-short.toml", &file)]);
+    let mut client = TcpStream::connect(&gateway.address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // It may end with a reset.
+    let _ = client.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(!answer.contains("\r\n0\r\n"), "{answer}");
+}
+
+#[test]
+fn a_connection_on_which_nothing_is_answered_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let silent = listener.accept().unwrap();
+        for stream in listener.incoming() {
+            let mut client = Client(stream.unwrap());
+            thread::spawn(move || {
+                client.0.read_exact(&mut [0; 24]).unwrap();
+                client.send(&frame(SETTINGS, 0, 0, &[]));
+                while let Some((kind, _, stream, _)) = client.frame() {
+                    if kind == HEADERS {
+                        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &[0x88]));
+                    }
+                }
+            });
+        }
+        drop(silent);
+    });
+    let file = format!(
+        "[upstream.u]\nhosts = [\"http://{address}\"]\nprotocol = \"h2c\"\nbreaker = false\n\
+         [route.r]\nupstream = \"u\"\ndeadline = \"600ms\"\nretry = false\n"
+    );
+    let gateway = Gateway::start(&[&config("silent.toml", &file)]);
+    let mut client = BufReader::new(TcpStream::connect(&gateway.address).unwrap());
+    // On one connection all are sent by one worker.
+    let mut status = || {
+        client.get_mut().write_all(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(client.read_line(&mut head).unwrap() > 0, "{head}");
+        }
+        head[9..12].to_owned()
+    };
+    assert_eq!([status(), status(), status()], ["504", "200", "200"]);
 }
 
 #[test]
