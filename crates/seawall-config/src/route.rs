@@ -27,7 +27,7 @@ use super::shadow;
 use super::split::{self, Mirror};
 use super::throttle::{self, Throttle, Throttles};
 use super::units;
-use super::upstream::{PLACES_MAX, duration, percentage};
+use super::upstream::{PLACES_MAX, duration, percent, percentage};
 
 /// The share of answers that shall be good when nothing else is said, in parts per million.
 pub const OBJECTIVE: u32 = 999_000;
@@ -428,10 +428,8 @@ fn shed_in(mut section: Section<'_>) -> shed::Config {
 
 /// A mark for a share of something: `1%` to `100%`.
 fn mark(field: &Field<'_>) -> Result<Mark, Malformed> {
-    let ppm = percentage(field)?;
-    let whole = u8::try_from(ppm / 10_000).ok().filter(|_| ppm % 10_000 == 0);
-    let mark = whole.and_then(|percent| Mark::percent(percent).ok());
-    mark.ok_or_else(|| field.is_not("a whole percentage from `1%` to `100%`"))
+    let percent = u8::try_from(percent(field)?).expect("it is 100 at most");
+    Ok(Mark::percent(percent).expect("it is 1 to 100"))
 }
 
 fn hedge_in(mut section: Section<'_>) -> hedge::Config {

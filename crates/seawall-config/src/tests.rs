@@ -5,7 +5,7 @@ use http::HeaderName;
 use proptest::prelude::{Strategy, any, prop, proptest};
 use seawall_core::decision::Policy;
 use seawall_core::enforcement::{Enforcement, Stance};
-use seawall_core::limit::{self, Ceiling, adaptive};
+use seawall_core::limit::{self, Ceiling, Discipline, adaptive, bulkhead};
 use seawall_core::measure::bucket::{Quota, Rate};
 use seawall_core::request::Tier;
 use seawall_core::retry::backoff::{Backoff, Kind};
@@ -292,6 +292,22 @@ fn an_upstream_turned_down() {
         limit::Config { ceiling: Ceiling::Fixed(3), queue: 1_024, ..limit::Config::default() }
     );
     assert_eq!(read.budget, budget::Config::new(0).unwrap());
+}
+
+#[test]
+fn a_limit_that_is_shared() {
+    let shared = |keys: &str| read_upstream(&format!("limit = {{ {keys} }}")).limit;
+    let bulkhead = bulkhead::Settings { share_percent: 25, tenants: 100 };
+    assert_eq!(
+        shared("discipline = \"adaptive_lifo\", bulkhead = { share = \"25%\", tenants = 100 }"),
+        limit::Config {
+            discipline: Discipline::AdaptiveLifo,
+            bulkhead: Some(bulkhead::Config::new(bulkhead).unwrap()),
+            ..limit::Config::default()
+        }
+    );
+    assert_eq!(shared("bulkhead = {}").bulkhead, Some(bulkhead::Config::default()));
+    assert_eq!(shared("discipline = \"by_tier\"").discipline, Discipline::ByTier);
 }
 
 /// A short window alone must not fail on the default of a key that nobody wrote.

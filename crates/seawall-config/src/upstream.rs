@@ -6,7 +6,7 @@ use seawall_core::decision::Policy;
 use seawall_core::eject;
 use seawall_core::enforcement::Stance;
 use seawall_core::gate;
-use seawall_core::limit::{self, Ceiling, adaptive};
+use seawall_core::limit::{self, Ceiling, Discipline, adaptive, bulkhead, codel};
 use seawall_core::retry::budget;
 use seawall_core::time::Span;
 
@@ -313,6 +313,14 @@ fn limit_in(mut section: Section<'_>) -> limit::Config {
     let is_adaptive = section.value("adaptive", true, Field::switch);
     let max = section.value("max", learned.max, |field| field.number(1..=PLACES_MAX));
     let queue = section.value("queue", default.queue, |field| field.number(0..=PLACES_MAX));
+    let disciplines = [
+        ("fifo", Discipline::Fifo),
+        ("adaptive_lifo", Discipline::AdaptiveLifo),
+        ("codel", Discipline::Codel(codel::Config::default())),
+        ("by_tier", Discipline::ByTier),
+    ];
+    let discipline = section.value("discipline", default.discipline, |field| field.word(&disciplines));
+    let bulkhead = section.section("bulkhead").map(bulkhead_in);
     section.finish();
     let ceiling = if is_adaptive {
         let settings = adaptive::Settings { initial: learned.initial.min(max), max };
@@ -322,5 +330,22 @@ fn limit_in(mut section: Section<'_>) -> limit::Config {
     } else {
         Ceiling::Fixed(max)
     };
-    limit::Config { ceiling, queue, ..limit::Config::default() }
+    limit::Config { ceiling, queue, discipline, bulkhead }
+}
+
+fn bulkhead_in(mut section: Section<'_>) -> bulkhead::Config {
+    let default = bulkhead::Settings::default();
+    let settings = bulkhead::Settings {
+        share_percent: section.value("share", default.share_percent, percent),
+        tenants: section.value("tenants", default.tenants, |field| field.number(1..=bulkhead::TENANTS_MAX)),
+    };
+    section.finish();
+    bulkhead::Config::new(settings).expect("each is within its range")
+}
+
+/// A whole percentage, `1%` to `100%`.
+pub(super) fn percent(field: &Field<'_>) -> Result<u32, Malformed> {
+    let ppm = percentage(field)?;
+    let whole = (1..=100).find(|percent| percent * 10_000 == ppm);
+    whole.ok_or_else(|| field.is_not("a whole percentage from `1%` to `100%`"))
 }

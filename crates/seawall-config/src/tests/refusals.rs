@@ -201,7 +201,7 @@ users = ["client-ip"]"#,
         2 | limit = { maximum = 5 }
           |           ^^^^^^^
           |
-          = help: known here: `adaptive`, `max`, `queue`"#]],
+          = help: known here: `adaptive`, `max`, `queue`, `discipline`, `bulkhead`"#]],
     );
     check(
         &route(r#"dead_line = "2s""#),

@@ -7,7 +7,8 @@ use std::thread;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::harness::{Gateway, ask, config, get, origin, origin_saying, token};
+use crate::harness::{Gateway, ask, config, get, origin, origin_saying, origin_silent, token};
+use crate::paths::await_counted;
 
 /// A gateway whose one upstream has this origin and these lines, and whose one route has these.
 fn before(name: &str, origin: &str, upstream: &str, route: &str) -> Gateway {
@@ -306,4 +307,24 @@ fn a_trusted_client_has_an_answer_tried_again_that_is_no_failure() {
     );
     assert_eq!(attempts(&busy, "GET", "x-envoy-retry-on: retriable-4xx\r\n"), "1");
     assert_eq!(attempts(&busy, "GET", statuses), "2");
+}
+
+#[test]
+fn one_user_leaves_places_to_others() {
+    let limit = "limit = { adaptive = false, max = 4, queue = 0, bulkhead = { share = \"50%\" } }";
+    let gateway = before("bulkhead.toml", &origin_silent(), limit, "shed = false");
+    let begin = |user: &str| {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nhost: a\r\nx-api-key: {user}\r\n\r\n").unwrap();
+        stream
+    };
+    let in_flight = |places: u32| {
+        await_counted(&gateway, &format!("seawall_in_flight{{upstream=\"u\"}} {places}.0"));
+    };
+    let mut held = vec![begin("a"), begin("a")];
+    in_flight(2);
+    let refused = gateway.get("/", "x-api-key: a\r\n");
+    assert_eq!((refused.status, refused.field("x-seawall-reason")), (503, "full"));
+    held.push(begin("b"));
+    in_flight(3);
 }
