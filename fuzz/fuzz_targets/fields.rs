@@ -6,7 +6,7 @@
 mod headers;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -56,10 +56,13 @@ fn fields(bytes: &[u8]) -> HeaderMap {
 
 fuzz_target!(|bytes: &[u8]| {
     let fields = fields(bytes);
-    let peer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-    assert_eq!(headers::client_address(peer, &fields, &[]), peer);
+    let client = headers::Client::at(SocketAddr::from(([203, 0, 113, 7], 50_000)));
+    assert_eq!(headers::client_address(&client, &fields, &[]), client.ip());
     let everybody = ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
-    headers::client_address(peer, &fields, &everybody);
+    headers::client_address(&client, &fields, &everybody);
+    let mut told = fields.clone();
+    headers::strip_told(&mut told, false);
+    assert!(!told.contains_key("x-envoy-max-retries"));
     let mut stripped = fields.clone();
     headers::strip_hop_by_hop(&mut stripped);
     assert!(!stripped.contains_key("connection") && !stripped.contains_key("upgrade"));

@@ -18,7 +18,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 
 use super::belled::Belled;
-use super::greeting::{Greeting, Secure, Stream};
+use super::greeting::{Greeting, Named, Secure, Stream};
 use super::headers::{Client, HEADER_BYTES_MAX};
 use super::listen::{Handler, Local, Refusal};
 use super::outbound::Broken;
@@ -72,12 +72,13 @@ pub(super) async fn begin(
     peer: SocketAddr,
     pulse: &Rc<Pulse>,
 ) -> Option<(Stream, Client)> {
-    let mut begun = pin!(greeting.take(stream, peer));
-    poll_fn(|cx| match pulse.heed(cx) {
+    let mut begun = pin!(greeting.take(stream));
+    let begun = poll_fn(|cx| match pulse.heed(cx) {
         Order::Run | Order::Rest => begun.as_mut().poll(cx).map(Result::ok),
         Order::Finish | Order::TimeOut | Order::End => Poll::Ready(None),
-    })
-    .await
+    });
+    let (stream, named) = begun.await?;
+    Some((stream, named.map_or_else(|| Client::at(peer), |Named(client)| Client::behind(peer, client))))
 }
 
 /// Serves one connection to its end. How it ends is no news: clients go away, or talk nonsense.

@@ -18,7 +18,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ProtocolVersion;
 use tokio_rustls::server::TlsStream;
 
-use super::headers::Client;
 use crate::tls::Certificates;
 
 /// What version 2 begins with.
@@ -34,6 +33,10 @@ const UNIX: usize = 108;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Secure(pub(super) &'static str);
 
+/// The client that a header of the PROXY protocol names, if it names one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named(pub(super) Option<SocketAddr>);
+
 /// What a listener expects before the first request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Greeting {
@@ -44,17 +47,14 @@ pub(crate) struct Greeting {
 }
 
 impl Greeting {
-    /// Lets the connection begin; says who is at its other end.
-    pub(super) async fn take(&self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<(Stream, Client)> {
-        let client = match self.proxy_protocol {
-            true => Client::behind(peer, proxied(&mut stream).await?),
-            false => Client::at(peer),
-        };
+    /// Lets the connection begin; says whom its peer speaks for, if it speaks for others.
+    pub(super) async fn take(&self, mut stream: TcpStream) -> io::Result<(Stream, Option<Named>)> {
+        let named = if self.proxy_protocol { Some(Named(proxied(&mut stream).await?)) } else { None };
         let stream = match &self.tls {
             None => Stream::Plain(stream),
             Some(tls) => Stream::Tls(Box::new(TlsAcceptor::from(tls.server()).accept(stream).await?)),
         };
-        Ok((stream, client))
+        Ok((stream, named))
     }
 }
 
