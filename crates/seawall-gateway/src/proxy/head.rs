@@ -9,8 +9,8 @@
 //! so that a head which was pipelined behind it is seen, too.
 //!
 //! **Edges.** A length that is none is ambiguous. So is what follows a bare LF behind the last chunk: the parser looks
-//! for CRLF there, and would pass over the next request as if it were trailers. Behind chunks that make no sense nothing is looked at: the parser
-//! refuses them and reads no further.
+//! for CRLF there, and would pass over the next request as if it were trailers. Behind chunks that make no sense
+//! nothing is looked at: the parser refuses them and reads no further.
 
 const CONTENT_LENGTH: &[u8] = b"content-length:";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";

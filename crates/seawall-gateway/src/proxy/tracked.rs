@@ -28,6 +28,8 @@ use super::pulse::{Busy, Pulse, STALL_TICKS, Untaken};
 
 /// The most bytes of an answer that are read before its client takes any.
 const AHEAD_MAX: usize = 32 * 1024;
+/// What each part of it counts besides its bytes.
+const PART_BYTES: usize = 128;
 
 pin_project_lite::pin_project! {
     /// A response's body whose request counts as busy until it ends.
@@ -143,8 +145,9 @@ impl<B: Body<Data = Bytes, Error: Into<Broken>>> Beside<B> {
     }
 }
 
+/// What a part costs that was read ahead: itself, too, or those without a byte would be for nothing.
 fn length(frame: &Result<Frame<Bytes>, Broken>) -> usize {
-    frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len)
+    PART_BYTES + frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len)
 }
 
 impl<B> Beside<B> {
@@ -428,6 +431,17 @@ mod tests {
         assert_eq!(take(&mut answer), Some(97), "nobody reads what is waited for");
         assert!(read(&mut ahead, 9).is_pending());
         assert_eq!((0..2).filter_map(|_| take(&mut answer)).collect::<Vec<_>>(), [96, 95]);
+    }
+
+    #[test]
+    fn parts_without_a_byte_are_not_read_for_ever() {
+        let scene = Scene::new();
+        let (mut answer, mut ahead) = scene.parts(usize::MAX, 0);
+        assert!(read(&mut ahead, 9 * AHEAD_MAX / PART_BYTES).is_pending());
+        let Tracking::Beside { body } = &answer.body else { unreachable!("it is beside others") };
+        assert_eq!(body.read.borrow().len(), AHEAD_MAX / PART_BYTES);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(answer.as_mut().poll_frame(cx).is_ready());
     }
 
     #[test]

@@ -342,7 +342,7 @@ fn who_requires_an_upgrade_says_to_what() {
     let gateway = before(&origin_that_says(
         "HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 0\r\n\r\n",
     ));
-    let answer = exchange(&gateway, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = exchange(&gateway, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert!(status(&answer) == 426 && answer.contains("upgrade: websocket"), "{answer}");
 }
 

@@ -3,7 +3,8 @@
 //! Hop-by-hop fields (RFC 9110 §7.6.1), also those that `Connection` names, are never forwarded in
 //! either direction. `X-Forwarded-For`, `-Proto` and `-Host`, and `Forwarded` where the config asks for
 //! it, say where a request came from; what a client says of itself is believed only when its address
-//! is trusted, and otherwise not passed on, nor are `X-Real-IP` and other fields that begin with `X-Forwarded-`. Where a trusted peer sends both, `X-Forwarded-For` counts.
+//! is trusted, and otherwise not passed on, nor are `X-Real-IP` and other fields that begin with `X-Forwarded-`.
+//! Where a trusted peer sends both, `X-Forwarded-For` counts.
 
 mod node;
 
@@ -86,8 +87,8 @@ pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// The first value of a field that most requests have. To look at the fields of a request costs less than to look for a name, which is
-/// hashed for that; and what everybody sends comes first.
+/// The first value of a field that most requests have. To look at the fields of a request costs less than to look for
+/// a name, which is hashed for that; and what everybody sends comes first.
 pub(super) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     headers.iter().find_map(|(other, value)| (other == name).then_some(value))
 }
