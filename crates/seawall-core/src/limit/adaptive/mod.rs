@@ -57,12 +57,14 @@
 //! adds to so short a time is no queue. The gradient follows Netflix's concurrency-limits (2018);
 //! the protected baseline and the vetoes answer its known failure, learning the overload as normal.
 
+mod point;
 mod stays;
 
 use super::baseline::{Baseline, LOW};
 use crate::outcome::Outcome;
 use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
+use point::{Point, SURE, Sums};
 use stays::Stays;
 
 /// How far above the estimate the limit stands, and what rounding to whole places may cost.
@@ -119,18 +121,10 @@ const CUT: f64 = 0.65;
 const GROWN: f64 = 1.5;
 /// How far it is raised to see whether throughput wants more.
 const RAISED: f64 = 1.3;
-/// The part of a move of the limit by which throughput must follow to be worth it.
-const GAIN: f64 = 0.2;
-/// Standard errors that make a difference sure.
-const SURE: f64 = 3.0;
-/// Those that make it likely, which is enough for headroom: it goes again by itself.
-const LIKELY: f64 = 1.5;
 /// After so long without an answer the callee may be another: what calls took before counts for little.
 pub const SILENCE: Span = Span::from_secs(10);
 /// No-load latencies that are no further apart are the same.
 const SAME: f64 = 0.1;
-/// The part of the throughput at a higher limit below which nothing queues at a lower one.
-const SHORT: f64 = 0.85;
 /// How far below a limit the no-load latency is measured.
 const BELOW: f64 = 0.65;
 
@@ -167,32 +161,6 @@ impl Config {
     }
 }
 
-/// Latencies of calls, in seconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    calls: u32,
-    sum: f64,
-    squares: f64,
-}
-
-impl Sums {
-    fn add(&mut self, seconds: f64) {
-        self.calls += 1;
-        self.sum += seconds;
-        self.squares += seconds * seconds;
-    }
-
-    fn mean(&self) -> f64 {
-        (self.sum / f64::from(self.calls.max(1))).max(1e-9)
-    }
-
-    /// The variance of the mean, relative to its square.
-    fn doubt(&self) -> f64 {
-        let (calls, mean) = (f64::from(self.calls.max(1)), self.mean());
-        (self.squares / calls / (mean * mean) - 1.0).max(0.0) / calls
-    }
-}
-
 /// A window of calls that were sent at full use.
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -205,59 +173,6 @@ struct Window {
 impl Window {
     fn new(from: Time) -> Window {
         Window { from, latencies: Sums::default(), overloaded: false }
-    }
-}
-
-/// Where the limit stood, and what came of it.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    limit: f64,
-    latency: f64,
-    throughput: f64,
-    /// The variance of both, relative to their squares.
-    doubt: f64,
-    /// The same of single windows; 0 while it is not known.
-    spread: f64,
-}
-
-impl Point {
-    fn new(limit: f64, latencies: &Sums) -> Point {
-        let latency = latencies.mean();
-        // By Little's law; a count over the elapsed time would include pauses between bursts.
-        Point { limit, latency, throughput: limit / latency, doubt: latencies.doubt(), spread: 0.0 }
-    }
-
-    /// Whether throughput went along with the limit from `other` to here, rather than staying.
-    fn follows(&self, other: &Point) -> bool {
-        let (moved, followed) = (self.limit / other.limit, self.throughput / other.throughput);
-        if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
-    }
-
-    /// Whether throughput surely fell from `other` to here by enough to be worth the places.
-    fn fell_along(&self, other: &Point) -> bool {
-        let moved = libm::log(self.limit / other.limit);
-        let margin = GAIN * moved - libm::log(self.throughput / other.throughput);
-        margin > 0.0 && margin * margin > SURE * SURE * (self.doubt + other.doubt)
-    }
-
-    /// Whether throughput was so much less than at the higher limit of `other` that places were wanting.
-    fn fell_short_of(&self, other: &Point) -> bool {
-        self.throughput < other.throughput * SHORT
-    }
-
-    /// Whether throughput is surely, and by a fifth, more than it was at the higher limit of `other`.
-    fn outdoes(&self, other: &Point) -> bool {
-        let more = libm::log(self.throughput / other.throughput);
-        self.limit < other.limit && more > GAIN && more * more > SURE * SURE * (self.doubt + other.doubt)
-    }
-
-    /// Whether throughput was more than at the lower limit of `other`, and not by little: by so many
-    /// standard errors.
-    fn gained(&self, other: &Point, errors: f64) -> bool {
-        let moved = libm::log(self.limit / other.limit);
-        let followed = libm::log(self.throughput / other.throughput);
-        let doubt = self.doubt.max(other.spread) + other.doubt;
-        followed >= GAIN * moved && followed * followed > errors * errors * doubt
     }
 }
 

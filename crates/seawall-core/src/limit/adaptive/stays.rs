@@ -3,15 +3,14 @@
 //! One window says little about throughput. A stay adds up all windows at about the same limit, so
 //! that also a limit that creeps down, a place at a time, is told when throughput goes along.
 
-use super::{LIKELY, Point, SURE, Sums};
+use super::point::{LIKELY, Point, SURE, Sums};
 
 /// Limits that are kept in mind.
 const STAYS: usize = 6;
 /// Limits this close (as a ratio) are the same.
 const CLOSE: f64 = 0.04;
-/// Windows after which a stay is forgotten, and calls that one remembers at most.
+/// Windows after which a stay is forgotten.
 const REMEMBERED: u32 = 200;
-const CALLS: u32 = 8_000;
 /// Windows without which a stay says nothing.
 const WINDOWS: u32 = 3;
 /// Standard errors by which a window must differ for the callee to be another.
@@ -105,17 +104,5 @@ impl Stays {
     fn above(&self, low: &Point) -> impl Iterator<Item = Point> {
         let least = low.limit * (1.0 + CLOSE);
         self.stays.iter().flatten().map(Stay::point).filter(move |point| point.limit > least)
-    }
-}
-
-impl Sums {
-    /// Adds these; of what is too much to remember, older calls count for less.
-    fn merge(&mut self, other: &Sums) {
-        if self.calls + other.calls > CALLS {
-            *self = Sums { calls: self.calls / 2, sum: self.sum / 2.0, squares: self.squares / 2.0 };
-        }
-        self.calls += other.calls;
-        self.sum += other.sum;
-        self.squares += other.squares;
     }
 }
