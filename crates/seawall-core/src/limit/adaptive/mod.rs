@@ -1,7 +1,9 @@
 //! The adaptive ceiling: how many may be in flight, learned from latency and throughput.
 //!
 //! ```text
-//!                        throughput stops following
+//!   Settling
+//!      │ one window
+//!      ▼                 throughput stops following
 //!   Climbing ─────────────────────────────────────▶ Following ◀──────────────┐
 //!      │ no no-load latency                          │     │ due, or grew    │
 //!      ▼                                  cut, and   │     │ for nothing     │ measured
@@ -20,33 +22,41 @@
 //! `limit × no-load latency / latency at full use` points at `n`, from above and from below.
 //!
 //! - The no-load latency is the *mean* of successful calls that were sent while few others were in
-//!   flight. An overload sends no such calls, so it cannot teach.
-//! - Latency at full use is the mean over a window of calls that were sent with the limit reached.
-//!   Less use moves nothing: a limit that is not reached is not wrong. All calls that end in the
+//!   flight: well below the limit once that was found, and below what throughput followed to while it climbs.
+//!   An overload sends no such calls, so it cannot teach. How many are few is not known before; so, once it is,
+//!   those from before are gone through again (`early.rs`).
+//! - Latency at full use is the mean over windows of calls that were sent with the limit reached.
+//!   Less use moves nothing: a limit that is not reached is not wrong. All calls that end in a
 //!   window count, once the calls from before a change of the limit are over: to count only those
-//!   that begin and end in it would leave out the long ones.
-//! - *Following*, it goes [`HEADROOM`] above what the two say, so that a callee that gained workers
-//!   is found out step by step. The step is shortened by how much of it may be chance: by
+//!   that begin and end in it would leave out the long ones; and the first window (*Settling*) is thrown away,
+//!   since of calls that begin together the short ones end first. Windows at about the same limit add up
+//!   (`stays.rs`), until by Page's cumulative sum they say that the callee is another than it was.
+//! - *Following*, it goes [`HEADROOM`] above what the two say, and by no less than [`PLACE`], so that a callee
+//!   that gained workers is found out step by step. The step is shortened by how much of it may be chance: by
 //!   `d² / (d² + (3e)²)`, with `d` its size and `e` the standard error of the mean latency, over
-//!   as many windows as pointed the same way.
+//!   all windows at that limit or as many as pointed the same way.
 //! - Throughput has a *veto*, because a no-load latency can stop being true: the callee became slow,
 //!   or calls spend time on the way that keeps no worker busy, or each request slows the others a
-//!   little. If the limit was cut and throughput fell along with it (or surely by a fifth of the cut;
-//!   or surely, by all windows of late at either limit: `stays.rs`), the callee may be slow and not
-//!   full: *Returning*, it goes back to where it came from for one window. If throughput rises again,
-//!   or if the limit grew and throughput did not follow, the no-load latency is not what it was:
+//!   little. If the limit was cut and throughput fell along with it (or likely by a fifth of the cut;
+//!   or surely, by all windows of late at either limit), the callee may be slow and not
+//!   full: *Returning*, it goes back to where it came from for one window. If throughput rises again
+//!   without any call taking longer, nothing queues there: it stays, and what calls take there counts for the
+//!   no-load latency. If it rises by less, or if the limit grew and throughput did not follow, the no-load
+//!   latency is not what it was:
 //!   *Measuring*, it goes below the point where throughput begins to fall, where nothing queues
-//!   inside, and takes the latency there; if throughput is more there, the callee has become quicker
-//!   since, and it goes back up. It does the first unasked, which refuses nobody, after
-//!   [`CHECK_FIRST`] windows and ever less often while it finds nothing, and the second every
-//!   [`MEASURE_EVERY`].
+//!   inside, and takes the latency there, or sees that what was known holds; if throughput is more there,
+//!   the callee has become quicker since, and it goes back up. It does the first unasked, which refuses nobody, after
+//!   [`CHECK_FIRST`] windows, and ever less often while it finds nothing and the callee became no quicker, but
+//!   soon where hardly anything queues (the no-load latency may be too low to show any headroom), and the second
+//!   every [`MEASURE_EVERY`].
 //! - Time on the way also makes the flow uneven: workers run dry while answers and requests travel.
 //!   While throughput was likely more at a higher limit of late, the headroom grows, up to
 //!   [`HEADROOM_MOST`].
 //! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
 //!   as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
-//!   If no call was sent with few others in flight until then, the latency there is the no-load one.
+//!   If no call was sent with few others in flight until then, the latency there is taken for the no-load one.
+//!   What few calls said is measured soon after.
 //! - With no no-load latency at all (started under overload) it *searches*: it halves, window by
 //!   window, until throughput falls, and climbs once it has measured.
 //!
@@ -57,19 +67,26 @@
 //! adds to so short a time is no queue. The gradient follows Netflix's concurrency-limits (2018);
 //! the protected baseline and the vetoes answer its known failure, learning the overload as normal.
 
+mod early;
 mod point;
 mod stays;
 
-use super::baseline::{Baseline, LOW};
+use super::baseline::{BASELINE_LEAST, Baseline, LOW};
 use crate::outcome::Outcome;
 use crate::setting::{SettingError, check};
 use crate::time::{Span, Time};
+use early::Early;
 use point::{Point, SURE, Sums};
 use stays::Stays;
 
 /// How far above the estimate the limit stands, and what rounding to whole places may cost.
 pub const HEADROOM: f64 = 1.08;
 const ROUNDING: f64 = 0.25;
+/// How many places above the estimate it stands at least, so that rounding leaves one of them: without it the
+/// callee could gain workers unseen.
+pub const PLACE: f64 = 0.85;
+/// What calls take at the limit, over the no-load latency, if hardly anything queues there.
+const QUIET: f64 = 1.045;
 /// How far at most, and how fast that comes and goes in a window, while throughput wants more.
 pub const HEADROOM_MOST: f64 = 1.5;
 const HEADROOM_RISE: f64 = 0.12;
@@ -90,26 +107,27 @@ const COARSE: f64 = 1.5;
 /// Windows after which the limit is raised for one, to see whether throughput wants more: so many
 /// at first, and twice as many each time that it does not, up to the second.
 pub const CHECK_FIRST: u32 = 50;
-/// The least windows between two doubts.
+/// The least windows between two doubts, and before a check where hardly anything queues.
 const CHECK_LEAST: u32 = 5;
+const CHECK_QUIET: u32 = 25;
 /// The most windows between two checks.
 pub const CHECK_EVERY: u32 = 400;
 /// Windows after which the no-load latency is measured anew.
 pub const MEASURE_EVERY: u32 = 16_000;
 
 /// Samples after which a window ends, and for each place of the limit. One that settles a doubt is
-/// longer.
+/// longer, up to four times if what it says is likely but not sure.
 const WINDOW: u32 = 200;
 const WINDOW_PLACE: u32 = 4;
 const WINDOW_LONG: u32 = 1_000;
 const WINDOW_LONG_PLACE: u32 = 20;
-const WINDOW_CLIMB: u32 = 50;
 /// Windows that pointed the same way and count together, at most.
 const STREAK: u32 = 10;
 /// A window is no shorter than this; with this few samples it ends after that time, and ten times
-/// the latency.
+/// the latency if it is not at the start: there a slow callee would refuse calls for long.
 const LEAST: Span = Span::from_millis(50);
 const FEW: u32 = 20;
+const FEW_CLIMBING: u32 = 50;
 const PATIENCE: Span = Span::from_secs(2);
 const PATIENCE_LONG: Span = Span::from_secs(5);
 /// After a change of the limit by more than this, calls from before it are waited out for so many
@@ -124,7 +142,14 @@ const RAISED: f64 = 1.3;
 /// After so long without an answer the callee may be another: what calls took before counts for little.
 pub const SILENCE: Span = Span::from_secs(10);
 /// No-load latencies that are no further apart are the same.
-const SAME: f64 = 0.1;
+const SAME: f64 = 0.15;
+/// The variance of a mean, relative to its square, up to which it is known well, and from which it is known barely.
+const WELL_KNOWN: f64 = 0.001_5;
+const BARELY_KNOWN: f64 = 0.01;
+/// The share of a limit that was found, and of one that throughput followed to, up to which a call counts as
+/// sent without load.
+const LOW_FOUND: f64 = 0.67;
+const LOW_FOLLOWED: f64 = 0.85;
 /// How far below a limit the no-load latency is measured.
 const BELOW: f64 = 0.65;
 
@@ -178,6 +203,8 @@ impl Window {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
+    /// Waiting until long calls end as often as short ones.
+    Settling,
     /// From the last step, if there was one, after so many that throughput followed.
     Climbing(Option<Point>, u32),
     /// Halving; holds the best so far.
@@ -198,11 +225,14 @@ pub struct Adaptive {
     /// The limit in whole places; every request asks for it.
     places: u32,
     baseline: Baseline,
+    /// Until it was found, and what they say is learned.
+    early: Option<Early>,
     window: Window,
     state: State,
     unchecked: u32,
-    /// Windows after which it is due.
+    /// Windows after which a check is due, and whether this one is the last before it.
     check_after: u32,
+    is_check: bool,
     unmeasured: u32,
     /// Windows in a row that pointed the same way.
     streak: u32,
@@ -221,10 +251,12 @@ impl Adaptive {
             limit: f64::from(config.0.initial),
             places: config.0.initial,
             baseline: Baseline::new(),
+            early: Some(Early::default()),
             window: Window::new(now),
-            state: State::Climbing(None, 0),
+            state: State::Settling,
             unchecked: 0,
             check_after: CHECK_FIRST,
+            is_check: false,
             unmeasured: 0,
             streak: 0,
             has_climbed: false,
@@ -269,11 +301,17 @@ impl Adaptive {
     pub fn sample(&mut self, now: Time, in_flight: u32, latency: Span, outcome: Outcome) {
         let seconds = latency.as_secs_near();
         if now.since(self.heard) >= SILENCE {
-            self.baseline.doubt();
+            self.baseline.age();
+            self.early = self.early.as_ref().map(|_| Early::default());
         }
         self.heard = now;
         match outcome {
-            Outcome::Success => self.baseline.add(in_flight, self.limit * self.low(), seconds),
+            Outcome::Success => {
+                self.baseline.add(now - latency, in_flight, self.low(), seconds);
+                if let Some(early) = &mut self.early {
+                    early.add(in_flight, seconds);
+                }
+            }
             Outcome::TimedOut => {}
             Outcome::Overloaded { .. } => return self.window.overloaded = true,
             _ => return,
@@ -291,56 +329,101 @@ impl Adaptive {
     fn sample_at_full_use(&mut self, now: Time, seconds: f64) {
         self.window.latencies.add(seconds);
         let elapsed = now.since(self.window.from);
-        let patience = if self.is_short() { PATIENCE } else { PATIENCE_LONG };
-        let patience = patience.max(Span::from_secs_f64(self.window.latencies.mean() * 10.0));
         let calls = self.window.latencies.calls;
-        if (calls >= self.wanted() && elapsed >= LEAST) || (calls >= FEW && elapsed >= patience) {
+        let (few, patience) = self.patience();
+        if (calls >= self.wanted() && elapsed >= LEAST) || (calls >= few && elapsed >= patience) {
             self.end_window(now);
         }
     }
 
-    /// The share of the limit up to which a call counts as sent without load: half of it once it was
-    /// found, and so is no more than twice the truth.
+    /// The calls in flight up to which one counts as sent without load.
     fn low(&self) -> f64 {
-        if self.has_climbed { 0.5 } else { LOW }
+        match self.state {
+            State::Climbing(Some(before), 1..) => before.limit * LOW_FOLLOWED,
+            State::Returning(low) => low.limit * LOW_FOUND,
+            _ => self.limit * if self.has_climbed { LOW_FOUND } else { LOW },
+        }
     }
 
     /// Whether the window settles no doubt.
     fn is_short(&self) -> bool {
         match self.state {
-            State::Climbing(..) => true,
-            State::Following(_) => self.unchecked < self.check_after,
-            State::Measuring(high) => Point::new(self.limit, &self.window.latencies).outdoes(&high),
+            State::Settling | State::Climbing(..) => true,
+            State::Following(_) => !self.is_check,
+            State::Measuring(high) => self.here().outdoes(&high),
             State::Searching(_) | State::Returning(_) => false,
+        }
+    }
+
+    /// The samples that make do for a window after so long.
+    fn patience(&self) -> (u32, Span) {
+        let latencies = Span::from_secs_f64(self.window.latencies.mean() * 10.0);
+        match self.state {
+            State::Settling => (FEW, PATIENCE),
+            State::Climbing(..) => (FEW_CLIMBING, PATIENCE),
+            _ if self.is_short() => (FEW, PATIENCE.max(latencies)),
+            _ => (FEW, PATIENCE_LONG.max(latencies)),
         }
     }
 
     /// The samples that make a window.
     fn wanted(&self) -> u32 {
         let (least, for_each) = match self.state {
-            State::Climbing(..) => (WINDOW_CLIMB, 1),
+            // What this one says is kept for long.
+            State::Measuring(high) if self.here().fell_short_of(&high) => {
+                (WINDOW_LONG * 2, WINDOW_LONG_PLACE * 2)
+            }
+            State::Returning(low) if self.here().may_have_gained(&low) => {
+                (WINDOW_LONG * 4, WINDOW_LONG_PLACE * 4)
+            }
             _ if self.is_short() => (WINDOW, WINDOW_PLACE),
             _ => (WINDOW_LONG, WINDOW_LONG_PLACE),
         };
         least.max(self.limit().saturating_mul(for_each))
     }
 
+    /// What this window says so far.
+    fn here(&self) -> Point {
+        Point::new(f64::from(self.limit()), &self.window.latencies)
+    }
+
     fn end_window(&mut self, now: Time) {
-        let here = Point::new(f64::from(self.limit()), &self.window.latencies);
-        if let State::Following(_) | State::Returning(_) = self.state {
-            self.stays.add(here.limit, &self.window.latencies);
-        } else {
-            self.stays = Stays::default();
-        }
+        let here = self.here();
+        let known = self.stays.last();
+        let is_same = match self.state {
+            State::Climbing(..) | State::Following(_) | State::Returning(_) => {
+                self.stays.add(here.limit, &self.window.latencies)
+            }
+            _ => {
+                self.stays = Stays::default();
+                true
+            }
+        };
+        let is_settling = matches!(self.state, State::Settling);
         let mut target = match (self.baseline.known(), self.state) {
+            (_, State::Settling) => {
+                self.state = State::Climbing(None, 0);
+                here.limit
+            }
             (_, State::Measuring(high)) => self.measure(here, high),
             (_, State::Returning(low)) => self.compare(here, low),
             (_, State::Climbing(before, followed)) => self.climb(here, before, followed),
             (None, State::Searching(best)) => self.search(here, best),
             (None, _) => self.search(here, None),
-            (Some(baseline), State::Following(anchor)) => self.follow(here, anchor, baseline),
+            (Some(baseline), State::Following(anchor)) => {
+                let anchor = if is_same { anchor } else { None };
+                self.follow(here, anchor, baseline)
+            }
             (Some(baseline), State::Searching(_)) => self.follow(here, None, baseline),
         };
+        if !is_same && let State::Following(_) = self.state {
+            // The callee before says nothing of whether throughput falls along from here, or wants more.
+            self.state = State::Following(self.stays.last());
+            self.checked();
+            if known.is_some_and(|known| here.latency < known.latency) {
+                self.check_after = CHECK_FIRST;
+            }
+        }
         if self.window.overloaded {
             self.state = State::Following(None);
             target = target.min(self.limit * 0.9);
@@ -348,19 +431,20 @@ impl Adaptive {
         let before = self.limit;
         self.stand_at(target);
         let is_small = (self.limit / before - 1.0).abs() <= SMALL;
-        let settled = Span::from_secs_f64(if is_small { 0.0 } else { here.latency * SETTLE });
+        let settle = if is_small { f64::from(u8::from(is_settling)) } else { SETTLE };
+        let settled = Span::from_secs_f64(here.latency * settle);
         self.window = Window::new(now + settled);
     }
 
     fn climb(&mut self, here: Point, before: Option<Point>, followed: u32) -> f64 {
         match before {
             Some(before) if !here.follows(&before) => {
-                // Up to there throughput followed: if that is all that is known, nothing queued yet.
-                if followed > 0 && self.baseline.known().is_none() {
-                    self.baseline.restart(before.latency, WINDOW_CLIMB);
-                }
                 self.state = State::Following(None);
                 self.has_climbed = true;
+                if followed > 0 && self.baseline.known().is_none() {
+                    // Up to there throughput followed, perhaps by chance.
+                    self.baseline.restart(self.heard, before.latency, BASELINE_LEAST);
+                }
                 before.limit
             }
             _ => {
@@ -383,37 +467,58 @@ impl Adaptive {
 
     /// Goes where latency points, unless throughput contradicts.
     fn follow(&mut self, here: Point, anchor: Option<Point>, baseline: f64) -> f64 {
-        let anchor = anchor.unwrap_or(here);
+        let known = self.stays.last().unwrap_or(here);
+        let anchor = anchor.unwrap_or(known);
         self.unmeasured += 1;
         self.unchecked += 1;
+        if self.unmeasured == CHECK_LEAST
+            && let Some(early) = self.early.take()
+        {
+            self.recall(&early);
+        }
         if here.latency > FINEST.as_secs_f64() * COARSE
-            && let Some(limit) = self.doubt(here, anchor)
+            && let Some(limit) = self.doubt(here, known, anchor)
         {
             return limit;
         }
-        let target =
-            self.limit * (baseline * self.headroom).max(FINEST.as_secs_f64()) / here.latency + ROUNDING;
+        let estimate = known.limit * baseline.max(FINEST.as_secs_f64()) / known.latency;
+        let target = (estimate * self.headroom + ROUNDING).max(estimate + PLACE);
         let step = (target / self.limit).clamp(STEP_DOWN, STEP_UP) - 1.0;
         let turned = (step > 0.0) != (here.limit >= anchor.limit);
         self.streak = if turned { 1 } else { (self.streak + 1).min(STREAK) };
-        let (size, doubt) = (step * step, self.window.latencies.doubt() / f64::from(self.streak));
-        self.state = State::Following(Some(if turned { here } else { anchor }));
+        let doubt = (self.window.latencies.doubt() / f64::from(self.streak)).min(known.doubt);
+        let size = step * step;
+        self.state = State::Following(Some(if turned { known } else { anchor }));
+        let is_quiet = known.latency < baseline * QUIET;
+        let check_after = if is_quiet { CHECK_QUIET.min(self.check_after) } else { self.check_after };
+        self.is_check = self.unchecked >= check_after;
         self.limit * (1.0 + step * size / (size + 9.0 * doubt).max(1e-12))
     }
 
+    /// Learns from the calls before it was found, if more of them were without load than it knew then, and is to
+    /// measure what few calls said.
+    fn recall(&mut self, early: &Early) {
+        let early = early.up_to(self.limit * LOW_FOUND);
+        if early.calls > self.baseline.calls() {
+            self.baseline.restart(self.heard, early.mean(), early.calls);
+        }
+        if self.baseline.doubt() > BARELY_KNOWN {
+            self.unmeasured = MEASURE_EVERY;
+        }
+    }
+
     /// Where to go if throughput contradicts latency, or has not been asked for long.
-    fn doubt(&mut self, here: Point, anchor: Point) -> Option<f64> {
+    fn doubt(&mut self, here: Point, known: Point, anchor: Point) -> Option<f64> {
         let moved = here.limit / anchor.limit;
-        let low = self.stays.here().unwrap_or(here);
-        if moved <= CUT && (here.follows(&anchor) || here.fell_along(&anchor)) {
-            self.state = State::Returning(low);
+        if moved <= CUT && (here.follows(&anchor) || known.fell_along(&anchor)) {
+            self.state = State::Returning(known);
             return Some(anchor.limit);
         }
         if self.unchecked > CHECK_LEAST
             && let Some(high) = self.stays.fell_from()
         {
-            self.state = State::Returning(low);
-            return Some(high);
+            self.state = State::Returning(known);
+            return Some(high.max(libm::ceil(here.limit * RAISED)));
         }
         self.headroom += match self.stays.is_wanting() {
             true => (HEADROOM_MOST - self.headroom) * HEADROOM_RISE,
@@ -423,8 +528,8 @@ impl Adaptive {
             let from = if anchor.fell_short_of(&here) { anchor.limit / BELOW } else { anchor.limit };
             return Some(self.go_below(here.limit.min(from), here));
         }
-        if self.unchecked > self.check_after {
-            self.state = State::Returning(low);
+        if self.is_check {
+            self.state = State::Returning(known);
             return Some(libm::ceil(here.limit * RAISED));
         }
         None
@@ -433,20 +538,39 @@ impl Adaptive {
     /// At a higher limit: does throughput rise? Then the callee is slow, not full, and what calls took
     /// at the lower one is the no-load latency.
     fn compare(&mut self, here: Point, low: Point) -> f64 {
-        self.unchecked = 0;
+        self.checked();
         if !here.gained(&low, SURE) {
             self.check_after = (self.check_after * 2).min(CHECK_EVERY);
             self.state = State::Following(None);
             return low.limit;
         }
         self.check_after = CHECK_FIRST;
+        if low.doubt > WELL_KNOWN {
+            return self.go_below(here.limit, here);
+        }
+        if here.latency <= low.latency {
+            self.learn(here);
+            self.state = State::Following(None);
+            return here.limit;
+        }
         if here.follows(&low) {
             return self.go_below(low.limit / BELOW, here);
         }
         // Hardly anything queued at the lower limit. To go there and look would refuse some.
-        self.baseline.restart(low.latency, WINDOW_LONG);
+        self.learn(Point { calls: WINDOW_LONG, ..low });
         self.state = State::Following(None);
         (here.throughput * low.latency * self.headroom + ROUNDING).clamp(low.limit, here.limit * STEP_UP)
+    }
+
+    fn checked(&mut self) {
+        (self.unchecked, self.is_check) = (0, false);
+    }
+
+    /// Whether calls take as long here as the no-load latency that is known.
+    fn is_confirmed(&self, here: Point) -> bool {
+        self.baseline
+            .known()
+            .is_some_and(|known| here.latency < known * QUIET && known < here.latency * QUIET)
     }
 
     /// Measures the no-load latency below this limit.
@@ -457,12 +581,12 @@ impl Adaptive {
 
     /// Nothing queued inside in this window.
     fn learn(&mut self, here: Point) {
+        self.early = None;
         match self.baseline.known() {
-            // What was measured differs by no more than chance: the longer memory counts for more.
             Some(known) if (here.latency / known - 1.0).abs() < SAME => {
-                self.baseline.restart(known + (here.latency - known) / 4.0, self.window.latencies.calls * 4);
+                self.baseline.merge(self.heard, here.latency, here.calls);
             }
-            _ => self.baseline.restart(here.latency, self.window.latencies.calls),
+            _ => self.baseline.restart(self.heard, here.latency, here.calls),
         }
     }
 
@@ -471,16 +595,17 @@ impl Adaptive {
         if here.outdoes(&high) {
             // The callee has become quicker since, and is not full at all.
             self.unmeasured = 0;
-            self.unchecked = 0;
+            self.checked();
             self.learn(here);
             self.state = State::Following(None);
             return high.limit;
         }
-        if here.limit > self.least() && here.limit < high.limit && !here.fell_short_of(&high) {
+        let is_lower = here.limit > self.least() && here.limit < high.limit;
+        if is_lower && !here.fell_short_of(&high) && !self.is_confirmed(here) {
             return self.go_below(here.limit, high);
         }
         self.unmeasured = 0;
-        self.unchecked = 0;
+        self.checked();
         self.learn(here);
         self.state = if self.has_climbed { State::Following(None) } else { State::Climbing(None, 0) };
         (high.throughput * here.latency * self.headroom + ROUNDING).min(high.limit * STEP_UP)

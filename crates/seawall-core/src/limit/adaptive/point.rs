@@ -5,9 +5,12 @@ const GAIN: f64 = 0.2;
 /// Standard errors that make a difference sure.
 pub(super) const SURE: f64 = 3.0;
 /// Those that make it likely, which is enough for headroom: it goes again by itself.
-pub(super) const LIKELY: f64 = 1.5;
+pub(super) const LIKELY: f64 = 2.0;
 /// The part of the throughput at a higher limit below which nothing queues at a lower one.
 const SHORT: f64 = 0.85;
+/// The least variance of a call's latency, relative to its square, that the doubt in a mean reckons with: calls
+/// that queue behind each other share what they wait, so that they differ by less than their mean is off.
+const LEAST_VARIANCE: f64 = 1.0;
 /// Calls that sums remember at most.
 const CALLS: u32 = 8_000;
 
@@ -57,13 +60,16 @@ pub(super) struct Point {
     pub(super) doubt: f64,
     /// The same of single windows; 0 while it is not known.
     pub(super) spread: f64,
+    /// Calls of single windows.
+    pub(super) calls: u32,
 }
 
 impl Point {
     pub(super) fn new(limit: f64, latencies: &Sums) -> Point {
         let latency = latencies.mean();
         // By Little's law; a count over the elapsed time would include pauses between bursts.
-        Point { limit, latency, throughput: limit / latency, doubt: latencies.doubt(), spread: 0.0 }
+        let doubt = latencies.doubt().max(LEAST_VARIANCE / f64::from(latencies.calls.max(1)));
+        Point { limit, latency, throughput: limit / latency, doubt, spread: 0.0, calls: latencies.calls }
     }
 
     /// Whether throughput went along with the limit from `other` to here, rather than staying.
@@ -72,11 +78,11 @@ impl Point {
         if moved < 1.0 { followed < libm::sqrt(moved) } else { followed >= libm::sqrt(moved) }
     }
 
-    /// Whether throughput surely fell from `other` to here by enough to be worth the places.
+    /// Whether throughput likely fell from `other` to here by enough to be worth the places.
     pub(super) fn fell_along(&self, other: &Point) -> bool {
         let moved = libm::log(self.limit / other.limit);
         let margin = GAIN * moved - libm::log(self.throughput / other.throughput);
-        margin > 0.0 && margin * margin > SURE * SURE * (self.doubt + other.doubt)
+        margin > 0.0 && margin * margin > LIKELY * LIKELY * (self.doubt + other.doubt)
     }
 
     /// Whether throughput was so much less than at the higher limit of `other` that places were wanting.
@@ -90,12 +96,21 @@ impl Point {
         self.limit < other.limit && more > GAIN && more * more > SURE * SURE * (self.doubt + other.doubt)
     }
 
+    /// Whether throughput was likely, but not surely, more than at the lower limit of `other`.
+    pub(super) fn may_have_gained(&self, other: &Point) -> bool {
+        self.gained(other, LIKELY) && !self.gained(other, SURE)
+    }
+
     /// Whether throughput was more than at the lower limit of `other`, and not by little: by so many
     /// standard errors.
     pub(super) fn gained(&self, other: &Point, errors: f64) -> bool {
         let moved = libm::log(self.limit / other.limit);
         let followed = libm::log(self.throughput / other.throughput);
-        let doubt = self.doubt.max(other.spread) + other.doubt;
+        // A longer window strays less than those of `other` did: by as much as they did by chance, by less beyond that.
+        let longer = (f64::from(self.calls.max(1)) / f64::from(other.calls.max(1))).max(1.0);
+        let chance = other.spread.min(1.0 / f64::from(other.calls.max(1)));
+        let spread = chance / longer + (other.spread - chance) / libm::sqrt(longer);
+        let doubt = self.doubt.max(spread) + other.doubt;
         followed >= GAIN * moved && followed * followed > errors * errors * doubt
     }
 }

@@ -13,8 +13,10 @@ const CLOSE: f64 = 0.04;
 const REMEMBERED: u32 = 200;
 /// Windows without which a stay says nothing.
 const WINDOWS: u32 = 3;
-/// Standard errors by which a window must differ for the callee to be another.
+/// By so many standard errors, added up, windows must differ to the same side for the callee to be another, not
+/// counting what each may differ by.
 const OTHER: f64 = 5.0;
+const SLACK: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug)]
 struct Stay {
@@ -22,19 +24,76 @@ struct Stay {
     latencies: Sums,
     /// The means of its windows.
     windows: Sums,
-    /// The window in which it was last there.
+    /// The window in which it was last there, and the calls of the shortest: of those single windows tell.
     last: u32,
+    calls: u32,
+    /// Windows of late in which calls took longer, and in which they took less.
+    longer: Drift,
+    shorter: Drift,
+}
+
+/// How far windows of late differ from those before them, all to the same side (Page's cumulative sum, 1954).
+#[derive(Clone, Copy, Debug, Default)]
+struct Drift {
+    errors: f64,
+    latencies: Sums,
+}
+
+impl Drift {
+    /// Takes in a window that differs by so many standard errors, and says whether it is too much by now.
+    fn add(&mut self, errors: f64, latencies: &Sums) -> bool {
+        self.errors += errors - SLACK;
+        if self.errors > 0.0 {
+            self.latencies.merge(latencies);
+        } else {
+            *self = Drift::default();
+        }
+        self.errors > OTHER
+    }
 }
 
 impl Stay {
+    fn new(limit: f64, latencies: Sums, window: u32) -> Stay {
+        let mut windows = Sums::default();
+        windows.add(latencies.mean());
+        let (longer, shorter) = (Drift::default(), Drift::default());
+        Stay { limit, latencies, windows, last: window, calls: latencies.calls, longer, shorter }
+    }
+
+    /// The variance of single windows, relative to the square of their mean; 0 while it is not known.
+    fn spread(&self) -> f64 {
+        let windows = self.windows.calls;
+        if windows < WINDOWS { 0.0 } else { self.windows.doubt() * f64::from(windows) }
+    }
+
+    /// Takes in a window, or says what calls took since the callee became another.
+    fn add(&mut self, latencies: &Sums, window: u32) -> Result<(), Sums> {
+        let doubt = latencies.doubt().max(self.spread()) + self.latencies.doubt();
+        let apart = libm::log(latencies.mean() / self.latencies.mean());
+        let errors = apart / libm::sqrt(doubt.max(1e-12));
+        if self.longer.add(errors, latencies) {
+            return Err(self.longer.latencies);
+        }
+        if self.shorter.add(-errors, latencies) {
+            return Err(self.shorter.latencies);
+        }
+        self.latencies.merge(latencies);
+        self.windows.add(latencies.mean());
+        (self.last, self.calls) = (window, self.calls.min(latencies.calls));
+        Ok(())
+    }
+
     fn point(&self) -> Point {
         let point = Point::new(self.limit, &self.latencies);
         // Calls of one window share what befell them, so that windows may differ by more than chance.
-        if self.windows.calls < WINDOWS {
-            return Point { doubt: f64::INFINITY, ..point };
-        }
-        let spread = self.windows.doubt() * f64::from(self.windows.calls);
-        Point { doubt: self.windows.doubt().max(point.doubt), spread, ..point }
+        let doubt = self.windows.doubt().max(point.doubt);
+        Point { doubt, spread: self.spread(), calls: self.calls, ..point }
+    }
+
+    /// The same, with no end of doubt while too few windows say so.
+    fn sure_point(&self) -> Point {
+        let point = self.point();
+        if self.windows.calls < WINDOWS { Point { doubt: f64::INFINITY, ..point } } else { point }
     }
 
     fn is_close(&self, limit: f64) -> bool {
@@ -50,37 +109,41 @@ pub(super) struct Stays {
 }
 
 impl Stays {
-    /// Takes in a window at this limit.
-    pub(super) fn add(&mut self, limit: f64, latencies: &Sums) {
+    /// Takes in a window at this limit, and says whether the callee is still the same.
+    pub(super) fn add(&mut self, limit: f64, latencies: &Sums) -> bool {
         self.window += 1;
         let window = self.window;
         for stay in &mut self.stays {
             stay.take_if(|stay| window - stay.last > REMEMBERED);
         }
-        let mut windows = Sums::default();
-        windows.add(latencies.mean());
-        let fresh = Stay { limit, latencies: *latencies, windows, last: window };
         let known = self.stays.iter_mut().flatten().find(|stay| stay.is_close(limit));
-        if let Some(stay) = known {
-            let apart = latencies.mean() / stay.latencies.mean() - 1.0;
-            let doubt = latencies.doubt() + stay.latencies.doubt();
-            if apart * apart <= OTHER * OTHER * doubt {
-                stay.latencies.merge(latencies);
-                stay.windows.add(latencies.mean());
-                stay.last = window;
-                return;
-            }
-            // The callee is another than it was: what is known of the other limits is as old.
+        let since = match known.map(|stay| stay.add(latencies, window)) {
+            Some(Ok(())) => return true,
+            Some(Err(since)) => Some(since),
+            None => None,
+        };
+        if since.is_some() {
+            // What is known of the other limits is as old.
             self.stays = [None; STAYS];
         }
         let oldest = self.stays.iter_mut().min_by_key(|stay| stay.map_or(0, |stay| stay.last));
+        let fresh = Stay::new(limit, since.unwrap_or(*latencies), window);
         *oldest.expect("there are some") = Some(fresh);
+        since.is_none()
     }
 
-    /// What is known of the limit at which it stood last.
+    /// What is known of the limit at which it stood last, however little that is.
+    pub(super) fn last(&self) -> Option<Point> {
+        Some(self.last_stay()?.point())
+    }
+
+    fn last_stay(&self) -> Option<&Stay> {
+        self.stays.iter().flatten().max_by_key(|stay| stay.last)
+    }
+
+    /// What enough windows say of the limit at which it stood last.
     pub(super) fn here(&self) -> Option<Point> {
-        let last = self.stays.iter().flatten().max_by_key(|stay| stay.last)?;
-        Some(last.point()).filter(|point| point.doubt.is_finite())
+        Some(self.last_stay()?.sure_point()).filter(|point| point.doubt.is_finite())
     }
 
     /// The highest limit from which throughput surely fell along to the last: a callee that is full
@@ -103,6 +166,6 @@ impl Stays {
 
     fn above(&self, low: &Point) -> impl Iterator<Item = Point> {
         let least = low.limit * (1.0 + CLOSE);
-        self.stays.iter().flatten().map(Stay::point).filter(move |point| point.limit > least)
+        self.stays.iter().flatten().map(Stay::sure_point).filter(move |point| point.limit > least)
     }
 }

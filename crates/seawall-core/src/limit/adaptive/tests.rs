@@ -103,10 +103,12 @@ fn ceiling() -> Adaptive {
     Adaptive::new(Config::default(), Time::ZERO)
 }
 
-/// Whether the mean of `limits` after ten seconds is within 0 to +25 % of `truth`.
+/// Whether the mean of `limits` after ten seconds is within 0 to +25 % of `truth`, or one place more, and what
+/// looking for more adds.
 fn assert_near(limits: &[u32], truth: f64, what: &str) {
     let mean = mean(&limits[10..]);
-    assert!((truth..=truth * 1.25).contains(&mean), "{what}: {mean} is not near {truth}: {limits:?}");
+    let most = (truth * 1.25).max(truth + 1.1);
+    assert!((truth..=most).contains(&mean), "{what}: {mean} is not near {truth}: {limits:?}");
 }
 
 #[test]
@@ -131,14 +133,14 @@ fn a_callee_that_slows_gently_keeps_the_places_that_pay() {
         adaptive.sample(now, in_flight, latency(in_flight), Outcome::Success);
     }
     let mut limits = Vec::new();
-    while now < Time::ZERO + Span::from_secs(70) {
+    while now < Time::ZERO + Span::from_secs(100) {
         let full = adaptive.limit();
         now += latency(full).scaled(1.0 / f64::from(full));
         adaptive.sample(now, full, latency(full), Outcome::Success);
         limits.push(full);
     }
     // Four would do half of what it can at most, and eight do two thirds.
-    let least = limits.iter().skip(limits.len() / 4).min();
+    let least = limits.iter().skip(limits.len() / 2).min();
     assert!(least >= Some(&7), "{least:?}");
 }
 
@@ -154,7 +156,7 @@ fn an_hour_of_saturation_teaches_nothing() {
 fn started_under_overload_it_finds_the_workers_too() {
     for seed in 0..3 {
         let (mut callee, mut adaptive) = (Callee::new(8, 10, seed), ceiling());
-        assert_near(&callee.run(&mut adaptive, 4_000.0, 40), 8.0, "cold");
+        assert_near(&callee.run(&mut adaptive, 4_000.0, 60), 8.0, "cold");
     }
 }
 
@@ -255,7 +257,7 @@ fn the_constructor_names_key_value_and_bound() {
 /// A ceiling that knows a no-load latency of 10 ms, in this state.
 fn in_state(limit: f64, state: State) -> Adaptive {
     let mut adaptive = ceiling();
-    adaptive.baseline.restart(0.010, 1_000);
+    adaptive.baseline.restart(Time::ZERO, 0.010, 1_000);
     adaptive.stand_at(limit);
     adaptive.state = state;
     adaptive.has_climbed = true;
@@ -265,17 +267,34 @@ fn in_state(limit: f64, state: State) -> Adaptive {
 /// One full window of calls that all took so many milliseconds.
 fn window(adaptive: &mut Adaptive, millis: f64) {
     let seconds = millis / 1e3;
-    let latencies = Sums { calls: 100, sum: 100.0 * seconds, squares: 100.0 * seconds * seconds };
+    let latencies = Sums { calls: 1_000, sum: 1e3 * seconds, squares: 1e3 * seconds * seconds };
     adaptive.window = Window { latencies, ..adaptive.window };
     adaptive.end_window(adaptive.window.from + Span::from_secs(1));
 }
 
 fn point(limit: f64, millis: f64) -> Point {
-    Point { limit, latency: millis / 1e3, throughput: limit / millis * 1e3, doubt: 0.0, spread: 0.0 }
+    Point {
+        limit,
+        latency: millis / 1e3,
+        throughput: limit / millis * 1e3,
+        doubt: 0.0,
+        spread: 0.0,
+        calls: 1_000,
+    }
+}
+
+fn few(limit: f64, millis: f64) -> Point {
+    Point { doubt: 0.002, ..point(limit, millis) }
+}
+
+/// A ceiling that follows at nine places and has something to do.
+fn due(is_check: bool, unmeasured: u32) -> Adaptive {
+    Adaptive { is_check, unmeasured, ..in_state(9.0, State::Following(None)) }
 }
 
 fn name(state: &State) -> &'static str {
     match state {
+        State::Settling => "settling",
         State::Climbing(..) => "climbing",
         State::Searching(_) => "searching",
         State::Following(_) => "following",
@@ -294,6 +313,7 @@ fn the_transitions_are_these() {
         writeln!(table, "{before:<9} {limit:>2}, {what:<38} -> {after:<9} {now:>2}").unwrap();
     };
     let from = |limit, millis| Some(point(limit, millis));
+    note(in_state(16.0, State::Settling), 10.0, "whatever it says");
     note(in_state(16.0, State::Climbing(None, 0)), 10.0, "first window");
     note(in_state(24.0, State::Climbing(from(16.0, 10.0), 0)), 10.0, "throughput followed");
     note(in_state(24.0, State::Climbing(from(16.0, 10.0), 0)), 15.0, "throughput stayed");
@@ -312,12 +332,13 @@ fn the_transitions_are_these() {
     note(in_state(8.0, State::Following(from(16.0, 20.0))), 20.0, "cut, throughput fell along");
     note(in_state(16.0, State::Following(from(8.0, 10.0))), 10.0, "grew, throughput followed");
     note(in_state(16.0, State::Following(from(8.0, 5.0))), 10.0, "grew, throughput stayed");
-    let due =
-        |unchecked, unmeasured| Adaptive { unchecked, unmeasured, ..in_state(9.0, State::Following(None)) };
-    note(due(CHECK_FIRST, 0), 11.25, "check due");
-    note(due(0, MEASURE_EVERY), 11.25, "measurement due");
+    note(due(true, 0), 11.25, "check due");
+    note(due(false, MEASURE_EVERY), 11.25, "measurement due");
     note(in_state(16.0, State::Returning(point(8.0, 10.0))), 20.0, "throughput stayed");
-    note(in_state(16.0, State::Returning(point(8.0, 20.0))), 20.0, "throughput rose");
+    note(in_state(16.0, State::Returning(point(8.0, 20.0))), 20.0, "throughput rose as much");
+    note(in_state(16.0, State::Returning(point(8.0, 20.0))), 25.0, "throughput rose by less");
+    note(in_state(16.0, State::Returning(point(8.0, 20.0))), 32.0, "throughput rose by little");
+    note(in_state(16.0, State::Returning(few(8.0, 20.0))), 32.0, "so few said");
     note(in_state(8.0, State::Measuring(point(12.0, 20.0))), 13.3, "throughput stayed");
     note(in_state(5.0, State::Measuring(point(9.0, 22.5))), 20.0, "throughput fell");
     let never_climbed = in_state(5.0, State::Measuring(point(9.0, 22.5)));
@@ -325,6 +346,7 @@ fn the_transitions_are_these() {
     note(in_state(3.0, State::Measuring(point(4.0, 20.0))), 13.3, "nothing lower");
     note(in_state(5.0, State::Measuring(point(10.0, 50.0))), 10.0, "throughput rose");
     expect![[r#"
+        settling  16, whatever it says                       -> climbing  16
         climbing  16, first window                           -> climbing  24
         climbing  24, throughput followed                    -> climbing  36
         climbing  24, throughput stayed                      -> following 16
@@ -340,7 +362,10 @@ fn the_transitions_are_these() {
         following  9, check due                              -> returning 12
         following  9, measurement due                        -> measuring  5
         returning 16, throughput stayed                      -> following  8
-        returning 16, throughput rose                        -> measuring  8
+        returning 16, throughput rose as much                -> following 16
+        returning 16, throughput rose by less                -> measuring  8
+        returning 16, throughput rose by little              -> following 11
+        returning 16, so few said                            -> measuring 10
         measuring  8, throughput stayed                      -> measuring  5
         measuring  5, throughput fell                        -> following  9
         measuring  5, measured before any climb              -> climbing   9
@@ -388,4 +413,37 @@ fn noise_in_the_latency_of_tiny_calls_does_not_collapse_it() {
     // Five times as long, and for a moment fifty times, is what a loaded machine does.
     let limits = paced(&mut adaptive, Time::ZERO, &[(1_000, second), (10_000, second), (1_000, second)]);
     assert!(limits.iter().all(|limit| *limit >= 8), "{:?}", limits.iter().min());
+}
+
+#[test]
+fn calls_from_before_a_measurement_do_not_change_it() {
+    let measured = Time::ZERO + Span::from_secs(1);
+    let mut adaptive = in_state(16.0, State::Following(None));
+    adaptive.baseline.restart(measured, 0.010, 1_000);
+    let mut answer = |sent: Time, latency: Span| {
+        (0..100).for_each(|_| adaptive.sample(sent + latency, 1, latency, Outcome::Success));
+        adaptive.baseline().unwrap()
+    };
+    // Of those under way at any moment most are long ones.
+    let long = Span::from_millis(50);
+    assert_eq!(answer(measured - Span::from_millis(1), long), Span::from_millis(10));
+    assert!(answer(measured, long) > Span::from_millis(13));
+}
+
+#[test]
+fn a_small_change_of_the_callee_is_told_from_chance() {
+    let mut rng = Rng::new(1, 0);
+    let mut window = |millis: u64| {
+        let mut latencies = Sums::default();
+        (0..200).for_each(|_| latencies.add(rng.exponential(Span::from_millis(millis)).as_secs_f64()));
+        latencies
+    };
+    let mut stays = Stays::default();
+    let by_chance = (0..1_000).filter(|_| !stays.add(9.0, &window(100))).count();
+    assert!(by_chance <= 5, "{by_chance} of 1000 windows");
+    let steady = stays.last().unwrap();
+    assert!((steady.latency / 0.100 - 1.0).abs() < 0.03, "{steady:?}");
+    let noticed = (0..20).position(|_| !stays.add(9.0, &window(112)));
+    assert!(noticed.is_some_and(|windows| windows > 1), "{noticed:?}");
+    assert!(stays.last().unwrap().latency > 0.106, "what came before is forgotten");
 }

@@ -105,7 +105,7 @@ impl Vegas {
         match outcome {
             Outcome::Success => {
                 let seconds = latency.as_secs_f64();
-                self.baseline.add(in_flight, f64::from(self.limit) * LOW, seconds);
+                self.baseline.add(now - latency, in_flight, f64::from(self.limit) * LOW, seconds);
                 if in_flight >= self.limit {
                     self.judge(seconds, log);
                 } else if self.least.is_none_or(|least| seconds < least) {
