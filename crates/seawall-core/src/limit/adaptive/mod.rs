@@ -431,7 +431,11 @@ impl Adaptive {
         let before = self.limit;
         self.stand_at(target);
         let is_small = (self.limit / before - 1.0).abs() <= SMALL;
-        let settle = if is_small { f64::from(u8::from(is_settling)) } else { SETTLE };
+        let settle = match (is_small, is_settling) {
+            (false, _) => SETTLE,
+            (true, true) => 1.0,
+            (true, false) => 0.0,
+        };
         let settled = Span::from_secs_f64(here.latency * settle);
         self.window = Window::new(now + settled);
     }

@@ -447,3 +447,68 @@ fn a_small_change_of_the_callee_is_told_from_chance() {
     assert!(noticed.is_some_and(|windows| windows > 1), "{noticed:?}");
     assert!(stays.last().unwrap().latency > 0.106, "what came before is forgotten");
 }
+
+/// Calls that take 10 ms while at most `workers` are in flight, and longer in proportion beyond that.
+fn calls(adaptive: &mut Adaptive, now: &mut Time, count: u32, in_flight: u32, workers: u32) {
+    let latency = Span::from_millis(10).scaled(f64::from(in_flight.max(workers)) / f64::from(workers));
+    (0..count).for_each(|_| {
+        *now += latency.scaled(1.0 / f64::from(in_flight));
+        adaptive.sample(*now, in_flight, latency, Outcome::Success);
+    });
+}
+
+#[test]
+fn what_calls_took_before_it_was_found_is_learned_once_it_is() {
+    let (mut adaptive, mut now) = (ceiling(), Time::ZERO);
+    // By chance the few calls that count at once are long ones.
+    (0..50).for_each(|_| adaptive.sample(now, 1, Span::from_millis(14), Outcome::Success));
+    calls(&mut adaptive, &mut now, 2_000, 6, 16);
+    assert_eq!(adaptive.baseline(), Some(Span::from_millis(14)));
+    while !adaptive.is_found() {
+        let full = adaptive.limit();
+        calls(&mut adaptive, &mut now, 1, full, 16);
+    }
+    for _ in 0..10_000 {
+        let full = adaptive.limit();
+        calls(&mut adaptive, &mut now, 1, full, 16);
+    }
+    let known = adaptive.baseline().unwrap().as_secs_f64();
+    assert!((0.0099..0.0102).contains(&known), "{known}");
+    assert!((16..=19).contains(&adaptive.limit()), "{}", adaptive.limit());
+}
+
+#[test]
+fn calls_count_for_the_classes_that_are_surely_below() {
+    let mut early = Early::default();
+    for in_flight in [1, 2, 3, 4, 7, 8, 5_000] {
+        early.add(in_flight, 0.010);
+    }
+    let calls: Vec<u32> = [0.5, 1.0, 2.9, 3.0, 7.0, 15.0].map(|low| early.up_to(low).calls).to_vec();
+    assert_eq!(calls, [0, 1, 1, 3, 5, 6]);
+}
+
+/// Of a callee that answers 12 calls a second, 200 a window would take 16 s.
+#[test]
+fn a_slow_callee_is_climbed_to_in_seconds() {
+    let (mut adaptive, mut now) = (ceiling(), Time::ZERO);
+    let second = Span::from_secs(1);
+    while adaptive.limit() < 81 {
+        let full = adaptive.limit();
+        now += second.scaled(1.0 / f64::from(full));
+        adaptive.sample(now, full, second, Outcome::Success);
+    }
+    assert!(now < Time::ZERO + Span::from_secs(40), "{now:?}");
+}
+
+#[test]
+fn a_check_goes_on_while_it_says_likely_but_not_surely() {
+    let window = |millis: f64| {
+        let mut adaptive = in_state(13.0, State::Returning(point(10.0, 11.0)));
+        adaptive.window.latencies = Sums { calls: 1_000, sum: millis, squares: 2.0 * millis * millis / 1e3 };
+        adaptive.wanted()
+    };
+    // Throughput at the lower limit is 909 a second.
+    assert_eq!(window(14.3), 1_000, "909: it stayed");
+    assert_eq!(window(13.3), 4_000, "977");
+    assert_eq!(window(12.0), 1_000, "1083: it rose");
+}
