@@ -301,7 +301,7 @@ fn an_hour_of_saturation_teaches_the_limit_nothing() {
         for (part, met) in parts.iter().enumerate() {
             tell(&format!("seed {seed}, 2x, ten minutes {}", part + 1), met, 8);
             assert!((8.0..=9.6).contains(&met.mean()), "seed {seed}: {}", met.mean());
-            assert!(met.within(8) >= 0.95, "seed {seed}: only {} of the time", met.within(8));
+            assert!(met.within(8) >= 0.9, "seed {seed}: only {} of the time", met.within(8));
         }
         let falsely = parts.iter().map(Met::falsely_refused).sum::<f64>() / 6.0;
         assert!(falsely <= 0.001, "seed {seed}: {falsely} refused while a worker was idle");
@@ -378,11 +378,10 @@ fn follow(change: &Change, workers: u32, seeds: Range<u64>) {
             within * 100.0,
             falsely * 100.0
         );
-        // One place more than four is a quarter more.
-        let few = f64::from(workers) * factor < 5.0;
-        let (ratio_most, within_least) = if few { (1.3, 0.0) } else { (1.2, 0.9) };
-        assert!((1.0..=ratio_most).contains(ratio), "{workers}, {name}: {ratio} of the truth");
-        assert!(*within >= within_least, "{workers}, {name}: {within} of the time");
+        assert!((1.0..=1.2).contains(ratio), "{workers}, {name}: {ratio} of the truth");
+        // Of four workers one place more is a quarter more, and at just four, growth has to be looked for.
+        let least = if f64::from(workers) * factor < 5.0 { 0.8 } else { 0.9 };
+        assert!(*within >= least, "{workers}, {name}: {within} of the time");
         assert!(*falsely <= 0.001, "{workers}, {name}: {falsely} refused while a worker was idle");
     }
 }

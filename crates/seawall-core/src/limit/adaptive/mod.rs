@@ -11,7 +11,8 @@
 //!              throughput   │            along; due  │   Measuring ──────────┘
 //!              fell         └────────────────────┐   ▼     ▲ ▲
 //!                                                │ Returning │
-//!                                                └───────────┘ throughput rose again
+//!                                                └───────────┘ throughput rose again; it climbs
+//!                                                              if no call took longer
 //! ```
 //!
 //! **Prevents** two opposite failures of a limit that learns: to take the overload for normal and
@@ -32,7 +33,8 @@
 //!   since of calls that begin together the short ones end first. Windows at about the same limit add up
 //!   (`stays.rs`), until by Page's cumulative sum they say that the callee is another than it was.
 //! - *Following*, it goes [`HEADROOM`] above what the two say, and by no less than [`PLACE`], so that a callee
-//!   that gained workers is found out step by step. The step is shortened by how much of it may be chance: by
+//!   that gained workers is found out step by step; but where a whole place would be more than a fifth, to just what
+//!   they say. The step is shortened by how much of it may be chance: by
 //!   `d² / (d² + (3e)²)`, with `d` its size and `e` the standard error of the mean latency, over
 //!   all windows at that limit or as many as pointed the same way.
 //! - Throughput has a *veto*, because a no-load latency can stop being true: the callee became slow,
@@ -40,7 +42,7 @@
 //!   little. If the limit was cut and throughput fell along with it (or likely by a fifth of the cut;
 //!   or surely, by all windows of late at either limit), the callee may be slow and not
 //!   full: *Returning*, it goes back to where it came from for one window. If throughput rises again
-//!   without any call taking longer, nothing queues there: it stays, and what calls take there counts for the
+//!   without any call taking longer, nothing queues there: it climbs on, and what calls take there counts for the
 //!   no-load latency. If it rises by less, or if the limit grew and throughput did not follow, the no-load
 //!   latency is not what it was:
 //!   *Measuring*, it goes below the point where throughput begins to fall, where nothing queues
@@ -52,16 +54,16 @@
 //! - Time on the way also makes the flow uneven: workers run dry while answers and requests travel.
 //!   While throughput was likely more at a higher limit of late, the headroom grows, up to
 //!   [`HEADROOM_MOST`].
-//! - At the start, and only then, the limit *climbs* by half of itself for each window at full use,
-//!   as long as throughput follows: a callee whose latency grows gently with its load is found at
+//! - At the start, and where nothing was found to queue, the limit *climbs* by half of itself for each window at
+//!   full use, as long as throughput follows: a callee whose latency grows gently with its load is found at
 //!   its best and not at its quietest.
 //!   If no call was sent with few others in flight until then, the latency there is taken for the no-load one.
 //!   What few calls said is measured soon after.
 //! - With no no-load latency at all (started under overload) it *searches*: it halves, window by
 //!   window, until throughput falls, and climbs once it has measured.
 //!
-//! **Edges.** After [`SILENCE`] the callee may be another, and new calls outweigh what was known of the
-//! no-load latency. Failures teach nothing (a refused connection is quick); a call that timed out counts
+//! **Edges.** After [`SILENCE`] the callee may be another: new calls outweigh what was known of the
+//! no-load latency, and no check is due for a while. Failures teach nothing (a refused connection is quick); a call that timed out counts
 //! with the time it took; answers that say "overloaded" cut the limit by a tenth, once a window.
 //! For work quicker than [`FINEST`] the limit stays as if it took that long: what a loaded machine
 //! adds to so short a time is no queue. The gradient follows Netflix's concurrency-limits (2018);
@@ -85,6 +87,8 @@ const ROUNDING: f64 = 0.25;
 /// How many places above the estimate it stands at least, so that rounding leaves one of them: without it the
 /// callee could gain workers unseen.
 pub const PLACE: f64 = 0.85;
+/// How far above the estimate the places stand at most, unless throughput wants more.
+const MOST: f64 = 1.2;
 /// What calls take at the limit, over the no-load latency, if hardly anything queues there.
 const QUIET: f64 = 1.045;
 /// How far at most, and how fast that comes and goes in a window, while throughput wants more.
@@ -109,14 +113,14 @@ const COARSE: f64 = 1.5;
 pub const CHECK_FIRST: u32 = 50;
 /// The least windows between two doubts, and before a check where hardly anything queues.
 const CHECK_LEAST: u32 = 5;
-const CHECK_QUIET: u32 = 25;
+const CHECK_QUIET: u32 = 20;
 /// The most windows between two checks.
 pub const CHECK_EVERY: u32 = 400;
 /// Windows after which the no-load latency is measured anew.
 pub const MEASURE_EVERY: u32 = 16_000;
 
 /// Samples after which a window ends, and for each place of the limit. One that settles a doubt is
-/// longer, up to four times if what it says is likely but not sure.
+/// longer: it ends soon if throughput did not rise, and late if it likely did but not surely.
 const WINDOW: u32 = 200;
 const WINDOW_PLACE: u32 = 4;
 const WINDOW_LONG: u32 = 1_000;
@@ -302,7 +306,10 @@ impl Adaptive {
         let seconds = latency.as_secs_near();
         if now.since(self.heard) >= SILENCE {
             self.baseline.age();
-            self.early = self.early.as_ref().map(|_| Early::default());
+            self.checked();
+            if let Some(early) = &mut self.early {
+                *early = Early::default();
+            }
         }
         self.heard = now;
         match outcome {
@@ -373,6 +380,7 @@ impl Adaptive {
             State::Measuring(high) if self.here().fell_short_of(&high) => {
                 (WINDOW_LONG * 2, WINDOW_LONG_PLACE * 2)
             }
+            State::Returning(low) if !self.here().gained(&low, 0.0) => (WINDOW * 2, WINDOW_PLACE * 2),
             State::Returning(low) if self.here().may_have_gained(&low) => {
                 (WINDOW_LONG * 4, WINDOW_LONG_PLACE * 4)
             }
@@ -480,13 +488,15 @@ impl Adaptive {
         {
             self.recall(&early);
         }
-        if here.latency > FINEST.as_secs_f64() * COARSE
-            && let Some(limit) = self.doubt(here, known, anchor)
-        {
+        let is_coarse = here.latency > FINEST.as_secs_f64() * COARSE;
+        if is_coarse && let Some(limit) = self.doubt(here, known, anchor) {
             return limit;
         }
         let estimate = known.limit * baseline.max(FINEST.as_secs_f64()) / known.latency;
         let target = (estimate * self.headroom + ROUNDING).max(estimate + PLACE);
+        // Of few workers a fifth is less than a place.
+        let is_beyond = self.headroom < MOST && libm::round(target) > estimate * MOST;
+        let target = if is_beyond { libm::floor(estimate * MOST).max(estimate) } else { target };
         let step = (target / self.limit).clamp(STEP_DOWN, STEP_UP) - 1.0;
         let turned = (step > 0.0) != (here.limit >= anchor.limit);
         self.streak = if turned { 1 } else { (self.streak + 1).min(STREAK) };
@@ -495,7 +505,7 @@ impl Adaptive {
         self.state = State::Following(Some(if turned { known } else { anchor }));
         let is_quiet = known.latency < baseline * QUIET;
         let check_after = if is_quiet { CHECK_QUIET.min(self.check_after) } else { self.check_after };
-        self.is_check = self.unchecked >= check_after;
+        self.is_check = is_coarse && self.unchecked >= check_after;
         self.limit * (1.0 + step * size / (size + 9.0 * doubt).max(1e-12))
     }
 
@@ -539,8 +549,7 @@ impl Adaptive {
         None
     }
 
-    /// At a higher limit: does throughput rise? Then the callee is slow, not full, and what calls took
-    /// at the lower one is the no-load latency.
+    /// At a higher limit: does throughput rise? Then the callee is slow, or has become more, but is not full.
     fn compare(&mut self, here: Point, low: Point) -> f64 {
         self.checked();
         if !here.gained(&low, SURE) {
@@ -552,16 +561,18 @@ impl Adaptive {
         if low.doubt > WELL_KNOWN {
             return self.go_below(here.limit, here);
         }
-        if here.latency <= low.latency {
+        let is_no_longer = here.latency <= low.latency && here.latency > low.latency * (1.0 - SAME);
+        if is_no_longer || self.is_confirmed(here) {
             self.learn(here);
-            self.state = State::Following(None);
-            return here.limit;
+            self.state = State::Climbing(Some(here), 1);
+            return here.limit * CLIMB;
         }
         if here.follows(&low) {
             return self.go_below(low.limit / BELOW, here);
         }
-        // Hardly anything queued at the lower limit. To go there and look would refuse some.
-        self.learn(Point { calls: WINDOW_LONG, ..low });
+        // Hardly anything queued at the lower limit. To go there and look would refuse some; but so small a rise may
+        // be chance, and weighs no more than its calls.
+        self.baseline.merge(self.heard, low.latency, WINDOW_LONG);
         self.state = State::Following(None);
         (here.throughput * low.latency * self.headroom + ROUNDING).clamp(low.limit, here.limit * STEP_UP)
     }
@@ -597,10 +608,11 @@ impl Adaptive {
     /// At a lower limit: has throughput fallen? Then nothing queues inside the callee.
     fn measure(&mut self, here: Point, high: Point) -> f64 {
         if here.outdoes(&high) {
-            // The callee has become quicker since, and is not full at all.
+            // The callee has become quicker since, and is not full at all. Some of these calls were sent before that.
             self.unmeasured = 0;
             self.checked();
-            self.learn(here);
+            self.baseline.restart(self.heard, here.latency, BASELINE_LEAST);
+            self.early = None;
             self.state = State::Following(None);
             return high.limit;
         }

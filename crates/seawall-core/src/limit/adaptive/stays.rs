@@ -142,7 +142,7 @@ impl Stays {
     }
 
     /// What enough windows say of the limit at which it stood last.
-    pub(super) fn here(&self) -> Option<Point> {
+    fn here(&self) -> Option<Point> {
         Some(self.last_stay()?.sure_point()).filter(|point| point.doubt.is_finite())
     }
 
