@@ -98,7 +98,7 @@ const HEADROOM_FALL: f64 = 0.01;
 /// Below this it never goes, unless `max` is lower: among one, two and three places a step is half of all, and
 /// one too few costs half of what the callee could do.
 pub const LIMIT_LEAST: f64 = 3.0;
-/// The largest step up, and down.
+/// The largest step up.
 pub const STEP_UP: f64 = 1.3;
 /// The largest step down.
 pub const STEP_DOWN: f64 = 0.7;
@@ -229,12 +229,12 @@ pub struct Adaptive {
     /// The limit in whole places; every request asks for it.
     places: u32,
     baseline: Baseline,
-    /// Until it was found, and what they say is learned.
+    /// What calls took before it was found; `None` once that is learned.
     early: Option<Early>,
     window: Window,
     state: State,
     unchecked: u32,
-    /// Windows after which a check is due, and whether this one is the last before it.
+    /// Windows after which a check is due, and whether it follows on this one.
     check_after: u32,
     is_check: bool,
     unmeasured: u32,

@@ -90,10 +90,9 @@ impl Stay {
         Point { doubt, spread: self.spread(), calls: self.calls, ..point }
     }
 
-    /// The same, with no end of doubt while too few windows say so.
-    fn sure_point(&self) -> Point {
-        let point = self.point();
-        if self.windows.calls < WINDOWS { Point { doubt: f64::INFINITY, ..point } } else { point }
+    /// The same, once enough windows say so.
+    fn sure_point(&self) -> Option<Point> {
+        (self.windows.calls >= WINDOWS).then(|| self.point())
     }
 
     fn is_close(&self, limit: f64) -> bool {
@@ -143,7 +142,7 @@ impl Stays {
 
     /// What enough windows say of the limit at which it stood last.
     fn here(&self) -> Option<Point> {
-        Some(self.last_stay()?.sure_point()).filter(|point| point.doubt.is_finite())
+        self.last_stay()?.sure_point()
     }
 
     /// The highest limit from which throughput surely fell along to the last: a callee that is full
@@ -166,6 +165,6 @@ impl Stays {
 
     fn above(&self, low: &Point) -> impl Iterator<Item = Point> {
         let least = low.limit * (1.0 + CLOSE);
-        self.stays.iter().flatten().map(Stay::sure_point).filter(move |point| point.limit > least)
+        self.stays.iter().flatten().filter_map(Stay::sure_point).filter(move |point| point.limit > least)
     }
 }
