@@ -3,6 +3,8 @@
 //! What cannot be read counts as the cautious value: an unreadable age limit as zero, a quotation without an end as
 //! `no-store`, which could stand in it. Of a directive that comes twice, the shorter one holds.
 
+use std::time::SystemTime;
+
 use ::http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, DATE, EXPIRES, PRAGMA, SET_COOKIE, VARY};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use seawall_core::fallback::{Freshness, Stale};
@@ -174,7 +176,7 @@ pub(super) fn freshness(
     {
         return None;
     }
-    let said = control.s_maxage.or(control.max_age).or_else(|| expires(response));
+    let said = control.s_maxage.or(control.max_age).or_else(|| expires(response, SystemTime::now()));
     let anonymous = !authorized && !request.contains_key(COOKIE);
     let unmarked = unmarked.filter(|_| anonymous && status == StatusCode::OK);
     let fresh = if control.no_cache { Span::ZERO } else { said.or(unmarked)? };
@@ -189,16 +191,14 @@ pub(super) fn freshness(
     Some(Freshness { fresh, stale })
 }
 
-/// `Expires` less `Date`; in the past, or unreadable, it is zero.
-fn expires(headers: &HeaderMap) -> Option<Span> {
-    let expires = headers.get(EXPIRES)?;
-    let time = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
-    let span = match (expires.to_str().ok().and_then(|text| httpdate::parse_http_date(text).ok()), time(DATE))
-    {
-        (Some(expires), Some(date)) => expires.duration_since(date).unwrap_or_default(),
-        _ => std::time::Duration::ZERO,
-    };
-    Some(Span::from(span))
+/// `Expires` less `Date`; in the past, or unreadable, it is zero. An answer without `Date` is of when it was received
+/// (RFC 9110, section 6.6.1).
+fn expires(headers: &HeaderMap, received: SystemTime) -> Option<Span> {
+    let read = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    let expires = read(headers.get(EXPIRES)?);
+    let date = headers.get(DATE).map_or(Some(received), read);
+    let fresh = expires.zip(date).and_then(|(expires, date)| expires.duration_since(date).ok());
+    Some(fresh.map_or(Span::ZERO, Span::from))
 }
 
 /// Final statuses whose answers mean the same to everybody who asks.
@@ -222,6 +222,21 @@ pub(super) fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_date_expires_from_when_it_was_received() {
+        let received = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+        let fresh = |fields: &[(HeaderName, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            expires(&fields.collect(), received)
+        };
+        let (then, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:37 GMT");
+        assert_eq!(fresh(&[(EXPIRES, later)]), Some(Span::from_secs(60)));
+        assert_eq!(fresh(&[(EXPIRES, then)]), Some(Span::ZERO));
+        assert_eq!(fresh(&[(EXPIRES, later), (DATE, later)]), Some(Span::ZERO));
+        assert_eq!(fresh(&[(EXPIRES, later), (DATE, "today")]), Some(Span::ZERO));
+        assert_eq!(fresh(&[(DATE, then)]), None);
+    }
 
     #[test]
     fn a_quotation_without_an_end_hides_nothing() {
