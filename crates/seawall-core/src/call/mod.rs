@@ -310,7 +310,7 @@ impl Call {
         parts: &Parts<'_, F>,
         rng: &mut Rng,
     ) {
-        if !outcome.is_failure() && repeat != Repeat::Wanted {
+        if !outcome.is_failure() && !repeat.follows(outcome) {
             self.won(now, lane, outcome, parts);
         } else if let Some(flight) = self.flights.take(|flight| flight.lane == lane) {
             parts.shared.with(ONE, |shared| shared.ended(now, outcome, flight.elapsed(now)));

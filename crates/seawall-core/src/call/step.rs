@@ -1,6 +1,7 @@
 //! The words between a call and its driver: what to do next, and how it ended.
 
 use crate::decision::Rejection;
+use crate::outcome::Outcome;
 use crate::time::Time;
 
 /// Whether it may be sent again.
@@ -8,8 +9,9 @@ use crate::time::Time;
 pub enum Repeat {
     /// It may be: doing it twice is harmless.
     Safe,
-    /// It may be, for it never came to its host, which takes no connections: another host may have it at once and
-    /// unpaid, as after a refusal by a back gate. Where no other takes it, as [`Repeat::Safe`].
+    /// It may be, for it never came to its host, which takes no connections or is just closing them: another host
+    /// may have it at once and unpaid, as after a refusal by a back gate. Where no other takes it, as
+    /// [`Repeat::Safe`]. With [`Outcome::Ignored`] its host is not blamed.
     Unreached,
     /// It must not be: doing it twice could do harm.
     Unsafe,
@@ -26,6 +28,11 @@ impl Repeat {
     /// Whether it may or shall be sent again.
     pub(super) const fn is_free(self) -> bool {
         matches!(self, Repeat::Safe | Repeat::Unreached | Repeat::Wanted)
+    }
+
+    /// Whether another attempt follows although this outcome is no failure of its host.
+    pub(super) fn follows(self, outcome: Outcome) -> bool {
+        self == Repeat::Wanted || (self == Repeat::Unreached && outcome == Outcome::Ignored)
     }
 }
 

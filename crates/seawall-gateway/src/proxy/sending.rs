@@ -157,7 +157,9 @@ impl Exchange for Sending {
                 };
                 let is_wanted = self.retry_on.is_none_or(|on| on.wants(unanswered));
                 match if is_wanted { repeat } else { Repeat::Final } {
-                    Repeat::Safe if closes => Judgement { outcome: Outcome::Ignored, repeat: Repeat::Wanted },
+                    Repeat::Safe if closes => {
+                        Judgement { outcome: Outcome::Ignored, repeat: Repeat::Unreached }
+                    }
                     Repeat::Safe if unanswered == Unanswered::Unconnected => {
                         Judgement { outcome: Outcome::Failure, repeat: Repeat::Unreached }
                     }

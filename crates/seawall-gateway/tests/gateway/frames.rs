@@ -360,6 +360,19 @@ fn what_a_host_did_not_take_is_sent_again_whatever_it_is() {
 }
 
 #[test]
+fn what_a_host_that_closes_did_not_take_another_has_unpaid() {
+    let going: fn(u32) -> Vec<u8> = |_| frame(GOAWAY, 0, 0, &[0; 8]);
+    let hosts = [0; 2].map(|_| format!("http://{}", origin_that_ends(going).0));
+    let file = format!(
+        "[upstream.u]\nhosts = {hosts:?}\nprotocol = \"h2c\"\n[route.r]\nupstream = \"u\"\n\
+         retry = {{ backoff = {{ kind = \"none\" }} }}\n"
+    );
+    let gateway = Gateway::start(&[&config("going-both.toml", &file)]);
+    // Both close, one after the other: the budget of a beginning pays for one attempt, not for two.
+    assert_eq!(ask(&gateway.address, "POST", "/", "host: a\r\n", "body").status, 200);
+}
+
+#[test]
 fn an_answer_that_is_reset_without_an_error_is_broken_off_all_the_same() {
     let short: fn(u32) -> Vec<u8> = |stream| {
         let head = frame(HEADERS, END_HEADERS, stream, &[0x88]);

@@ -70,6 +70,20 @@ fn where_the_others_refuse_it_waits_and_is_paid_for_too() {
 }
 
 #[test]
+fn who_closes_in_peace_is_not_blamed() {
+    let mut bench = Bench::new(config(), 1_000).retries(0);
+    bench.drain(at(0));
+    let parts = parts(&bench.hosts, &bench.shared);
+    let (gone, here) = (Lane(1), Lane(2));
+    bench.call.on_outcome(at(1), gone, Outcome::Ignored, Repeat::Unreached, &parts, &mut bench.rng);
+    let step = bench.call.poll(at(1), &parts, &mut bench.rng);
+    assert!(matches!(step, Step::Send(Attempt { lane, host: 1, .. }) if lane == here), "{step:?}");
+    bench.call.on_outcome(at(2), here, Outcome::Success, Repeat::Safe, &parts, &mut bench.rng);
+    assert_eq!(bench.call.verdict(), Some(&Verdict::Answered { stop: None }));
+    assert_eq!(bench.blame(0), 0.0);
+}
+
+#[test]
 fn it_is_one_of_the_attempts_of_its_call() {
     Bench::new(Config { attempts: 2, ..config() }, 1_000).hosts(three()).play(
         &[(1, Misses), (2, Misses)],
