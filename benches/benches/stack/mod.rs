@@ -27,18 +27,22 @@ pub(crate) struct Front<K>(pub(crate) K);
 impl<K: Fn(u64) -> Key + Clone> admission::Adapter<u64, u64, Infallible> for Front<K> {
     type Response = Result<u64, Rejection>;
 
+    #[inline]
     fn request(&self, now: Time, request: &u64) -> Request {
         Request { deadline: now + DEADLINE, ..Request::new((self.0)(*request)) }
     }
 
+    #[inline]
     fn outcome(&self, _: Result<&u64, &Infallible>) -> Outcome {
         Outcome::Success
     }
 
+    #[inline]
     fn end(&self, _: &u64) -> End {
         End::WithResponse
     }
 
+    #[inline]
     fn answer(&self, response: u64, _: Guard) -> Self::Response {
         Ok(response)
     }
@@ -54,22 +58,27 @@ pub(crate) struct Back;
 impl call::Adapter<u64, u64, Infallible> for Back {
     type Response = u64;
 
+    #[inline]
     fn request(&self, now: Time, request: &u64) -> Request {
         Request { deadline: now + DEADLINE, ..Request::new(Key(*request)) }
     }
 
+    #[inline]
     fn copy(&self, request: &u64) -> Option<u64> {
         Some(*request)
     }
 
+    #[inline]
     fn repeat(&self, _: &u64) -> Repeat {
         Repeat::Safe
     }
 
+    #[inline]
     fn judge(&self, _: Result<&u64, &Infallible>) -> Judgement {
         Judgement { outcome: Outcome::Success, repeat: Repeat::Safe }
     }
 
+    #[inline]
     fn end(&self, _: &Arc<Upstream>, ended: Ended<Result<u64, Infallible>>) -> Result<u64, Infallible> {
         ended.answer.expect("it answers at once")
     }
