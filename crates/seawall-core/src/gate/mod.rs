@@ -284,12 +284,13 @@ impl<F: Ownership> Gate<F> {
         if enforcement == Enforcement::Off {
             return self.admit_from(first + 1, now, request, passage);
         }
-        let asked = rule.ask(now, request, enforcement, |standing, purse, mark| {
-            passage.takes(first, standing, purse, mark);
+        let asked = rule.ask(now, request, enforcement, |offer, purse| {
             match first + 1 == self.rules.len() {
                 true => self.admit_behind(now, request, passage),
                 false => self.admit_from(first + 1, now, request, passage),
-            }
+            }?;
+            passage.takes(first, offer.grant(), purse);
+            Ok(())
         });
         match asked {
             Ok(()) if passage.refusal.is_some() => Err(Refused),

@@ -4,7 +4,7 @@ use super::ticket::{Line, Place, Ticket};
 use crate::decision::{Rejection, Standing};
 use crate::enforcement::{Enforcement, Policies, Stance};
 use crate::request::Request;
-use crate::throttle::{Mark, Purse};
+use crate::throttle::{Grant, Purse};
 
 /// What a request brings along on its way through the gate, and the ticket, which is filled in where it
 /// stands: to hand every part back from door to door would cost more than the decisions do.
@@ -59,11 +59,16 @@ impl<'a> Passage<'a> {
         }
     }
 
-    /// Notes that the throttle of this index has tokens, which are taken if the rest agrees.
+    /// Notes what is taken from the throttle of this index, which all behind it agreed to. Those behind have
+    /// noted theirs before: of quotas that are equally tight the first counts, and whoever waits for tokens stands
+    /// as it will then.
     #[inline]
-    pub(super) fn takes(&mut self, index: usize, standing: Standing, purse: Purse, mark: Mark) {
-        if self.ticket.standing.is_none_or(|tightest| standing.remaining < tightest.remaining) {
-            self.ticket.standing = Some(Standing { quota: index as u8, ..standing });
+    pub(super) fn takes(&mut self, index: usize, Grant { standing, mark }: Grant, purse: Purse) {
+        let standing = Standing { quota: index as u8, ..standing };
+        let waits = matches!(self.line, Some(Line::Tokens { .. }));
+        let is_tighter = |than: Standing| (standing.remaining, standing.quota) < (than.remaining, than.quota);
+        if !waits && self.ticket.standing.is_none_or(is_tighter) {
+            self.ticket.standing = Some(standing);
         }
         self.ticket.taken.note(index, purse, mark);
     }

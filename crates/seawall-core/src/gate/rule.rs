@@ -4,7 +4,7 @@ use super::{ONE, Own, Ownership, Refused};
 use crate::decision::{Policy, Reason, Rejection, Standing};
 use crate::enforcement::Enforcement;
 use crate::request::Request;
-use crate::throttle::{self, Grant, Look, Mark, Purse, Refund, Shape, Slot, Throttle};
+use crate::throttle::{self, Look, Offer, Purse, Refund, Shape, Slot, Throttle};
 use crate::time::{Span, Time};
 
 /// A throttle, whole: its shards under one ownership.
@@ -73,7 +73,7 @@ impl<F: Ownership> Rule<F> {
     #[inline]
     pub fn take(&self, now: Time, request: &Request) -> Result<(), Rejection> {
         let request = &self.keyed(request);
-        let take = |_| Ok(());
+        let take = |_: &Offer<'_>| Ok(());
         let mut look = self.shards.with(request.user, |shard| shard.admit_if(now, request, take));
         if let Look::Overflow = look {
             look = self.shards.with(ONE, |shard| shard.overflow_if(now, request, take));
@@ -85,7 +85,7 @@ impl<F: Ownership> Rule<F> {
     /// counts nothing.
     pub fn standing(&self, now: Time, request: &Request) -> Result<Standing, Rejection> {
         let request = &self.keyed(request);
-        let look = |grant: Grant| Err(grant.standing);
+        let look = |offer: &Offer<'_>| Err(offer.grant().standing);
         let own = |shard: &mut Throttle| shard.uncounted(|shard| shard.admit_if(now, request, look));
         let overflow = |shard: &mut Throttle| shard.uncounted(|shard| shard.overflow_if(now, request, look));
         let mut look = self.shards.with(request.user, own);
@@ -111,19 +111,19 @@ impl<F: Ownership> Rule<F> {
         now: Time,
         request: &Request,
         enforcement: Enforcement,
-        mut rest: impl FnMut(Standing, Purse, Mark) -> Result<(), Refused>,
+        mut rest: impl FnMut(&Offer<'_>, Purse) -> Result<(), Refused>,
     ) -> Result<(), Unmet> {
         // A copy only of what changes.
         let keyed = (self.config.key(request.user) != request.user).then(|| self.keyed(request));
         let request = keyed.as_ref().unwrap_or(request);
-        let mut rest = |grant: Grant, purse| rest(grant.standing, purse, grant.mark).map_err(|Refused| ());
+        let mut rest = |offer: &Offer<'_>, purse| rest(offer, purse).map_err(|Refused| ());
         let met = self.shards.with(request.user, |shard| {
-            let look = shard.admit_if(now, request, |grant: Grant| rest(grant, Purse::Own));
+            let look = shard.admit_if(now, request, |offer| rest(offer, Purse::Own));
             self.met(shard, now, request, Purse::Own, enforcement, look)
         });
         match met {
             Err(Unmet::Overflow) => self.shards.with(ONE, |shard| {
-                let look = shard.overflow_if(now, request, |grant: Grant| rest(grant, Purse::Overflow));
+                let look = shard.overflow_if(now, request, |offer| rest(offer, Purse::Overflow));
                 self.met(shard, now, request, Purse::Overflow, enforcement, look)
             }),
             met => met,

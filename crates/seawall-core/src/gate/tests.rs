@@ -74,7 +74,10 @@ fn rule(config: throttle::Config) -> Arc<Rule<Alone<u64>>> {
 
 fn tokens(rule: &Rule<Alone<u64>>, now: Time, user: u64) -> u64 {
     let request = of(user);
-    match rule.shards.with(request.user, |shard| shard.admit_if(now, &request, Err::<Grant, Grant>)) {
+    match rule
+        .shards
+        .with(request.user, |shard| shard.admit_if(now, &request, |offer| Err::<Grant, _>(offer.grant())))
+    {
         Look::Untaken(grant) => grant.standing.remaining + 1,
         Look::Refused(_) => 0,
         other => panic!("{other:?}"),
@@ -154,6 +157,14 @@ fn the_standing_is_that_of_the_tightest_quota() {
     let door = door(Settings::default()).throttled(rules);
     let standing = ticket(door.admit(at(0), &of(1))).standing.unwrap();
     assert_eq!((standing.quota, standing.remaining), (1, 2));
+}
+
+#[test]
+fn of_quotas_that_are_equally_tight_the_first_is_told() {
+    let rules = [9, 4, 4].map(|burst| rule(hourly(burst))).to_vec();
+    let door = door(Settings::default()).throttled(rules);
+    let standing = ticket(door.admit(at(0), &of(1))).standing.unwrap();
+    assert_eq!((standing.quota, standing.remaining), (1, 3));
 }
 
 #[test]

@@ -210,7 +210,31 @@ const MARK_SPENT: u64 = 1 << 63;
 /// More than is missing in any bucket that is marked.
 const MARK_MOST: u64 = 1 << 62;
 
-/// Tokens that are there for a request.
+/// Tokens that are there for a request, while all that comes after is asked.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    throttle: &'a Throttle,
+    gauge: &'a Gauge,
+    now: Ticks,
+    plan: u8,
+    user: Key,
+    before: Level,
+    after: Level,
+}
+
+impl Offer<'_> {
+    /// What there will be to know once they are taken. Reckoned only for who asks, since that costs as much as
+    /// to find the tokens, and who is refused elsewhere takes none.
+    #[inline]
+    pub fn grant(&self) -> Grant {
+        Grant {
+            standing: self.throttle.standing(self.plan, self.gauge, self.after, self.now),
+            mark: self.throttle.mark(self.user, self.before, self.now),
+        }
+    }
+}
+
+/// Tokens that a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// How the user stands once they are taken.
@@ -323,7 +347,7 @@ impl Throttle {
         &mut self,
         now: Time,
         request: &Request,
-        then: impl FnOnce(Grant) -> Result<T, T>,
+        then: impl FnOnce(&Offer<'_>) -> Result<T, T>,
     ) -> Look<T> {
         let ticks = self.ticks(now);
         let plan = self.gauges.number(request.plan);
@@ -344,7 +368,7 @@ impl Throttle {
         &mut self,
         now: Time,
         request: &Request,
-        then: impl FnOnce(Grant) -> Result<T, T>,
+        then: impl FnOnce(&Offer<'_>) -> Result<T, T>,
     ) -> Look<T> {
         let ticks = self.ticks(now);
         self.counts.shared += 1;
@@ -493,7 +517,7 @@ impl Throttle {
         now: Ticks,
         request: &Request,
         level: Level,
-        then: impl FnOnce(Grant) -> Result<T, T>,
+        then: impl FnOnce(&Offer<'_>) -> Result<T, T>,
         keep: impl FnOnce(&mut Throttle, Level),
     ) -> Look<T> {
         let gauge = self.gauges.of(request.plan);
@@ -507,8 +531,8 @@ impl Throttle {
             return Look::Refused(Rejection { standing, ..rejection });
         };
         let after = Gauge::after(level, now, units);
-        let standing = self.standing(request.plan, gauge, after, now);
-        match then(Grant { standing, mark: self.mark(request.user, level, now) }) {
+        let (plan, user) = (request.plan, request.user);
+        match then(&Offer { throttle: self, gauge, now, plan, user, before: level, after }) {
             Ok(value) => {
                 keep(self, after);
                 Look::Taken(value)
@@ -521,7 +545,7 @@ impl Throttle {
         &mut self,
         now: Ticks,
         request: &Request,
-        then: impl FnOnce(Grant) -> Result<T, T>,
+        then: impl FnOnce(&Offer<'_>) -> Result<T, T>,
     ) -> Look<T> {
         let (leaves, evicted) = match (self.table.room(now), self.config.on_full) {
             (Room::Free, _) => (None, 0),

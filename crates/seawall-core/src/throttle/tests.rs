@@ -134,7 +134,7 @@ fn nobody_is_displaced_for_one_whom_the_rest_refuses() {
 
 /// Tokens that a look finds, none if it is refused; `None` without a place.
 fn remaining(throttle: &mut Throttle, now: Time, request: &Request) -> Option<u64> {
-    match throttle.admit_if(now, request, Err::<Grant, Grant>) {
+    match throttle.admit_if(now, request, |offer| Err::<Grant, _>(offer.grant())) {
         Look::Untaken(grant) => Some(grant.standing.remaining + 1),
         Look::Refused(_) => Some(0),
         _ => None,
@@ -166,7 +166,7 @@ fn a_change_of_quota_keeps_the_denied_denied() {
 
 /// Takes for one request, and says how to give it back.
 fn take(throttle: &mut Throttle, now: Time, request: &Request) -> Refund {
-    match throttle.admit_if(now, request, Ok::<Grant, Grant>) {
+    match throttle.admit_if(now, request, |offer| Ok(offer.grant())) {
         Look::Taken(grant) => Refund { tokens: request.cost, taken: now, mark: Some(grant.mark) },
         other => panic!("{other:?}"),
     }
@@ -354,7 +354,8 @@ fn what_was_taken_before_a_change_of_rate_does_not_come_back() {
 fn what_was_taken_from_the_overflow_bucket_comes_back_there() {
     let mut throttle = hourly(2, 1, OnFull::Share);
     assert_eq!(admit(&mut throttle, at(0), 0), Look::Taken(()));
-    let taken = |throttle: &mut Throttle| match throttle.overflow_if(at(0), &of(1), Ok::<Grant, Grant>) {
+    let taken = |throttle: &mut Throttle| match throttle.overflow_if(at(0), &of(1), |offer| Ok(offer.grant()))
+    {
         Look::Taken(grant) => Some(Refund { tokens: 1, taken: at(0), mark: Some(grant.mark) }),
         _ => None,
     };
@@ -455,7 +456,7 @@ proptest! {
         for (number, cost, pause, give_back) in steps {
             now += Span::from_millis(pause);
             let request = Request { cost, ..of(number) };
-            let counted = match throttle.admit_if(now, &request, Ok::<Grant, Grant>) {
+            let counted = match throttle.admit_if(now, &request, |offer| Ok(offer.grant())) {
                 Look::Taken(grant) => Some((grant.mark, now)),
                 Look::Refused(_) if shaped && u64::from(cost) <= burst => {
                     throttle.line_up(now, &request, Purse::Own).map(|slot| (slot.mark, slot.at))

@@ -31,6 +31,16 @@ fn a_slot_is_a_time_at_which_the_request_goes_on() {
 }
 
 #[test]
+fn who_waited_for_tokens_is_told_how_it_stands_with_those() {
+    let door = door(Settings::default()).throttled(vec![rule(hourly(2)), shaped(8)]);
+    door.release(at(0), ticket(door.admit(at(0), &of(1))));
+    let waits = place(door.admit(at(0), &of(1)));
+    // The quota before it has none left either.
+    let standing = ticket(door.claim(at(100), waits, 0)).standing.unwrap();
+    assert_eq!((standing.quota, standing.remaining), (1, 0));
+}
+
+#[test]
 fn who_is_refused_at_its_slot_has_taken_nothing() {
     let rules = vec![shaped(8), rule(hourly(1))];
     let door = door(Settings::default()).throttled(rules.clone());
