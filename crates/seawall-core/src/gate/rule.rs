@@ -72,7 +72,8 @@ impl<F: Ownership> Rule<F> {
     /// Takes what the request costs, or takes nothing and says why and until when. Never waits.
     #[inline]
     pub fn take(&self, now: Time, request: &Request) -> Result<(), Rejection> {
-        let request = &self.keyed(request);
+        let keyed = self.keyed_otherwise(request);
+        let request = keyed.as_ref().unwrap_or(request);
         let take = |_: &Offer<'_>| Ok(());
         let mut look = self.shards.with(request.user, |shard| shard.admit_if(now, request, take));
         if let Look::Overflow = look {
@@ -113,8 +114,7 @@ impl<F: Ownership> Rule<F> {
         enforcement: Enforcement,
         mut rest: impl FnMut(&Offer<'_>, Purse) -> Result<(), Refused>,
     ) -> Result<(), Unmet> {
-        // A copy only of what changes.
-        let keyed = (self.config.key(request.user) != request.user).then(|| self.keyed(request));
+        let keyed = self.keyed_otherwise(request);
         let request = keyed.as_ref().unwrap_or(request);
         let mut rest = |offer: &Offer<'_>, purse| rest(offer, purse).map_err(|Refused| ());
         let met = self.shards.with(request.user, |shard| {
@@ -203,6 +203,12 @@ impl<F: Ownership> Rule<F> {
         let request = self.keyed(request);
         let key = if purse == Purse::Own { request.user } else { ONE };
         self.shards.with(key, |shard| shard.give_back(now, &request, purse, refund));
+    }
+
+    /// The request with the key of the bucket that it takes from, unless that is its own: there is no need for a copy.
+    #[inline]
+    fn keyed_otherwise(&self, request: &Request) -> Option<Request> {
+        (self.config.key(request.user) != request.user).then(|| self.keyed(request))
     }
 
     /// The request, with the key of the bucket that it takes from.
