@@ -74,12 +74,36 @@ struct Line {
 
 const EMPTY: Line = Line { first: NONE, last: NONE, len: 0 };
 
+/// The lines of a lane, by tier.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    tiers: [Line; TIERS],
+    /// Those in which anybody waits, by bits: nearly always few do.
+    taken: u8,
+    waiting: u32,
+}
+
+impl Lines {
+    const EMPTY: Lines = Lines { tiers: [EMPTY; TIERS], taken: 0, waiting: 0 };
+
+    /// The lines in which somebody waits.
+    #[inline]
+    fn taken(&self) -> impl Iterator<Item = &Line> {
+        let mut taken = self.taken;
+        core::iter::from_fn(move || {
+            let tier = (taken != 0).then(|| taken.trailing_zeros() as usize)?;
+            taken &= taken - 1;
+            self.tiers.get(tier)
+        })
+    }
+}
+
 /// The queue of one limit.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
     slots: Vec<Option<Entry<W>>>,
     free: Vec<u32>,
-    lines: Vec<[Line; TIERS]>,
+    lines: Vec<Lines>,
     next_id: u64,
     waiting: u32,
 }
@@ -90,7 +114,7 @@ impl<W> Queue<W> {
     }
 
     pub(super) fn add_lane(&mut self) {
-        self.lines.push([EMPTY; TIERS]);
+        self.lines.push(Lines::EMPTY);
     }
 
     pub(super) fn waiting(&self) -> u32 {
@@ -98,7 +122,7 @@ impl<W> Queue<W> {
     }
 
     pub(super) fn waiting_in(&self, lane: usize) -> u32 {
-        self.lines[lane].iter().map(|line| line.len).sum()
+        self.lines[lane].waiting
     }
 
     /// Joins the end of the line of its lane and tier.
@@ -106,7 +130,7 @@ impl<W> Queue<W> {
         let id = self.next_id;
         self.next_id += 1;
         let tier = request.tier as usize;
-        let earlier = self.lines[lane][tier].last;
+        let earlier = self.lines[lane].tiers[tier].last;
         let entry = Entry {
             id,
             state: State::Waiting,
@@ -127,12 +151,14 @@ impl<W> Queue<W> {
         };
         self.slots[slot as usize] = Some(entry);
         match earlier {
-            NONE => self.lines[lane][tier].first = slot,
+            NONE => self.lines[lane].tiers[tier].first = slot,
             earlier => self.at(earlier).later = slot,
         }
-        let line = &mut self.lines[lane][tier];
-        line.last = slot;
-        line.len += 1;
+        let lines = &mut self.lines[lane];
+        lines.tiers[tier].last = slot;
+        lines.tiers[tier].len += 1;
+        lines.taken |= 1 << tier;
+        lines.waiting += 1;
         self.waiting += 1;
         Turn { slot, id }
     }
@@ -163,7 +189,7 @@ impl<W> Queue<W> {
         end: End,
     ) -> impl Iterator<Item = (Turn, &Entry<W>)> {
         let ends = move |line: &Line| if end == End::First { line.first } else { line.last };
-        lanes.flat_map(|lane| &self.lines[lane]).map(ends).filter_map(|slot| self.named(slot))
+        lanes.flat_map(|lane| &self.lines[lane].tiers).map(ends).filter_map(|slot| self.named(slot))
     }
 
     /// All who wait in these lanes.
@@ -177,16 +203,18 @@ impl<W> Queue<W> {
 
     /// The one who waits the longest in this lane.
     pub(super) fn oldest_in(&self, lane: usize) -> Option<(Turn, &Entry<W>)> {
-        let lines = self.lines[lane].iter().filter(|line| line.len > 0);
-        lines.filter_map(|line| self.named(line.first)).min_by_key(|(turn, _)| turn.id)
+        let firsts = self.lines[lane].taken().filter_map(|line| self.named(line.first));
+        firsts.min_by_key(|(turn, _)| turn.id)
     }
 
     /// The last to come among the least important of these lanes, if less important than `tier`.
+    #[inline]
     pub(super) fn last_below(&self, lanes: Range<usize>, tier: Tier) -> Option<Turn> {
         let lanes = &self.lines[lanes];
-        let waits = |other: &usize| lanes.iter().any(|lines| lines[*other].len > 0);
-        let least = (tier as usize + 1..TIERS).rev().find(waits)?;
-        let lasts = lanes.iter().filter_map(|lines| self.named(lines[least].last));
+        let taken = lanes.iter().fold(0, |taken, lines| taken | lines.taken);
+        let least =
+            taken.checked_ilog2().map(|least| least as usize).filter(|least| *least > tier as usize)?;
+        let lasts = lanes.iter().filter_map(|lines| self.named(lines.tiers[least].last));
         lasts.map(|(turn, _)| turn).max_by_key(|turn| turn.id)
     }
 
@@ -216,14 +244,19 @@ impl<W> Queue<W> {
         let (lane, tier) = (entry.lane, entry.request.tier as usize);
         let (earlier, later) = (entry.earlier, entry.later);
         match earlier {
-            NONE => self.lines[lane][tier].first = later,
+            NONE => self.lines[lane].tiers[tier].first = later,
             earlier => self.at(earlier).later = later,
         }
         match later {
-            NONE => self.lines[lane][tier].last = earlier,
+            NONE => self.lines[lane].tiers[tier].last = earlier,
             later => self.at(later).earlier = earlier,
         }
-        self.lines[lane][tier].len -= 1;
+        let lines = &mut self.lines[lane];
+        lines.tiers[tier].len -= 1;
+        if lines.tiers[tier].len == 0 {
+            lines.taken &= !(1 << tier);
+        }
+        lines.waiting -= 1;
         self.waiting -= 1;
     }
 }

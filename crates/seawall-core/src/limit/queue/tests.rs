@@ -56,3 +56,22 @@ fn a_settled_place_is_out_of_line_but_found_by_its_name() {
     assert_eq!(queue.last_below(0..1, Tier::CriticalPlus), Some(turns[2]));
     assert_eq!(queue.last_below(0..1, Tier::Critical), None);
 }
+
+#[test]
+fn the_oldest_and_the_least_important_are_found_whoever_has_left() {
+    let mut queue = queue();
+    let join = |queue: &mut Queue<u64>, tier| {
+        queue.join(0, None, Request { tier, ..Request::new(Key(1)) }, Time::ZERO)
+    };
+    let [first, last] = [Tier::Sheddable, Tier::CriticalPlus].map(|tier| join(&mut queue, tier));
+    let between = join(&mut queue, Tier::SheddablePlus);
+    let oldest = |queue: &Queue<u64>| queue.oldest_in(0).map(|(turn, _)| turn);
+    let least = |queue: &Queue<u64>| queue.last_below(0..1, Tier::CriticalPlus);
+    assert_eq!((oldest(&queue), least(&queue)), (Some(first), Some(first)));
+    queue.forget(first);
+    assert_eq!((oldest(&queue), least(&queue)), (Some(last), Some(between)));
+    queue.settle(between, State::Granted { at: Time::ZERO, in_flight: 1 });
+    assert_eq!((oldest(&queue), least(&queue), queue.waiting_in(0)), (Some(last), None, 1));
+    queue.forget(last);
+    assert_eq!((oldest(&queue), queue.waiting_in(0)), (None, 0));
+}
