@@ -55,10 +55,11 @@ pub(super) enum Wanted {
 /// Releases that the mean time of holding a place averages over, and those it needs.
 const HELD_WINDOW: u32 = 400;
 const HELD_LEAST: u32 = 10;
-/// How long a judgement holds, and for how many arrivals: hardly anything of what it weighs has
-/// changed by then.
+/// How long a judgement holds, and for how many arrivals, or for which part of those it weighs if that is more:
+/// hardly anything of what it weighs has changed by then.
 const JUDGE_EVERY: Span = Span::from_millis(1);
-const JUDGE_ARRIVALS: u32 = 8;
+const JUDGE_ARRIVALS: u64 = 8;
+const JUDGE_PART: u64 = 256;
 /// The interval over which the least delay is taken.
 const DELAY_INTERVAL: Span = Span::from_millis(100);
 
@@ -100,9 +101,9 @@ pub(super) struct Judge {
     /// The last release, and the first after the drain had stood still.
     drained: Time,
     resumed: Time,
-    /// When to judge again, and after how many arrivals.
+    /// When to judge again, and after how many more arrivals.
     due: Time,
-    unjudged: u32,
+    due_after: u64,
 }
 
 impl Judge {
@@ -118,7 +119,7 @@ impl Judge {
             drained: now,
             resumed: now,
             due: now,
-            unjudged: 0,
+            due_after: JUDGE_ARRIVALS,
         }
     }
 
@@ -224,8 +225,8 @@ impl Judge {
     /// Whether, with this arrival, it is time to judge again.
     #[inline]
     pub(super) fn is_due(&mut self, now: Time) -> bool {
-        self.unjudged += 1;
-        now >= self.due || self.unjudged >= JUDGE_ARRIVALS
+        self.due_after -= 1;
+        now >= self.due || self.due_after == 0
     }
 
     /// Judges each lane under its own bound, with so many inside, and all of them under the ceiling, on
@@ -237,15 +238,16 @@ impl Judge {
         lanes: impl Iterator<Item = (&'a Lane, u32)>,
         events: &mut Events,
     ) {
-        (self.due, self.unjudged) = (now + JUDGE_EVERY, 0);
         let could_drain = |places: u32, held: &Ewma| {
             let seconds = known(held)?.max(1e-9);
             Some(f64::from(places) / seconds * flow::SPAN.as_secs_f64())
         };
-        let mut all = Count::default();
+        let (mut all, mut weighed) = (Count::default(), 0);
         for (lane, (bounds, inside)) in self.lanes.iter_mut().zip(lanes) {
+            let arrivals = lane.arrivals.total(now);
+            weighed += arrivals;
             let count = Count {
-                arrivals: lane.arrivals.total(now) as f64,
+                arrivals: arrivals as f64,
                 drained: lane.drain.total(now) as f64,
                 inside: f64::from(inside),
                 pace: lane.drain.peak_per_second(now),
@@ -260,6 +262,7 @@ impl Judge {
             all.inside += count.inside;
             all.pace += count.pace;
         }
+        (self.due, self.due_after) = (now + JUDGE_EVERY, (weighed / JUDGE_PART).max(JUDGE_ARRIVALS));
         self.pace = all.pace;
         self.grows = all.grows();
         let could = could_drain(limit, &self.held);
