@@ -322,6 +322,7 @@ where
 {
     type Output = Result<A::Response, C::Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let known = match ready!(self.as_mut().poll_door(cx)) {
             Ok(known) => known,

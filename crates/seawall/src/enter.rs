@@ -175,6 +175,7 @@ impl Guard {
     }
 
     /// Says how it went, and that the work is over.
+    #[inline]
     pub(crate) fn settle_at(&mut self, now: Time, outcome: Outcome, waited: Span) {
         self.ticket.waited = waited;
         self.gate.end(now, &mut self.ticket, outcome);

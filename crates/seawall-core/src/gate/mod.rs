@@ -199,7 +199,7 @@ impl<F: Ownership> Gate<F> {
         request: &Request,
         ticket: &mut Ticket,
     ) -> Result<Option<Place>, Rejection> {
-        ticket.begin(now, request);
+        ticket.begin();
         if request.traffic == Traffic::Probe {
             return Ok(None);
         }
@@ -212,6 +212,7 @@ impl<F: Ownership> Gate<F> {
             ticket.pass = Some(pass);
             return Ok(None);
         }
+        ticket.takes(now, request);
         let mut passage = Passage::new(ticket, stance);
         // Whoever refuses notes it in the passage.
         if let Ok(()) = self.pass_barrier(now, &mut passage) {
@@ -227,10 +228,11 @@ impl<F: Ownership> Gate<F> {
     /// It waits for no tokens, though it takes those that are still to come.
     pub fn spend(&self, now: Time, request: &Request) -> Result<Option<Standing>, Rejection> {
         let mut ticket = Ticket::blank();
-        ticket.begin(now, request);
+        ticket.begin();
         if request.traffic == Traffic::Probe {
             return Ok(None);
         }
+        ticket.takes(now, request);
         let mut passage = Passage::new(&mut ticket, self.switch.stance());
         passage.ends_at_throttles = true;
         let mut before = Taken::default();
@@ -272,6 +274,7 @@ impl<F: Ownership> Gate<F> {
     }
 
     /// Asks the throttles from `first` on, then the rest. Each look nests the next.
+    #[inline]
     fn admit_from(
         &self,
         first: usize,
@@ -357,7 +360,8 @@ impl<F: Ownership> Gate<F> {
             return Admit::Reject(Rejection::new(Policy::Throttle, Reason::Expired, Span::ZERO));
         }
         let mut ticket = Ticket::blank();
-        ticket.begin(now, &place.request);
+        ticket.begin();
+        ticket.takes(now, &place.request);
         (ticket.standing, ticket.entry) = (place.standing, place.entry);
         let mut passage = Passage::new(&mut ticket, self.switch.stance());
         let _ = self.admit_from(rule + 1, now, &place.request, &mut passage);

@@ -52,11 +52,16 @@ impl Ticket {
         Ticket { standing, slot: Some(slot), entry, reported: false, taken, ..Ticket::blank() }
     }
 
-    /// A blank one, begun for this request.
+    /// A blank one is begun.
     #[inline]
-    pub(super) fn begin(&mut self, now: Time, request: &Request) {
+    pub(super) fn begin(&mut self) {
         debug_assert!(self.reported && !self.teaches(), "a ticket is filled in once");
         self.reported = false;
+    }
+
+    /// It is for this request, which may have to take tokens.
+    #[inline]
+    pub(super) fn takes(&mut self, now: Time, request: &Request) {
         self.taken.begin(now, request);
     }
 

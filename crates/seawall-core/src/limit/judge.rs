@@ -181,14 +181,17 @@ impl Judge {
         self.least_delay.last.min(self.least_delay.current)
     }
 
+    /// Whether the queue stands for this lane, and arrivals over drain: in this lane or in all of them together, 0
+    /// until that is known.
+    #[inline]
+    pub(super) fn burden_of(&self, lane: usize) -> (bool, f64) {
+        let course = &self.lanes[lane];
+        (course.stands, course.load)
+    }
+
     /// Whether the queue stands for this lane.
     pub(super) fn stands_in(&self, lane: usize) -> bool {
         self.lanes[lane].stands
-    }
-
-    /// Arrivals over drain, in this lane or in all of them together; 0 until that is known.
-    pub(super) fn load_in(&self, lane: usize) -> f64 {
-        self.lanes[lane].load
     }
 
     /// Whether more came of late than went, beyond what a burst explains.

@@ -218,7 +218,7 @@ impl<W> Limit<W> {
                 lanes.map(|(lane, state)| (&state.config, state.in_flight + self.queue.waiting_in(lane)));
             self.judge.judge(now, self.places, lanes, events);
         }
-        let (least_delay, stands) = (self.judge.least_delay(), self.judge.stands_in(lane));
+        let (least_delay, (stands, load)) = (self.judge.least_delay(), self.judge.burden_of(lane));
         let is_late = stands || least_delay > Span::ZERO || self.queue.waiting() > 0;
         let (delay, pace) = if is_late {
             let paces = self.paces(lane);
@@ -226,7 +226,7 @@ impl<W> Limit<W> {
         } else {
             (Span::ZERO, Span::ZERO)
         };
-        let (has_room, grows, load) = (self.has_room(lane), self.judge.grows(), self.judge.load_in(lane));
+        let (has_room, grows) = (self.has_room(lane), self.judge.grows());
         Pressure { delay, has_room, least_delay, grows, stands, pace, load }
     }
 
@@ -611,6 +611,7 @@ impl<W> Limit<W> {
         if is_served_at_once { Span::ZERO } else { self.delay_in_line(now, lane, paces) }
     }
 
+    #[inline]
     fn delay_in_line(&self, now: Time, lane: usize, paces: &Paces) -> Span {
         let oldest = self.queue.oldest_in(lane);
         let age = oldest.map_or(Span::ZERO, |(_, entry)| self.judge.waited(now, entry.arrived));

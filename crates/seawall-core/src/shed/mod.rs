@@ -172,6 +172,7 @@ impl Shed {
     }
 
     /// When to ask again, if the request is dropped: a refusal is made only where it stays.
+    #[inline]
     pub(crate) fn drops(&mut self, now: Time, request: &Request, pressure: &Pressure) -> Option<Span> {
         // Nearly always there is nothing to aim at.
         let is_calm = pressure.is_calm();
@@ -215,6 +216,7 @@ impl Shed {
     }
 
     /// The same of a request that may have to be dropped.
+    #[inline]
     fn drops_by_rank(
         &mut self,
         now: Time,

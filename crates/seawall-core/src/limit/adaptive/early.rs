@@ -17,9 +17,8 @@ impl Early {
     /// Takes in a successful call that was sent when `in_flight` were under way, itself included.
     pub(super) fn add(&mut self, in_flight: u32, seconds: f64) {
         if let Some(class) = self.0.get_mut(in_flight.max(1).ilog2() as usize) {
-            let mut call = Sums::default();
-            call.add(seconds);
-            class.merge(&call);
+            class.make_room(1);
+            class.add(seconds);
         }
     }
 

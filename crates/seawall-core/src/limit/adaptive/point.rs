@@ -29,14 +29,19 @@ impl Sums {
         self.squares += seconds * seconds;
     }
 
-    /// Adds these; of what is too much to remember, older calls count for less.
+    /// Adds these.
     pub(super) fn merge(&mut self, other: &Sums) {
-        if self.calls + other.calls > CALLS {
-            *self = Sums { calls: self.calls / 2, sum: self.sum / 2.0, squares: self.squares / 2.0 };
-        }
+        self.make_room(other.calls);
         self.calls += other.calls;
         self.sum += other.sum;
         self.squares += other.squares;
+    }
+
+    /// Of what is too much to remember with so many more, older calls count for less.
+    pub(super) fn make_room(&mut self, calls: u32) {
+        if self.calls + calls > CALLS {
+            *self = Sums { calls: self.calls / 2, sum: self.sum / 2.0, squares: self.squares / 2.0 };
+        }
     }
 
     pub(super) fn mean(&self) -> f64 {

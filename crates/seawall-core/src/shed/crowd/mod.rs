@@ -146,6 +146,7 @@ impl Crowd {
     }
 
     /// The rank of a request; `None` while too few have arrived.
+    #[inline]
     pub(super) fn rank(&mut self, tier: Tier, cohort: Cohort) -> Option<Rank> {
         let (bin, within) = place(tier, cohort);
         let (held, tier) = (self.held[bin], self.tiers[tier as usize]);
