@@ -438,7 +438,7 @@ impl<W> Limit<W> {
     /// Whether one who joins this lane's line now may be served too late: the line takes no more than half of
     /// its time, since pace and work are known on average only.
     fn is_too_late(&self, now: Time, lane: usize, deadline: Time, delay: Span) -> bool {
-        let most = delay.times(2).max(Span::from_secs_f64(self.judge.held_in(lane)));
+        let most = delay.times(2).max(Span::from_secs_near(self.judge.held_in(lane)));
         !self.serves_newest() && deadline <= now + most
     }
 
@@ -595,7 +595,7 @@ impl<W> Limit<W> {
     /// looked for it is not: the queue is then all that holds a storm back.
     fn pace(&self, paces: &Paces) -> Span {
         let pace = paces.own.max(paces.all);
-        if pace > 0.0 && self.limiter.is_found() { Span::from_secs_f64(pace) } else { Span::ZERO }
+        if pace > 0.0 && self.limiter.is_found() { Span::from_secs_near(pace) } else { Span::ZERO }
     }
 
     /// Whether this lane waits for the ceiling, which others press on too.
@@ -619,7 +619,7 @@ impl<W> Limit<W> {
         let behind = |waiting: u32, pace: f64| if waiting > 0 { f64::from(waiting + 1) * pace } else { 0.0 };
         let own = behind(self.queue.waiting_in(lane), paces.own);
         // Chance makes the oldest wait longer than the pace; that is no reason to say so.
-        let paced = Span::from_secs_f64(own.max(behind(self.queue.waiting(), paces.all)));
+        let paced = Span::from_secs_near(own.max(behind(self.queue.waiting(), paces.all)));
         if age > paced.times(2) { age } else { paced }
     }
 }

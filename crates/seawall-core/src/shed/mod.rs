@@ -201,13 +201,17 @@ impl Shed {
     /// Sets the target for a request that has until `deadline`, and notes whether the queue is idle.
     #[inline]
     fn aim(&mut self, now: Time, deadline: Time, pressure: &Pressure) {
-        self.target = match self.config.target {
+        let target = match self.config.target {
             Span::ZERO => Span::ZERO,
             target => {
                 let patience = deadline.since(now).as_nanos() / TARGET_OF_PATIENCE;
                 target.max(pressure.pace.times(TARGET_DRAINS).min(Span::from_nanos(patience)))
             }
         };
+        // Written only where it is another: the next lock would have to wait until it has been reckoned.
+        if target != self.target {
+            self.target = target;
+        }
         if pressure.delay > Span::ZERO || !pressure.stands {
             self.idle_since = None;
         } else if self.idle_since.is_none() {
