@@ -260,34 +260,44 @@ impl<W> Limit<W> {
             self.expired += 1;
             return Err(Reason::Expired);
         }
-        let waiting = self.queue.waiting();
-        if (waiting == 0 && self.queue_max == 0) || self.is_too_late(now, lane, request.deadline, delay) {
+        let tenant = self.tenant(request.user);
+        let gives_way = match self.place_in_line(now, lane, request, tenant) {
+            Ok(gives_way) if !self.is_too_late(now, lane, request.deadline, delay) => gives_way,
+            _ => {
+                self.full += 1;
+                return Err(Reason::Full);
+            }
+        };
+        if let Some(turn) = gives_way {
             self.full += 1;
-            return Err(Reason::Full);
+            self.settle(turn, State::Refused(full()));
         }
-        self.line_up_behind(now, lane, request)
+        Ok(self.join(now, lane, tenant, request))
     }
 
-    fn line_up_behind(&mut self, now: Time, lane: usize, request: &Request) -> Result<Turn, Reason> {
-        let (tenant, waiting) = (self.tenant(request.user), self.queue.waiting());
+    /// Who gives way for a newcomer to this lane's line; nobody has to where there is room.
+    fn place_in_line(
+        &self,
+        now: Time,
+        lane: usize,
+        request: &Request,
+        tenant: Option<Tenant>,
+    ) -> Result<Option<Turn>, Reason> {
+        let waiting = self.queue.waiting();
+        if waiting == 0 && self.queue_max == 0 {
+            return Err(Reason::Full);
+        }
         let queue_has_room = waiting < self.queue_max;
         // Of a lone lane nobody need know whether it is it that is full.
         let lane_has_room =
             (queue_has_room || self.lanes.len() > 1) && self.lane_queue_has_room(now, lane, request);
         if lane_has_room && queue_has_room {
-            return Ok(self.join(now, lane, tenant, request));
+            return Ok(None);
         }
-        self.full += 1;
         // A lane that is full makes room itself; only a full queue takes from any.
         let lanes = if lane_has_room { 0..self.lanes.len() } else { lane..lane + 1 };
-        let gives_way = |limit: &Limit<W>| limit.who_gives_way(lanes, request.tier, tenant);
-        match (waiting > 0).then(|| gives_way(self)).flatten() {
-            Some(turn) => {
-                self.settle(turn, State::Refused(full()));
-                Ok(self.join(now, lane, tenant, request))
-            }
-            None => Err(Reason::Full),
-        }
+        let gives_way = (waiting > 0).then(|| self.who_gives_way(lanes, request.tier, tenant)).flatten();
+        gives_way.map(Some).ok_or(Reason::Full)
     }
 
     /// A place in flight whatever the limit, and the refusal that it stands for: what is in flight
