@@ -14,6 +14,7 @@ pub(super) struct Paces {
 
 impl<W> Limit<W> {
     /// How fast the lines drain in which a newcomer to this lane would stand.
+    #[inline]
     pub(super) fn paces(&self, lane: usize) -> Paces {
         let state = &self.lanes[lane];
         Paces {
@@ -24,12 +25,14 @@ impl<W> Limit<W> {
 
     /// The mean time between two that drain at full use; zero until that is known. While the limit is still
     /// looked for it is not: the queue is then all that holds a storm back.
+    #[inline]
     pub(super) fn pace(&self, paces: &Paces) -> Span {
         let pace = paces.own.max(paces.all);
         if pace > 0.0 && self.limiter.is_found() { Span::from_secs_near(pace) } else { Span::ZERO }
     }
 
     /// Whether this lane waits for the ceiling, which others press on too.
+    #[inline]
     pub(super) fn shares(&self, lane: &LaneState) -> bool {
         self.lanes.len() > 1 && lane.has_room()
     }

@@ -480,6 +480,7 @@ impl<W> Limit<W> {
         Slot { lane: lane as u32, tenant, since: now, in_flight: self.in_flight }
     }
 
+    #[inline]
     fn vacate(&mut self, lane: usize, tenant: Option<Tenant>) {
         debug_assert!(self.in_flight > 0 && self.lanes[lane].in_flight > 0);
         self.in_flight -= 1;
