@@ -21,7 +21,7 @@ use seawall::core::limit;
 use seawall::core::measure::bucket::{Quota, Rate};
 use seawall::core::request::{Key, Request};
 use seawall::{Pause, UserKeys, now, use_time_stamp_counter};
-use seawall_benches::{Contender, Cost, compare, measure};
+use seawall_benches::{Contender, Cost, compare, measure_here};
 use stack::{Front, Nothing, Scene, calls, front};
 use tower::{Layer as _, Service, ServiceBuilder};
 use tower_resilience::bulkhead::BulkheadLayer;
@@ -80,18 +80,9 @@ where
     Contender::new(name, move || measure_here(|| drive(&mut service.clone(), CALLS, &pause)))
 }
 
-/// On this thread, where the runtime is.
-fn measure_here(work: impl Fn() -> u64 + Sync) -> Cost {
-    let handle = tokio::runtime::Handle::current();
-    measure(1, |_| {
-        let _runtime = handle.enter();
-        work()
-    })
-}
-
 fn refusal(name: &'static str, scene: Scene) -> Contender<'static> {
     Contender::new(name, move || {
-        measure(1, |_| {
+        measure_here(|| {
             for call in 0..CALLS {
                 let mut ticket = Ticket::blank();
                 let request = Request::new(KEYS.number(call % USERS));

@@ -26,20 +26,24 @@ pub fn measure(threads: usize, work: impl Fn(usize) -> u64 + Sync) -> Cost {
         let operations = work(number);
         (begin, Instant::now(), cpu_time() - cpu, operations)
     };
-    // A thread begins with cold caches: one alone is this one.
-    let times: Vec<_> = match threads {
-        1 => vec![worker(0)],
-        _ => thread::scope(|scope| {
-            let worker = &worker;
-            let workers: Vec<_> = (0..threads).map(|number| scope.spawn(move || worker(number))).collect();
-            workers.into_iter().map(|worker| worker.join().expect("a bench does not panic")).collect()
-        }),
-    };
+    let times: Vec<_> = thread::scope(|scope| {
+        let worker = &worker;
+        let workers: Vec<_> = (0..threads).map(|number| scope.spawn(move || worker(number))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a bench does not panic")).collect()
+    });
     let begin = times.iter().map(|time| time.0).min().expect("at least one thread");
     let end = times.iter().map(|time| time.1).max().expect("at least one thread");
     let operations = times.iter().map(|time| time.3).sum::<u64>() as f64;
     let cpu = times.iter().map(|time| time.2).sum::<u64>() as f64 / operations;
     Cost { cpu, rate: operations / (end - begin).as_secs_f64() / 1e6 }
+}
+
+/// Runs `work` on this thread, whose caches are warm; `work` says how many operations it did.
+pub fn measure_here(work: impl FnOnce() -> u64) -> Cost {
+    let (begin, cpu) = (Instant::now(), cpu_time());
+    let operations = work() as f64;
+    let cpu = (cpu_time() - cpu) as f64 / operations;
+    Cost { cpu, rate: operations / begin.elapsed().as_secs_f64() / 1e6 }
 }
 
 fn cpu_time() -> u64 {
