@@ -4,7 +4,7 @@
 //! breaker, retry with its budget, and deadline; the others are what each library has of these. Once with the
 //! system's clock, once with the processor's counter. Of the clock a request reads two times, on its way in and
 //! on its way out, and where its driver pauses the clock while it polls, as the gateway does, one. Turns are of
-//! milliseconds, so that the median is that of those in which no neighbour of the machine is busy.
+//! milliseconds: a neighbour of the machine that is busy now and then spoils some of them, and not the median.
 
 mod stack;
 
